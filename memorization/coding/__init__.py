@@ -1,0 +1,1 @@
+"""Probabilities to bits. Nothing in here knows a model."""

@@ -1,0 +1,44 @@
+"""The exceptions and warnings that a caller may want to catch.
+
+Every message says what was expected, what came, where, and what to try.
+"""
+
+
+class InputError(ValueError):
+    """The samples, or an option of a call, cannot be used as they are."""
+
+
+class LossyTextError(InputError):
+    """A text does not survive its tokenizer: decode(encode(text)) is not the text, so its bits would be those of another text."""
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded, or what it returns cannot be measured."""
+
+
+class NotCausalError(ModelError):
+    """Changing a later token moved the logits of an earlier position, so the model does not define a code."""
+
+
+class ImpossibleTokenError(ModelError):
+    """The model's logits are NaN or +inf, or give a coded token probability 0: its code length is not finite."""
+
+
+class ResultError(ValueError):
+    """A saved result is damaged, of another kind, or does not belong to the samples it is used with."""
+
+
+class MeasurementWarning(UserWarning):
+    """The number is right as defined, but a reader could take it for more than it is."""
+
+
+class FirstTokenWarning(MeasurementWarning):
+    """The context of the first token is likely not the one the model was trained with."""
+
+
+class WeakOracleWarning(MeasurementWarning):
+    """The target beats the oracle on text neither has seen: memU includes generalization."""
+
+
+class LengthMismatchWarning(MeasurementWarning):
+    """Samples and control differ in length, so net memU compares unlike things."""

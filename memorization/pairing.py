@@ -1,0 +1,209 @@
+"""Two models, the same samples: one first-token rule, the same tokens or the same bytes, one named model in memory at a time."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from memorization.compression import CodeLengths, measure, resolve_first_token, tokenize
+from memorization.errors import InputError, ResultError
+from memorization.samples import Samples
+from memorization.scoring import load_tokenizer, opened_model, tokenizer_record
+
+Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
+_ROLES = ("target", "oracle")
+
+
+def measure_pair(
+    target: Any,
+    oracle: Any,
+    sets: Sequence[Samples],
+    *,
+    tokenizers: tuple[Any, Any],
+    revisions: tuple[str | None, str | None],
+    first_token: str | int,
+    max_length: int | None,
+    stride: int | None,
+    batch_size: int | Literal["auto"],
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    trust_remote_code: bool,
+    on_lossy_text: Literal["raise", "skip"],
+    progress: bool,
+    allow_pickle: bool,
+) -> list[Pair]:
+    """Code lengths of each set of samples under both models; a model may be saved CodeLengths of the first set.
+
+    Raises:
+        InputError: samples, tokenizers and first-token rule do not go together.
+        ResultError: the CodeLengths are not of these samples.
+    """
+    models = dict(zip(_ROLES, (target, oracle), strict=True))
+    revision = dict(zip(_ROLES, revisions, strict=True))
+    given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
+    live = [role for role in _ROLES if role not in given]
+    named = [role for role in live if isinstance(models[role], (str, os.PathLike))]
+    tokenizer = {
+        role: load_tokenizer(
+            asked if asked is not None or role not in named else models[role],
+            required=asked is not None,
+            revision=revision[role] if asked is None else None,
+            trust_remote_code=trust_remote_code,
+        )
+        for role, asked in zip(_ROLES, tokenizers, strict=True)
+        if role in live
+    }
+    for lengths in given.values():  # what was left out there is left out here
+        dropped = set(lengths.settings["samples"]["lossy_skipped"])
+        sets = [part.take([k for k, i in enumerate(part.index) if int(i) not in dropped]) for part in sets]
+    tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
+    records = {
+        role: tokenizer_record(tokenizer[role]) if role in live else given[role].settings["tokenizer"]
+        for role in _ROLES
+    }
+    hashes = [
+        {
+            role: part[role].ids_sha256 if role in live else given[role].settings["samples"]["ids_sha256"]
+            for role in _ROLES
+        }
+        for part in tokenized
+    ]
+    two_tokenizers = any(by_role["target"] != by_role["oracle"] for by_role in hashes)
+    if (
+        sets[0].texts is None
+        and all(records.values())
+        and len({record["vocab_sha256"] for record in records.values()}) == 2
+    ):
+        raise InputError(
+            "the samples are token ids, and target and oracle have different tokenizers: ids mean other texts to each. Pass the texts."
+        )
+    for role, lengths in given.items():
+        _check_given(lengths, f"the {role}'s CodeLengths", sets[0])
+    rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
+
+    measured = {role: [lengths] for role, lengths in given.items()}
+    for role in live:
+        # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of the target.
+        shared = [
+            done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role]["rule"] == "uniform"
+        ]
+        with opened_model(
+            models[role],
+            tokenizer=tokenizer[role],
+            device=device,
+            dtype=dtype if role in named or not named else None,
+            revision=revision[role],
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            max_length=max_length,
+        ) as opened:
+            measured[role] = [
+                measure(
+                    opened,
+                    part[role],
+                    rules[role],
+                    uniform_vocab_size=shared[0] if shared else None,
+                    max_length=max_length,
+                    stride=stride,
+                    batch_size=batch_size,
+                    progress=progress,
+                )
+                for part in tokenized
+            ]
+    return list(zip(measured["target"], measured["oracle"], strict=True))
+
+
+def control_pair(control: Any, pair: Pair) -> Pair:
+    """The control's CodeLengths under the models of a pair of CodeLengths, checked to be theirs."""
+    if not (
+        isinstance(control, Sequence)
+        and len(control) == 2
+        and all(isinstance(lengths, CodeLengths) for lengths in control)
+    ):
+        raise InputError(
+            "a model was given as CodeLengths, so control must be the pair (target, oracle) of the control's CodeLengths"
+        )
+    target, oracle = control
+    check_same_samples(target, oracle, "the control under the target")
+    for role, ours, theirs in zip(_ROLES, pair, (target, oracle), strict=True):
+        for key in ("fingerprint", "name"):
+            a, b = ours.settings["model"][key], theirs.settings["model"][key]
+            if a != b and (key == "fingerprint" or None in (a, b)):
+                raise ResultError(
+                    f"the control's {role} is another model ({theirs.settings['model']['name']}) than the samples' ({ours.settings['model']['name']})"
+                )
+        if ours.settings["first_token"]["rule"] != theirs.settings["first_token"]["rule"]:
+            raise ResultError(f"the control's {role} was measured with another first-token rule than the samples'")
+    return target, oracle
+
+
+def differ_in_tokens(target: CodeLengths, oracle: CodeLengths) -> bool:
+    """Whether two models coded the samples in different tokens (the same bytes, then)."""
+    return bool(target.settings["samples"]["ids_sha256"] != oracle.settings["samples"]["ids_sha256"])
+
+
+def check_same_samples(lengths: CodeLengths, others: CodeLengths, name: str) -> None:
+    """Raise ResultError where CodeLengths are of other samples than `others`."""
+    ours, theirs = lengths.settings["samples"], others.settings["samples"]
+    by_texts = ours["texts_sha256"] is not None and ours["texts_sha256"] == theirs["texts_sha256"]
+    if not by_texts and ours["ids_sha256"] != theirs["ids_sha256"]:
+        raise ResultError(_other_samples(name, ours, theirs["source"], theirs["n_samples"]))
+
+
+def _check_given(lengths: CodeLengths, name: str, samples: Samples) -> None:
+    ours = lengths.settings["samples"]
+    same = (
+        ours["texts_sha256"] == samples.texts_sha256
+        if samples.texts is not None
+        else ours["ids_sha256"] == samples.ids_sha256
+    )
+    if not same:
+        raise ResultError(_other_samples(name, ours, samples.source, len(samples)))
+
+
+def _other_samples(name: str, ours: dict[str, Any], source: str, n_samples: int) -> str:
+    return (
+        f"{name} are of other samples: they were measured on {ours['n_samples']} from {ours['source']}, and {n_samples} from {source} "
+        "came (compared by fingerprint, order included; texts with texts, ids with ids). Measure again, or pass the same samples."
+    )
+
+
+def _tokenize_for(
+    tokenizer: dict[str, Any], samples: Samples, on_lossy_text: Literal["raise", "skip"]
+) -> dict[str, Samples]:
+    """The samples in each live model's tokens; what one tokenizer does not give back is left out for both."""
+    parts = {role: tokenize(samples, own, on_lossy_text=on_lossy_text) for role, own in tokenizer.items()}
+    dropped = sorted({i for part in parts.values() for i in part.lossy_skipped})
+    return {
+        role: part.take([k for k, i in enumerate(part.index) if int(i) not in dropped]).with_skipped(dropped)
+        for role, part in parts.items()
+    }
+
+
+def _one_rule(
+    asked: str | int, tokenizer: dict[str, Any], given: dict[str, CodeLengths], two_tokenizers: bool
+) -> dict[str, dict[str, Any]]:
+    """The first-token record of each model. Their rules are the same, and with two tokenizers cover the same bytes."""
+    rules = {role: dict(lengths.settings["first_token"]) for role, lengths in given.items()}
+    if asked == "auto" and given:  # what was measured decides
+        first = next(iter(rules.values()))
+        asked = (first["token"] or first["id"]) if first["rule"] == "token" else first["rule"]
+    rules |= {role: resolve_first_token(asked, own) for role, own in tokenizer.items()}
+    kinds = {rule["rule"] for rule in rules.values()}
+    if asked == "auto" and len(kinds) == 2 and not two_tokenizers:
+        return {role: {"asked": asked, "rule": "uniform", "id": None, "token": None} for role in rules}
+    if len(kinds) == 2 or (not two_tokenizers and len({rule["id"] for rule in rules.values()}) == 2):
+        told = " and ".join(
+            f"{role}: {rule['rule']} {rule['token'] or rule['id'] or ''}".rstrip() for role, rule in rules.items()
+        )
+        raise InputError(
+            f"both models must be measured with one first-token rule ({told}). Pass first_token, and where CodeLengths were measured with "
+            "another rule, measure them again."
+        )
+    if two_tokenizers and (kinds & {"uniform", "skip"} or isinstance(asked, int)):
+        raise InputError(
+            'target and oracle have different tokenizers, so their first tokens cover different bytes: only first_token="bos" (where both '
+            f'have one) or a token that both know, such as "<|endoftext|>", is allowed; it came to {next(iter(kinds))}'
+        )
+    return rules

@@ -1,0 +1,438 @@
+"""Unintended memorization (memU) of a target model against an oracle, per sample."""
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from memorization.coding.joint import JointCode, joint_bits
+from memorization.compression import CodeLengths
+from memorization.errors import InputError, LengthMismatchWarning, ResultError, WeakOracleWarning
+from memorization.pairing import Pair, check_same_samples, control_pair, differ_in_tokens, measure_pair
+from memorization.records import (
+    describe_first_token,
+    describe_model,
+    read_json,
+    read_table,
+    versions,
+    write_json,
+    write_tables,
+)
+from memorization.samples import read_samples
+from memorization.significance import QUANTILES, Control, mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+# Capacity of GPT-2-style models (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32; slope 3.64).
+CAPACITY_BITS_PER_PARAM = 3.6
+_LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things
+_ROLES = ("target", "oracle")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memorization:
+    """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
+
+    Attributes:
+        bits: memU(x) = H(x | oracle) - H(x | oracle, target), from coded lengths, float64. With joint="max" never below 0.
+        signed_bits: H(x | oracle) - H(x | target), from coded lengths: never clipped, so noise averages out.
+        ideal_bits: memU from -log2 p.
+        ideal_signed_bits: the signed difference from -log2 p.
+        joint_bits: H(x | oracle, target), from coded lengths.
+        mem_bits: total information mem(x) = H(x) - H(x | target), H(x) being the stated baseline.
+        intended_bits: memI(x) = mem(x) - memU(x), generalization; may be negative.
+        target: code lengths under the target.
+        oracle: code lengths under the oracle.
+        control: the same of samples that neither model has seen; None where none were given.
+        settings: what was decided, by the caller or for the caller.
+    """
+
+    bits: Float64[np.ndarray, " sample"]
+    signed_bits: Float64[np.ndarray, " sample"]
+    ideal_bits: Float64[np.ndarray, " sample"]
+    ideal_signed_bits: Float64[np.ndarray, " sample"]
+    joint_bits: Float64[np.ndarray, " sample"]
+    mem_bits: Float64[np.ndarray, " sample"]
+    intended_bits: Float64[np.ndarray, " sample"]
+    target: CodeLengths
+    oracle: CodeLengths
+    control: Control | None
+    settings: dict[str, Any]
+
+    @property
+    def total_bits(self) -> float:
+        """MemU of all samples together. For independent samples a lower bound of the memU of the data set (paper, section 2)."""
+        return float(self.bits.sum())
+
+    @property
+    def capacity_share(self) -> float:
+        """total_bits / (3.6 bits x parameters of the target); NaN where their number is unknown."""
+        return self._share(self.target.settings["model"]["n_params"])
+
+    @property
+    def capacity_share_non_embedding(self) -> float:
+        """The same with the parameters that are no embeddings; NaN where their number is unknown."""
+        return self._share(self.target.settings["model"]["n_non_embedding_params"])
+
+    def _share(self, n_params: int | None) -> float:
+        return self.total_bits / (CAPACITY_BITS_PER_PARAM * n_params) if n_params else math.nan
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a sample: sample (its position in the input), memU and what it is made of."""
+        import pandas as pd
+
+        columns = {
+            "bits": self.bits,
+            "signed_bits": self.signed_bits,
+            "ideal_bits": self.ideal_bits,
+            "ideal_signed_bits": self.ideal_signed_bits,
+            "joint_bits": self.joint_bits,
+            "mem_bits": self.mem_bits,
+            "intended_bits": self.intended_bits,
+            "target_bits": self.target.bits,
+            "oracle_bits": self.oracle.bits,
+            "target_n_tokens": self.target.n_tokens,
+            "oracle_n_tokens": self.oracle.n_tokens,
+            "n_bytes": self.target.n_bytes,
+        }
+        return pd.DataFrame({"sample": np.array(self.target.settings["samples"]["index"], dtype=np.int64), **columns})
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write memorization.parquet, settings.json and summary.json, and the code lengths (with every token) in folders beside them."""
+        folder = Path(folder)
+        for role in _ROLES:
+            getattr(self, role).save(folder / role)
+            if self.control is not None:
+                getattr(self.control, role).save(folder / "control" / role)
+        write_tables(folder, {"memorization": self.to_pandas()})
+        write_json(folder / "summary.json", "summary", self.summary())
+        write_json(folder / "settings.json", "Memorization", self.settings)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Memorization":
+        """Read what `save` wrote. memU is computed again from the code lengths.
+
+        Raises:
+            ResultError: the folder holds no Memorization, or a damaged one.
+        """
+        folder = Path(folder)
+        settings = read_json(folder / "settings.json", "Memorization")
+        folders = [folder, folder / "control"] if settings["has_control"] else [folder]
+        pairs = [(CodeLengths.load(part / "target"), CodeLengths.load(part / "oracle")) for part in folders]
+        table = read_table(folder, "memorization")
+        if len(table) != len(pairs[0][0]):
+            raise ResultError(f"{folder} is damaged: its tables differ in length")
+        target_bits = _with_count(pairs[0][0].bits, pairs[0][0], settings)
+        return _combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the table, by name; unknown ones are None."""
+        figures: dict[str, Any] = {
+            "n_samples": len(self),
+            "total_bits": self.total_bits,
+            "mean_bits": float(self.bits.mean()),
+            "mean_interval": mean_interval(self.bits),
+            "mean_signed_bits": float(self.signed_bits.mean()),
+            "mean_signed_interval": mean_interval(self.signed_bits),
+            "total_ideal_bits": float(self.ideal_bits.sum()),
+            "mem_bits": float(self.mem_bits.sum()),
+            "intended_bits": float(self.intended_bits.sum()),
+            "target_bits_per_token": self.target.bits_per_token,
+            "oracle_bits_per_token": self.oracle.bits_per_token,
+            "target_bits_per_byte": self.target.bits_per_byte,
+            "oracle_bits_per_byte": self.oracle.bits_per_byte,
+            "capacity_share": self.capacity_share,
+            "capacity_share_non_embedding": self.capacity_share_non_embedding,
+        }
+        if self.control is not None:
+            figures |= {
+                "control_n_samples": len(self.control.bits),
+                "control_mean_bits": self.control.mean_bits,
+                "control_mean_signed_bits": self.control.mean,
+                "control_mean_signed_interval": self.control.mean_interval,
+                "control_signed_quantiles": {f"{q:g}": bits for q, bits in self.control.quantiles.items()},
+                "net_bits": self.control.net_bits,
+                "net_interval": self.control.net_interval,
+            }
+        return {name: _without_nan(value) for name, value in figures.items()}
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """MemU of the samples, against the control's; see `memorization.report.plots.plot_memorization`."""
+        from memorization.report.plots import plot_memorization
+
+        return plot_memorization(self, ax)
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def __repr__(self) -> str:
+        rows = [
+            (
+                "memU",
+                f"{self.bits.mean():,.2f} bits a sample {_span(mean_interval(self.bits))}, {self.total_bits:,.1f} in all",
+            ),
+            ("signed", f"{self.signed_bits.mean():,.2f} bits a sample {_span(mean_interval(self.signed_bits))}"),
+        ]
+        if self.control is not None:
+            control = self.control
+            rows += [
+                (
+                    "control",
+                    f"memU {control.mean_bits:,.2f}, signed {control.mean:,.2f} {_span(control.mean_interval)} ({len(control.bits):,} unseen samples)",
+                ),
+                (
+                    "net memU",
+                    f"{control.net_bits:,.1f} bits {_span(control.net_interval)}: samples over control, signed",
+                ),
+            ]
+        else:
+            rows.append(("control", "none: without unseen samples, memU of 0 has no measured counterpart"))
+        rows += [
+            (
+                "mem, memI",
+                f"{self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits against H(x) = {self.settings['baseline']}",
+            ),
+            (
+                "capacity",
+                f"{_percent(self.capacity_share)} of 3.6 bits x parameters, {_percent(self.capacity_share_non_embedding)} of those that are no embeddings",
+            ),
+            (
+                "target",
+                f"{self.target.bits_per_token:.4g} bits a token; {describe_model(self.target.settings['model'])}",
+            ),
+            (
+                "oracle",
+                f"{self.oracle.bits_per_token:.4g} bits a token; {describe_model(self.oracle.settings['model'])}",
+            ),
+            ("first token", describe_first_token(self.target.settings["first_token"])),
+            (
+                "joint code",
+                self.settings["joint"]
+                + (", token counts added (two tokenizers)" if self.settings["token_count_code"] else ""),
+            ),
+        ]
+        return "\n".join([f"Memorization of {len(self):,} samples", *(f"  {name:<12} {text}" for name, text in rows)])
+
+
+def unintended_memorization(
+    target: Any,
+    oracle: Any,
+    samples: Any,
+    *,
+    joint: JointCode = "max",
+    control: Any = None,
+    baseline: Literal["uniform"] | CodeLengths = "uniform",
+    target_tokenizer: Any = None,
+    oracle_tokenizer: Any = None,
+    target_revision: str | None = None,
+    oracle_revision: str | None = None,
+    first_token: str | int = "auto",
+    max_length: int | None = None,
+    stride: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+    text_column: str = "text",
+    limit: int | None = None,
+    on_lossy_text: Literal["raise", "skip"] = "raise",
+    progress: bool = True,
+    allow_pickle: bool = False,
+) -> Memorization:
+    """Bits of each sample that the target has memorized beyond what the oracle knows of such text.
+
+    memU(x) = H(x | oracle) - H(x | oracle, target). Positive is memorized. The measurement is as good as the oracle: one that has itself
+    memorized x hides memorization of x; one that is too weak shows the target's generalization as memorization (pass a `control`).
+
+    Args:
+        target: the model under audit, as for `compress_bits`, or saved `CodeLengths` of the same samples.
+        oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`.
+        samples: as for `compress_bits`.
+        joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit.
+        control: samples drawn like `samples` that neither model has seen. Where a model is given as CodeLengths: the pair (target,
+            oracle) of the control's CodeLengths.
+        baseline: H(x) for mem and memI: "uniform" is n_tokens x log2 of the vocabulary size; or CodeLengths under a third model.
+        target_tokenizer: None is the model's own where the model is named.
+        oracle_tokenizer: the same for the oracle. The tokenizers may differ where samples are texts.
+        target_revision: of a hub model.
+        oracle_revision: of a hub model.
+        first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform for both.
+        max_length: as for `compress_bits`, as all that follow.
+        stride: new tokens of each window after the first.
+        batch_size: samples a forward pass.
+        device: where to measure.
+        dtype: of the weights of models loaded here.
+        trust_remote_code: run code that a checkpoint brings.
+        text_column: column of a file or data set.
+        limit: only the first so many samples, and control samples.
+        on_lossy_text: "raise" or "skip" texts that a tokenizer does not give back; skipped for one model is skipped for both.
+        progress: a bar on stderr.
+        allow_pickle: load pickled weights, which can run code.
+
+    Returns:
+        memU and what it is made of, in the order of the samples.
+
+    Raises:
+        InputError: samples or options that cannot be used together.
+        ResultError: CodeLengths of other samples.
+        ModelError: as for `compress_bits`.
+
+    Warns:
+        WeakOracleWarning: the target codes unseen text in fewer bits than the oracle.
+        LengthMismatchWarning: samples and control differ in mean length by over 10 %.
+
+    Guarantees:
+        Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model is in memory
+        at a time where both are named.
+
+    Example:
+        >>> from memorization import UniformModel, unintended_memorization
+        >>> result = unintended_memorization(UniformModel(16), UniformModel(16), [[1, 2, 3]])
+        >>> result.ideal_bits.tolist(), result.control is None
+        ([0.0], True)
+
+    Source:
+        Morris et al., arXiv:2505.24832, section 2.3.
+    """
+    if joint not in ("max", "mixture"):
+        raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}')
+    if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
+        raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}')
+    sets = [read_samples(samples, text_column=text_column, limit=limit)]
+    given_control = isinstance(target, CodeLengths) or isinstance(oracle, CodeLengths)
+    if control is not None and not given_control:
+        sets.append(read_samples(control, text_column=text_column, limit=limit))
+    pairs = measure_pair(
+        target,
+        oracle,
+        sets,
+        tokenizers=(target_tokenizer, oracle_tokenizer),
+        revisions=(target_revision, oracle_revision),
+        first_token=first_token,
+        max_length=max_length,
+        stride=stride,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        on_lossy_text=on_lossy_text,
+        progress=progress,
+        allow_pickle=allow_pickle,
+    )
+    if control is not None and given_control:
+        pairs.append(control_pair(control, pairs[0]))
+    settings = {
+        "joint": joint,
+        "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
+        "token_count_code": "Elias gamma" if differ_in_tokens(*pairs[0]) else None,
+        "has_control": control is not None,
+        "versions": versions(),
+    }
+    result = _combine(pairs, settings, _baseline_bits(baseline, pairs[0]))
+    _warn(result)
+    return result
+
+
+def _combine(
+    pairs: Sequence[Pair], settings: dict[str, Any], baseline_bits: Float64[np.ndarray, " sample"]
+) -> Memorization:
+    target, oracle = pairs[0]
+    target_bits, oracle_bits = (_with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
+    target_ideal, oracle_ideal = (_with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
+    joint = joint_bits(target_bits, oracle_bits, settings["joint"])
+    signed_bits, bits = oracle_bits - target_bits, oracle_bits - joint
+    mem_bits = baseline_bits - target_bits
+    return Memorization(
+        bits=bits,
+        signed_bits=signed_bits,
+        ideal_bits=oracle_ideal - joint_bits(target_ideal, oracle_ideal, settings["joint"]),
+        ideal_signed_bits=oracle_ideal - target_ideal,
+        joint_bits=joint,
+        mem_bits=mem_bits,
+        intended_bits=mem_bits - bits,
+        target=target,
+        oracle=oracle,
+        control=_control(pairs[1], settings, signed_bits) if len(pairs) > 1 else None,
+        settings=settings,
+    )
+
+
+def _control(pair: Pair, settings: dict[str, Any], sample_signed_bits: Float64[np.ndarray, " sample"]) -> Control:
+    target_bits, oracle_bits = (_with_count(lengths.bits, lengths, settings) for lengths in pair)
+    signed_bits = oracle_bits - target_bits
+    n = len(sample_signed_bits)
+    low, high = mean_interval(sample_signed_bits, signed_bits)
+    return Control(
+        bits=oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"]),
+        signed_bits=signed_bits,
+        mean=float(signed_bits.mean()),
+        quantiles={q: float(np.quantile(signed_bits, q)) for q in QUANTILES},
+        net_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
+        net_interval=(n * low, n * high),
+        mean_interval=mean_interval(signed_bits),
+        target=pair[0],
+        oracle=pair[1],
+    )
+
+
+def _with_count(
+    bits: Float64[np.ndarray, " sample"], lengths: CodeLengths, settings: dict[str, Any]
+) -> Float64[np.ndarray, " sample"]:
+    """Code lengths given the token count, or with two tokenizers the count's own code on top: Elias gamma, 2 floor(log2 n) + 1 bits."""
+    return bits + 2 * np.floor(np.log2(lengths.n_tokens)) + 1 if settings["token_count_code"] else bits
+
+
+def _baseline_bits(baseline: str | CodeLengths, pair: Pair) -> Float64[np.ndarray, " sample"]:
+    """H(x) of each sample; with the code of the token count wherever the target's length has it, so that it drops out of mem."""
+    counted = {"token_count_code": differ_in_tokens(*pair)}
+    if isinstance(baseline, CodeLengths):
+        check_same_samples(baseline, pair[0], "the baseline")
+        return _with_count(baseline.bits, baseline, counted)
+    target = pair[0]
+    return _with_count(target.n_tokens * math.log2(target.settings["uniform_vocab_size"]), target, counted)
+
+
+def _warn(result: Memorization) -> None:
+    control = result.control
+    if control is None:
+        return
+    low, high = control.mean_interval
+    if low > 0:
+        warnings.warn(
+            f"the oracle is too weak: the target codes unseen text in {control.mean:.2f} bits a sample fewer (95 % interval {low:.2f} to "
+            f"{high:.2f}), so memU includes generalization. Take a stronger oracle, or read net memU.",
+            WeakOracleWarning,
+            stacklevel=3,
+        )
+    ours, theirs = float(result.target.n_tokens.mean()), float(control.target.n_tokens.mean())
+    if abs(ours - theirs) > _LENGTH_MISMATCH * ours:
+        warnings.warn(
+            f"samples have {ours:.1f} tokens in the mean, control samples {theirs:.1f}: net memU compares unlike things. Draw the control "
+            "like the samples, of the same length.",
+            LengthMismatchWarning,
+            stacklevel=3,
+        )
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return "[no interval from one sample]" if math.isnan(interval[0]) else f"[{interval[0]:,.2f}, {interval[1]:,.2f}]"
+
+
+def _percent(share: float) -> str:
+    return "unknown" if math.isnan(share) else f"{100 * share:.3g} %"
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN is no JSON: null stands for what is not known."""
+    if isinstance(value, tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
