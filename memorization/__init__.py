@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from memorization.compression import CodeLengths, compress_bits
-from memorization.scoring import UniformModel
+from memorization.models import UniformModel
 from memorization.significance import Control
 from memorization.unintended import Memorization, unintended_memorization
 

@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import FirstTokenWarning, InputError, ResultError
+from memorization.models import CausalModel, opened_model, tokenizer_record
 from memorization.records import (
     describe_first_token,
     describe_model,
@@ -25,7 +26,7 @@ from memorization.records import (
     write_tables,
 )
 from memorization.samples import Samples, read_samples
-from memorization.scoring import CausalModel, opened_model, score, tokenizer_record
+from memorization.scoring import score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,8 +209,6 @@ def compress_bits(
     Source:
         Morris et al., "How much do language models memorize?", arXiv:2505.24832, section 2.3: H(x | m) = -log2 p_m(x).
     """
-    if not isinstance(first_token, (str, int)) or isinstance(first_token, bool):
-        raise InputError(f"first_token must be auto, bos, uniform, skip, a token or its id; it is {first_token!r}")
     raw = read_samples(samples, text_column=text_column, limit=limit)
     with opened_model(
         model,

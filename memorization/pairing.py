@@ -8,8 +8,8 @@ import torch
 
 from memorization.compression import CodeLengths, measure, resolve_first_token, tokenize
 from memorization.errors import InputError, ResultError
+from memorization.models import load_tokenizer, opened_model, tokenizer_record
 from memorization.samples import Samples
-from memorization.scoring import load_tokenizer, opened_model, tokenizer_record
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
 _ROLES = ("target", "oracle")
@@ -62,19 +62,10 @@ def measure_pair(
         role: tokenizer_record(tokenizer[role]) if role in live else given[role].settings["tokenizer"]
         for role in _ROLES
     }
-    hashes = [
-        {
-            role: part[role].ids_sha256 if role in live else given[role].settings["samples"]["ids_sha256"]
-            for role in _ROLES
-        }
-        for part in tokenized
-    ]
-    two_tokenizers = any(by_role["target"] != by_role["oracle"] for by_role in hashes)
-    if (
-        sets[0].texts is None
-        and all(records.values())
-        and len({record["vocab_sha256"] for record in records.values()}) == 2
-    ):
+    given_hashes = {lengths.settings["samples"]["ids_sha256"] for lengths in given.values()}
+    two_tokenizers = any(len(given_hashes | {own.ids_sha256 for own in part.values()}) > 1 for part in tokenized)
+    vocabularies = {record["vocab_sha256"] for record in records.values() if record is not None}
+    if sets[0].texts is None and len(vocabularies) == 2:
         raise InputError(
             "the samples are token ids, and target and oracle have different tokenizers: ids mean other texts to each. Pass the texts."
         )
@@ -127,12 +118,9 @@ def control_pair(control: Any, pair: Pair) -> Pair:
     target, oracle = control
     check_same_samples(target, oracle, "the control under the target")
     for role, ours, theirs in zip(_ROLES, pair, (target, oracle), strict=True):
-        for key in ("fingerprint", "name"):
-            a, b = ours.settings["model"][key], theirs.settings["model"][key]
-            if a != b and (key == "fingerprint" or None in (a, b)):
-                raise ResultError(
-                    f"the control's {role} is another model ({theirs.settings['model']['name']}) than the samples' ({ours.settings['model']['name']})"
-                )
+        a, b = ours.settings["model"], theirs.settings["model"]
+        if (a["fingerprint"] or a["name"]) != (b["fingerprint"] or b["name"]):
+            raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']})")
         if ours.settings["first_token"]["rule"] != theirs.settings["first_token"]["rule"]:
             raise ResultError(f"the control's {role} was measured with another first-token rule than the samples'")
     return target, oracle

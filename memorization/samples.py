@@ -204,12 +204,13 @@ def _from_cells(cells: Iterator[Any], source: str, limit: int | None) -> Samples
 
 
 def _read_file(path: str | Path, column: str) -> Iterator[Any]:
-    path = Path(path)
+    was_path, path = isinstance(path, Path), Path(path)
     kind = path.suffix.lower()
     if kind not in FILE_KINDS:
         raise InputError(f"{path} must end in one of {', '.join(FILE_KINDS)} to be read as samples")
     if not path.is_file():
-        raise InputError(f'there is no file {path}. If this is a text to be measured, pass ["{path}"], a list.')
+        hint = "" if was_path else f' If this is a text to be measured, pass ["{path}"], a list.'
+        raise InputError(f"there is no file {path}.{hint}")
     try:
         if kind == ".parquet":
             yield from _read_parquet(path, column)

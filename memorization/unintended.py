@@ -70,7 +70,7 @@ class Memorization:
 
     @property
     def total_bits(self) -> float:
-        """MemU of all samples together. For independent samples a lower bound of the memU of the data set (paper, section 2)."""
+        """memU of all samples together. For independent samples a lower bound of the memU of the data set (paper, section 2)."""
         return float(self.bits.sum())
 
     @property
@@ -166,7 +166,7 @@ class Memorization:
         return {name: _without_nan(value) for name, value in figures.items()}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """MemU of the samples, against the control's; see `memorization.report.plots.plot_memorization`."""
+        """memU of the samples, against the control's; see `memorization.report.plots.plot_memorization`."""
         from memorization.report.plots import plot_memorization
 
         return plot_memorization(self, ax)
@@ -175,52 +175,32 @@ class Memorization:
         return len(self.bits)
 
     def __repr__(self) -> str:
-        rows = [
-            (
-                "memU",
-                f"{self.bits.mean():,.2f} bits a sample {_span(mean_interval(self.bits))}, {self.total_bits:,.1f} in all",
-            ),
-            ("signed", f"{self.signed_bits.mean():,.2f} bits a sample {_span(mean_interval(self.signed_bits))}"),
+        control, settings = self.control, self.settings
+        lines = [
+            f"Memorization of {len(self):,} samples",
+            f"  memU         {_mean(self.bits)} bits a sample, {self.total_bits:,.1f} in all",
+            f"  signed       {_mean(self.signed_bits)} bits a sample",
         ]
-        if self.control is not None:
-            control = self.control
-            rows += [
-                (
-                    "control",
-                    f"memU {control.mean_bits:,.2f}, signed {control.mean:,.2f} {_span(control.mean_interval)} ({len(control.bits):,} unseen samples)",
-                ),
-                (
-                    "net memU",
-                    f"{control.net_bits:,.1f} bits {_span(control.net_interval)}: samples over control, signed",
-                ),
-            ]
+        if control is None:
+            lines.append(
+                "  control      none: pass unseen samples to learn what memU shows where nothing was memorized"
+            )
         else:
-            rows.append(("control", "none: without unseen samples, memU of 0 has no measured counterpart"))
-        rows += [
-            (
-                "mem, memI",
-                f"{self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits against H(x) = {self.settings['baseline']}",
-            ),
-            (
-                "capacity",
-                f"{_percent(self.capacity_share)} of 3.6 bits x parameters, {_percent(self.capacity_share_non_embedding)} of those that are no embeddings",
-            ),
-            (
-                "target",
-                f"{self.target.bits_per_token:.4g} bits a token; {describe_model(self.target.settings['model'])}",
-            ),
-            (
-                "oracle",
-                f"{self.oracle.bits_per_token:.4g} bits a token; {describe_model(self.oracle.settings['model'])}",
-            ),
-            ("first token", describe_first_token(self.target.settings["first_token"])),
-            (
-                "joint code",
-                self.settings["joint"]
-                + (", token counts added (two tokenizers)" if self.settings["token_count_code"] else ""),
-            ),
+            lines += [
+                f"  control      {control.mean:,.2f} {_span(control.mean_interval)} bits a sample signed, "
+                f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples",
+                f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: samples over control, signed",
+            ]
+        shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
+        lines += [
+            f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all, against H(x) = {settings['baseline']}",
+            f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x those that are no embeddings",
+            f"  target       {self.target.bits_per_token:.4g} bits a token; {describe_model(self.target.settings['model'])}",
+            f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; {describe_model(self.oracle.settings['model'])}",
+            f"  first token  {describe_first_token(self.target.settings['first_token'])}",
+            f"  joint code   {settings['joint']}{', token counts added (two tokenizers)' if settings['token_count_code'] else ''}",
         ]
-        return "\n".join([f"Memorization of {len(self):,} samples", *(f"  {name:<12} {text}" for name, text in rows)])
+        return "\n".join(lines)
 
 
 def unintended_memorization(
@@ -425,6 +405,10 @@ def _warn(result: Memorization) -> None:
 
 def _span(interval: tuple[float, float]) -> str:
     return "[no interval from one sample]" if math.isnan(interval[0]) else f"[{interval[0]:,.2f}, {interval[1]:,.2f}]"
+
+
+def _mean(bits: Float64[np.ndarray, " sample"]) -> str:
+    return f"{bits.mean():,.2f} {_span(mean_interval(bits))}"
 
 
 def _percent(share: float) -> str:

@@ -45,7 +45,8 @@ def encode(code: TokenCode) -> UInt32[np.ndarray, " word"]:
     """The compressed words of one sample."""
     encoder = constriction.stream.queue.RangeEncoder()
     _encode(encoder, code)
-    return encoder.get_compressed()
+    words: np.ndarray = encoder.get_compressed()
+    return words
 
 
 def _encode(encoder: "constriction.stream.queue.RangeEncoder", code: TokenCode) -> None:

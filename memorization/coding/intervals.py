@@ -116,7 +116,7 @@ def _code_chunk(
     row_max = logits.amax(dim=1, keepdim=True).float()
     torch.sub(logits, row_max, out=buffer).exp_()
     n_whole = vocab_size // width
-    bucket_mass = buffer[:, : n_whole * width].unflatten(1, (n_whole, width)).sum(dim=2)
+    bucket_mass = buffer[:, : n_whole * width].view(-1, n_whole, width).sum(dim=2)
     if n_whole * width < vocab_size:
         bucket_mass = torch.cat([bucket_mass, buffer[:, n_whole * width :].sum(dim=1, keepdim=True)], dim=1)
 

@@ -28,5 +28,5 @@ def joint_bits(
         arXiv:2505.24832, section 2.3.
     """
     if code == "max":
-        return np.minimum(target_bits, oracle_bits)
-    return 1.0 - np.logaddexp2(-target_bits, -oracle_bits)
+        return np.asarray(np.minimum(target_bits, oracle_bits))
+    return np.asarray(1.0 - np.logaddexp2(-target_bits, -oracle_bits))

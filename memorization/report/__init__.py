@@ -1,0 +1,1 @@
+"""Pictures and pages of results; matplotlib loads when a picture is drawn."""
