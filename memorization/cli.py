@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memorization.errors import InputError, ModelError, ResultError
+from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
 
 if TYPE_CHECKING:
     from memorization.compression import CodeLengths
@@ -268,6 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     with _readable_errors(debug), warnings.catch_warnings():
+        warnings.simplefilter("always", MeasurementWarning)
         warnings.showwarning = lambda message, *_, **__: _complain(f"warning: {message}")
         app([argument for argument in arguments if argument != "--debug"], prog_name="memorization")
 

@@ -106,7 +106,8 @@ class CodeLengths:
             ResultError: the folder holds no CodeLengths, or a damaged one.
         """
         settings = read_json(Path(folder) / "settings.json", "CodeLengths")
-        samples, tokens = read_table(folder, "samples"), read_table(folder, "tokens")
+        samples = read_table(folder, "samples", ("bits", "ideal_bits", "n_tokens", "n_bytes"))
+        tokens = read_table(folder, "tokens", ("token_id", "bits"))
         n_tokens = samples["n_tokens"].to_numpy(np.int64)
         if int(n_tokens.sum()) != len(tokens):
             raise ResultError(

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -74,23 +74,24 @@ def write_json(path: Path, kind: str, content: Mapping[str, Any]) -> None:
 def read_json(path: Path, kind: str) -> dict[str, Any]:
     """The settings of a saved result of this kind."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultError(f"{path.parent} holds no saved {kind}: {path.name} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise ResultError(f"{path.parent} holds no saved {kind}: {path.name} holds no object")
     if content.get("kind") != kind:
         raise ResultError(f"{path.parent} holds a {content.get('kind', 'file of something else')}, not a {kind}")
     if content.pop("format", None) != _FORMAT:
         raise ResultError(f"{path} has a format that this version does not read (it reads {_FORMAT}); measure again")
-    del content["kind"]
-    return content
+    return {key: value for key, value in content.items() if key != "kind"}
 
 
-def read_table(folder: str | os.PathLike[str], name: str) -> "pd.DataFrame":
-    """A parquet file of a saved result."""
+def read_table(folder: str | os.PathLike[str], name: str, columns: Sequence[str]) -> "pd.DataFrame":
+    """These columns of a parquet file of a saved result."""
     import pandas as pd
 
     path = Path(folder) / f"{name}.parquet"
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=list(columns))
     except (OSError, ValueError) as error:
         raise ResultError(f"{path} cannot be read: {error}") from error

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,13 +153,16 @@ def read_samples(samples: Any, *, text_column: str = "text", limit: int | None =
 
 def _from_sequence(samples: Any, limit: int | None) -> Samples:
     if _is_tensor(samples):
-        samples = samples.detach().cpu().numpy()
+        samples = _to_numpy(samples)
     if isinstance(samples, np.ndarray) and samples.dtype.kind not in "OSU":
         if samples.dtype.kind not in "iu" or samples.ndim not in (1, 2):
             raise InputError(
                 f"an array of token ids must be 1-D or 2-D and of an integer dtype; this one is {samples.ndim}-D {samples.dtype}"
             )
+        if samples.size == 0:
+            raise InputError(f"samples is an array of shape {list(samples.shape)}: there is nothing to measure")
         return _from_list(list(np.atleast_2d(samples)), f"array {list(samples.shape)}", limit)
+    samples = list(np.atleast_1d(samples)) if isinstance(samples, np.ndarray) else samples
     if len(samples) == 0:
         raise InputError("samples is empty: there is nothing to measure")
     if all(_is_int(x) for x in samples):
@@ -208,9 +210,14 @@ def _read_file(path: str | Path, column: str) -> Iterator[Any]:
     kind = path.suffix.lower()
     if kind not in FILE_KINDS:
         raise InputError(f"{path} must end in one of {', '.join(FILE_KINDS)} to be read as samples")
-    if not path.is_file():
-        hint = "" if was_path else f' If this is a text to be measured, pass ["{path}"], a list.'
-        raise InputError(f"there is no file {path}.{hint}")
+    try:
+        exists = path.is_file()
+    except OSError:  # longer than a name may be: a text that happens to end like a file
+        exists = False
+    if not exists:
+        name = _shorten(str(path))
+        hint = "" if was_path else f' If this is a text to be measured, pass ["{name}"], a list.'
+        raise InputError(f"there is no file {name}.{hint}")
     try:
         if kind == ".parquet":
             yield from _read_parquet(path, column)
@@ -245,11 +252,17 @@ def _read_jsonl(path: Path, lines: Any, column: str) -> Iterator[Any]:
 
 
 def _read_csv(path: Path, lines: Any, column: str) -> Iterator[Any]:
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(lines)
-    _check_column(path, column, rows.fieldnames or [])
-    for row in rows:
-        yield row[column]
+    # By default cells of over 131,072 characters are refused. The limit is a C long, which has 32 bits on Windows.
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        rows = csv.reader(lines)
+        names = next(rows, [])
+        _check_column(path, column, names)
+        place = names.index(column)
+        for row in rows:
+            yield row[place] if place < len(row) else None
+    finally:
+        csv.field_size_limit(before)
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[Any]:
@@ -287,7 +300,7 @@ def _check_column(where: object, column: str, names: Sequence[str]) -> None:
 
 def _id_array(row: Any, i: int) -> np.ndarray:
     if _is_tensor(row):
-        row = row.detach().cpu().numpy()
+        row = _to_numpy(row)
     if not isinstance(row, (Sequence, np.ndarray)):
         raise InputError(f"sample {i} must be a text or a list of token ids; it is {_kind(row)}")
     if not isinstance(row, np.ndarray):
@@ -297,7 +310,7 @@ def _id_array(row: Any, i: int) -> np.ndarray:
     array = np.asarray(row)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
         raise InputError(
-            f"sample {i} must be a flat list of at least one token id; it is a {array.ndim}-D array of {array.dtype}, length {len(array)}"
+            f"sample {i} must be a flat list of at least one token id; it is a {array.dtype} array of shape {list(array.shape)}"
         )
     return array.astype(np.int64)
 
@@ -332,9 +345,19 @@ def _is_tensor(x: Any) -> bool:
     return hasattr(x, "detach") and hasattr(x, "cpu")
 
 
+def _to_numpy(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+    return array
+
+
 def _kind(x: Any) -> str:
     return f"{type(x).__name__} {_quote(str(x))}"
 
 
 def _quote(text: str) -> str:
-    return repr(text if len(text) <= _SOME else text[:_SOME] + "...")
+    return repr(_shorten(text))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SOME else text[:_SOME] + "..."

@@ -47,7 +47,7 @@ class Control:
         return float(self.bits.mean())
 
 
-def mean_interval(*groups: Float64[np.ndarray, " sample"]) -> tuple[float, float]:
+def mean_interval(*groups: Float64[np.ndarray, " _"]) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean, or of the first group's mean minus the second's.
 
     Resamples are drawn from a fixed seed, so the same samples give the same interval.

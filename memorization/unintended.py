@@ -128,7 +128,7 @@ class Memorization:
         settings = read_json(folder / "settings.json", "Memorization")
         folders = [folder, folder / "control"] if settings["has_control"] else [folder]
         pairs = [(CodeLengths.load(part / "target"), CodeLengths.load(part / "oracle")) for part in folders]
-        table = read_table(folder, "memorization")
+        table = read_table(folder, "memorization", ("mem_bits",))
         if len(table) != len(pairs[0][0]):
             raise ResultError(f"{folder} is damaged: its tables differ in length")
         target_bits = _with_count(pairs[0][0].bits, pairs[0][0], settings)

@@ -1,0 +1,214 @@
+"""The command line: what it writes and prints, its exit codes, and that nothing measured is lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from memorization import CodeLengths, Memorization, cli
+
+TEXTS = ["The house met again.", "How many bits does it take?", "Fellow citizens of the senate:", "A model, word for word."]
+UNSEEN = ["The next day the senate met.", "What nobody has written before.", "It may give it back once."]
+
+
+@pytest.fixture(scope="module")
+def oracle_folder(model_folder, tmp_path_factory):
+    """The same architecture and tokenizer with other weights."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("oracle")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        GPT2LMHeadModel(GPT2Config.from_pretrained(model_folder)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return path
+
+
+@pytest.fixture
+def control(tmp_path) -> Path:
+    path = tmp_path / "control.txt"
+    path.write_text("\n".join(UNSEEN) + "\n")
+    return path
+
+
+def run(*arguments: object) -> int:
+    """Exit code of a command line."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def measure_arguments(model_folder, oracle_folder, data, output):
+    return ["measure", "--target", model_folder, "--oracle", oracle_folder, "--data", data, "--output", output, "--quiet"]
+
+
+def test_measure_writes_every_sample_every_token_and_every_setting(
+    model_folder, oracle_folder, data, control, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    assert run(*measure_arguments(model_folder, oracle_folder, data, output), "--control", control) == 0
+    printed = capsys.readouterr().out
+    assert "Memorization of 4 samples" in printed
+    assert "3 unseen samples" in printed
+    assert f"written to {output}" in printed
+
+    table = pd.read_parquet(output / "memorization.parquet")
+    np.testing.assert_allclose(table["signed_bits"], table["oracle_bits"] - table["target_bits"])
+    np.testing.assert_allclose(table["bits"], table["signed_bits"].clip(lower=0))
+    tokens = pd.read_parquet(output / "target" / "tokens.parquet")
+    np.testing.assert_allclose(
+        tokens.groupby("sample")["bits"].sum(), CodeLengths.load(output / "target").ideal_bits, rtol=1e-12
+    )
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["total_bits"] == pytest.approx(table["bits"].sum())
+    assert summary["control_n_samples"] == 3
+    assert summary["net_bits"] == pytest.approx(
+        4 * (table["signed_bits"].mean() - Memorization.load(output).control.signed_bits.mean())
+    )
+    settings = json.loads((output / "oracle" / "settings.json").read_text())
+    assert settings["model"]["name"] == str(oracle_folder)
+    assert len(settings["model"]["fingerprint"]) == len(settings["samples"]["ids_sha256"]) == 64
+    assert settings["versions"]["constriction"]
+    assert settings["first_token"]["rule"] == "bos"
+
+
+def test_code_lengths_saved_by_one_command_serve_the_next(model_folder, oracle_folder, data, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(*measure_arguments(model_folder, oracle_folder, data, first)) == 0
+    assert run(*measure_arguments(model_folder, first / "oracle", data, second)) == 0
+    np.testing.assert_array_equal(Memorization.load(first).bits, Memorization.load(second).bits)
+
+
+def test_options_reach_the_measurement(model_folder, data, tmp_path):
+    output = tmp_path / "out"
+    options = ["--first-token", "skip", "--max-length", "8", "--stride", "3", "--batch-size", "2", "--limit", "3"]
+    assert run("bits", "--model", model_folder, "--data", data, "--output", output, "--quiet", *options) == 0
+    settings = CodeLengths.load(output).settings
+    assert settings["first_token"]["rule"] == "skip"
+    assert (settings["max_length"], settings["stride"], settings["batch_size"]) == (8, 3, 2)
+    assert settings["samples"]["n_samples"] == 3
+
+
+def test_a_number_names_a_context_token(model_folder, data, tmp_path):
+    assert run("bits", "--model", model_folder, "--data", data, "--output", tmp_path / "out", "--first-token", "7") == 0
+    assert CodeLengths.load(tmp_path / "out").settings["first_token"]["id"] == 7
+
+
+def test_bits_prints_without_an_output_folder(model_folder, data, tmp_path, capsys):
+    assert run("bits", "--model", model_folder, "--data", data, "--quiet") == 0
+    assert "CodeLengths of 4 samples" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*/settings.json"))
+
+
+def test_bad_input_is_one_line_and_exit_code_2(model_folder, tmp_path, capsys):
+    assert run("bits", "--model", model_folder, "--data", tmp_path / "missing.txt") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"memorization: there is no file {tmp_path / 'missing.txt'}.\n"
+
+
+def test_debug_shows_the_traceback(model_folder, tmp_path):
+    with pytest.raises(ValueError, match="there is no file"):
+        cli.main(["bits", "--model", str(model_folder), "--data", str(tmp_path / "missing.txt"), "--debug"])
+
+
+def test_an_unexpected_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    def fail():
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("memorization.lab.doctor.examine", fail)
+    assert run("doctor") == 1
+    assert capsys.readouterr().err.startswith("memorization: RuntimeError: a defect (unexpected")
+
+
+@pytest.mark.parametrize("batch_size", ["0", "many", "-1"])
+def test_batch_size_is_checked(model_folder, data, batch_size, capsys):
+    assert run("bits", "--model", model_folder, "--data", data, "--batch-size", batch_size) == 2
+    assert "batch" in capsys.readouterr().err
+
+
+def test_unknown_options_exit_with_2(capsys):
+    assert run("measure", "--targte", "x") == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_earlier_results_are_not_overwritten_unasked(model_folder, data, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["bits", "--model", model_folder, "--data", data, "--output", output, "--quiet"]
+    assert run(*arguments) == 0
+    before = (output / "samples.parquet").stat().st_mtime_ns
+    assert run(*arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (output / "samples.parquet").stat().st_mtime_ns == before
+    assert run(*arguments, "--overwrite") == 0
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_measuring(model_folder, data, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("memorization.compress_bits", lambda *_, **__: pytest.fail("measured in vain"))
+    assert run("bits", "--model", model_folder, "--data", data, "--output", tmp_path / "file" / "out") == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_what_was_measured_survives_a_failing_disk(model_folder, data, tmp_path, monkeypatch, capsys):
+    whole_save, output = CodeLengths.save, tmp_path / "out"
+
+    def save(self, folder):
+        if Path(folder) == output:
+            raise OSError(28, "No space left on device")
+        whole_save(self, folder)
+
+    monkeypatch.setattr(CodeLengths, "save", save)
+    assert run("bits", "--model", model_folder, "--data", data, "--output", output, "--quiet") == 1
+    message = capsys.readouterr().err
+    assert "No space left on device" in message
+    assert len(CodeLengths.load(message.split()[-1])) == 4
+
+
+def test_doctor_tests_itself(capsys):
+    assert run("doctor") == 0
+    printed = capsys.readouterr().out
+    assert "ideal 704.000000" in printed
+    assert "FAILED" not in printed
+
+
+def test_doctor_fails_where_numbers_are_wrong(monkeypatch, capsys):
+    from memorization.lab import doctor
+
+    whole = doctor.compress_bits
+
+    def wrong(model, samples, **options):
+        lengths = whole(model, samples, **options)
+        lengths.ideal_bits[:] *= 1.001
+        return lengths
+
+    monkeypatch.setattr(doctor, "compress_bits", wrong)
+    assert run("doctor") == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_warnings_are_one_line_on_stderr(model_folder, oracle_folder, data, tmp_path, capsys):
+    long = tmp_path / "long.txt"
+    long.write_text(" ".join(UNSEEN) + "\n")
+    assert run(*measure_arguments(model_folder, oracle_folder, data, tmp_path / "out"), "--control", long) == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("memorization: warning: samples have") for line in errors)
+
+
+def test_the_installed_command_runs():
+    finished = subprocess.run([sys.executable, "-m", "memorization.cli", "--help"], capture_output=True, text=True)
+    assert finished.returncode == 0
+    for command in ("measure", "bits", "quickstart", "doctor"):
+        assert command in finished.stdout
