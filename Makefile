@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # Errors are shown, progress is not: the first installation takes minutes and hundreds of lines.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
+# mkdocs-material prints an advertisement of its successor otherwise.
+export NO_MKDOCS_2_WARNING := 1
 
 .DELETE_ON_ERROR:
 .PHONY: help quickstart test lint format types docs serve peers smollm2 bench hooks clean
@@ -41,10 +43,10 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict --quiet
 
 serve: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+	$(BIN)/mkdocs serve
 
 peers: $(VENV)/.installed-peers
 	$(BIN)/python -m pytest tests -m "peers or smollm2"

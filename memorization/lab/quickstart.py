@@ -224,7 +224,7 @@ def _tokenize_addresses() -> "tuple[PreTrainedTokenizerFast, list[str], Int[Tens
     )
     bpe.train_from_iterator(documents, trainer)
     # clean_up_tokenization_spaces would turn "is n't" into "isn't": decode(encode(text)) must be the text.
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
@@ -345,8 +345,8 @@ def _build(recipe: Recipe, end_of_text: int, seed: int) -> "GPT2LMHeadModel":
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Torch computes on one thread within, and on as many as before afterwards."""
-    # A second thread halves the time of such small steps on idle cores, and multiplies it by twenty or more on busy ones,
-    # where every barrier waits for the scheduler. One thread also gives the same weights on any number of cores.
+    # A second thread halves the time of such small steps on idle cores, but costs ten times more on busy ones, where
+    # each barrier waits for the scheduler. One thread also gives the same weights on any number of cores.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

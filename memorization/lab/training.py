@@ -99,7 +99,7 @@ def train(
             logits = getattr(output, "logits", output)
             nats = nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[chosen].to(device).flatten())
             optimizer.zero_grad()
-            nats.backward()  # type: ignore[no-untyped-call]
+            nats.backward()
             if max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
             optimizer.step()

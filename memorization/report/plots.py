@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,7 +20,9 @@ __all__ = ["plot_code_lengths", "plot_memorization", "plot_quickstart", "plot_to
 _VERMILION, _BLUE, _GREY = "#D55E00", "#0072B2", "#6B6B6B"
 
 
-def plot_memorization(result: "Memorization", ax: "Axes | None" = None) -> "Axes":
+def plot_memorization(
+    result: "Memorization", ax: "Axes | None" = None, *, names: tuple[str, str] = ("samples", "control samples")
+) -> "Axes":
     """Histogram of signed memU, bits a sample, of the samples against the control.
 
     Each tick below the histogram is one sample. The shaded side is what clipping sets to 0. The legend gives the mean
@@ -30,63 +32,47 @@ def plot_memorization(result: "Memorization", ax: "Axes | None" = None) -> "Axes
     Args:
         result: what `unintended_memorization` returns, with or without a control.
         ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+        names: what the legend calls the samples and the control.
 
     Returns:
         The Axes.
     """
-    ax = _axes(ax, (7.0, 4.2))
-    groups = [("samples", result.bits, result.signed_bits, _VERMILION)]
+    ax = _axes(ax, (8.0, 4.2))
+    groups = [(names[0], result.bits, result.signed_bits, _VERMILION)]
     if result.control is not None:
-        groups.append(("control", result.control.bits, result.control.signed_bits, _BLUE))
-    everything = np.concatenate([np.asarray(signed) for _, _, signed, _ in groups] + [np.zeros(1)])
-    edges = _edges(everything, 48)
-    top = 1
-    for row, (name, clipped, signed, colour) in enumerate(groups):
-        label = f"{name} (n = {len(signed)}): mean memU {clipped.mean():.1f}, signed {signed.mean():+.1f} bits"
-        counts, _, _ = ax.hist(
-            signed,
-            bins=edges.tolist(),
-            color=colour,
-            alpha=0.75,
-            edgecolor="white",
-            linewidth=0.5,
-            label=label,
-            zorder=2,
-        )
-        top = max(top, int(np.max(counts)))
-        height = -0.035 - 0.045 * row
-        ax.plot(
-            signed,
-            np.full(len(signed), height),
-            "|",
-            transform=ax.get_xaxis_transform(),
-            color=colour,
-            markersize=7,
-            alpha=0.7,
-            clip_on=False,
-        )
-    left = min(edges[0], 0.0)
-    if left < 0:
-        ax.axvspan(left, 0, color="#000000", alpha=0.06, linewidth=0, zorder=0)
-        ax.text(0.01, 0.03, "signed < 0:\nmemU = 0", transform=ax.transAxes, color=_GREY, fontsize=8, va="bottom")
-    ax.axvline(0, color=_GREY, linewidth=1, zorder=1)
+        groups.append((names[1], result.control.bits, result.control.signed_bits, _BLUE))
+    edges = _edges([np.asarray(signed) for _, _, signed, _ in groups], within=(0.0, 0.0))
+    counts = [np.histogram(signed, edges)[0] for _, _, signed, _ in groups]
+    top = max(int(count.max()) for count in counts)
+    for row, (count, (name, bits, signed, colour)) in enumerate(zip(counts, groups, strict=True)):
+        means = f"mean memU {bits.mean():.1f}, signed {signed.mean():+.1f} bits".replace("-", "\N{MINUS SIGN}")
+        label = f"{name} (n = {len(signed):,}): {means}"
+        bars = np.where(count > 0, count, np.nan)
+        ax.stairs(bars, edges, fill=True, color=colour, alpha=0.35, zorder=2, label=label)
+        ax.stairs(bars, edges, color=colour, linewidth=1.3, zorder=3)
+        height = -top * (0.045 + 0.055 * row)
+        ax.plot(signed, np.full(len(signed), height), "|", color=colour, markersize=7, markeredgewidth=0.9, alpha=0.8)
+    room = 1.3 * top
+    ax.set_ylim(-top * (0.03 + 0.06 * len(groups)), room)
+    margin = 0.015 * (edges[-1] - edges[0])
+    ax.set_xlim(edges[0] - margin, edges[-1] + margin)
+    ax.axhline(0, color=_GREY, linewidth=0.8, zorder=1)
+    ax.axvline(0, color=_GREY, linewidth=0.8, zorder=1)
+    if edges[0] < 0 and result.settings["joint"] == "max":
+        ax.axvspan(edges[0] - margin, 0, color="black", alpha=0.05, linewidth=0, zorder=0)
+        ax.text(0, 0.99 * room, "clipped: memU = 0 ", color=_GREY, fontsize=9, ha="right", va="top")
     if result.control is not None:
-        largest = float(np.max(result.control.signed_bits))
-        share = float(np.mean(np.asarray(result.signed_bits) > largest))
-        ax.axvline(largest, color=_BLUE, linewidth=1.2, linestyle=":", zorder=3)
-        ax.annotate(
-            f" {share:.0%} of samples lie above\n the largest control sample",
-            (largest, 0.97),
-            xycoords=ax.get_xaxis_transform(),
-            fontsize=8,
-            va="top",
-            color=_BLUE,
-        )
-    ax.set_xlim(edges[0], edges[-1])
-    ax.set_ylim(0, top * 1.05)
-    ax.set_xlabel("signed memU = H(x | oracle) - H(x | target), bits a sample", labelpad=10)
-    ax.set_ylabel("samples")
-    ax.tick_params(axis="x", pad=14)
+        largest = float(result.control.signed_bits.max())
+        share = f"{np.mean(result.signed_bits > largest):.0%}".replace("%", " %")
+        # The words go to the side that has more room.
+        side = "left" if largest < (edges[0] + edges[-1]) / 2 else "right"
+        ax.axvline(largest, ymax=0.9, color=_BLUE, linewidth=1.4, linestyle=":", zorder=4)
+        words = f" {share} of {names[0]} above all {names[1]} "
+        ax.text(largest, 0.9 * room, words, color=_BLUE, fontsize=9, ha=side, va="top")
+    ax.set_xlabel("signed memU = H(x | oracle) − H(x | target), bits a sample")
+    ax.set_ylabel("samples in a bin")
+    ax.locator_params(axis="y", integer=True, nbins=6)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= room])
     _legend_above(ax)
     return ax
 
@@ -104,7 +90,7 @@ def plot_code_lengths(code_lengths: "CodeLengths", ax: "Axes | None" = None) -> 
     ax = _axes(ax, (7.0, 3.6))
     coded = np.asarray(code_lengths.n_tokens) > 0
     per_token = np.asarray(code_lengths.bits)[coded] / np.asarray(code_lengths.n_tokens)[coded]
-    ax.hist(per_token, bins=_edges(per_token, 40).tolist(), color=_BLUE, alpha=0.8, edgecolor="white", linewidth=0.5)
+    ax.hist(per_token, bins=_edges([per_token]).tolist(), color=_BLUE, alpha=0.8, edgecolor="white", linewidth=0.5)
     ax.axvline(
         code_lengths.bits_per_token,
         color=_VERMILION,
@@ -112,7 +98,7 @@ def plot_code_lengths(code_lengths: "CodeLengths", ax: "Axes | None" = None) -> 
         label=f"all tokens: {code_lengths.bits_per_token:.3f} bits per token",
     )
     ax.set_xlabel("code length, bits per token (one value a sample)")
-    ax.set_ylabel("samples")
+    ax.set_ylabel("samples in a bin")
     _legend_above(ax)
     return ax
 
@@ -150,19 +136,14 @@ def plot_token_bits(
     ax = _axes(ax, (max(5.0, 0.19 * len(low) + 1.2), 3.8))
     position = np.arange(len(low))
     saved = high >= low
-    ax.vlines(position[saved], low[saved], high[saved], color="#BBBBBB", linewidth=2.5, zorder=1)
-    ax.vlines(position[~saved], high[~saved], low[~saved], color=_VERMILION, alpha=0.45, linewidth=2.5, zorder=1)
-    ax.plot(position, high, "o", color=_BLUE, markersize=5, label=f"oracle: {high.sum():.1f} bits", zorder=2)
-    ax.plot(
-        position,
-        low,
-        "s",
-        color=_VERMILION,
-        markersize=4.5,
-        label=f"target: {low.sum():.1f} bits",
-        zorder=3,
-        clip_on=False,
-    )
+    for bits, marker, colour, name in ((high, "o", _BLUE, "oracle"), (low, "s", _VERMILION, "target")):
+        label = f"{name}: {bits.sum():.1f} bits"
+        ax.plot(position, bits, marker, color=colour, markersize=5, zorder=3, clip_on=False, label=label)
+    for where, colour, verb in ((saved, "#B5B5B5", "saves"), (~saved, _VERMILION, "loses")):
+        difference = float(np.abs(high - low)[where].sum())
+        if difference >= 0.05:  # what the legend would not print as 0.0
+            label = f"the target {verb} {difference:.1f} bits"
+            ax.vlines(position[where], low[where], high[where], color=colour, alpha=0.8, lw=2.5, zorder=2, label=label)
     if tokens is None:
         ax.set_xlabel("coded token")
     else:
@@ -172,7 +153,7 @@ def plot_token_bits(
     ax.set_ylim(bottom=0)
     ax.set_ylabel("ideal bits per token")
     ax.grid(axis="y", color="#E5E5E5", zorder=0)
-    _legend_above(ax)
+    _legend_above(ax, 2)
     return ax
 
 
@@ -189,20 +170,13 @@ def plot_quickstart(quickstart: "Quickstart", path: Path) -> None:
     most = int(np.argmax(members.signed_bits))
     figure = Figure(figsize=(13.0, 8.2), layout="constrained")
     above, below = figure.subplots(2, 1)
-    plot_memorization(members, above)
+    title: dict[str, Any] = {"loc": "left", "fontweight": "bold", "pad": 42}
+    plot_memorization(members, above, names=("members", "held-out samples"))
     above.set_title(
-        "Unintended memorization: the target's training samples against held-out text",
-        loc="left",
-        fontweight="bold",
-        pad=28,
+        "Unintended memorization: samples the target was trained on, and samples no model has seen", **title
     )
     plot_token_bits(members.target, members.oracle, most, quickstart.token_strings(most), below)
-    below.set_title(
-        f"The most memorized sample ({members.bits[most]:.1f} bits), token by token",
-        loc="left",
-        fontweight="bold",
-        pad=28,
-    )
+    below.set_title(f"The most memorized sample (memU {members.bits[most]:.1f} bits), token by token", **title)
     figure.savefig(path, dpi=120)
 
 
@@ -215,17 +189,21 @@ def _axes(ax: "Axes | None", inches: tuple[float, float]) -> "Axes":
     return ax
 
 
-def _legend_above(ax: "Axes") -> None:
-    """A legend above the axes covers no data."""
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2, borderpad=0, fontsize=9
-    )
+def _legend_above(ax: "Axes", columns: int = 1) -> None:
+    """A legend above the axes covers no data; short lines fit narrow axes."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, frameon=False, borderaxespad=0, fontsize=9)
 
 
-def _edges(values: Float64[np.ndarray, " value"], bins: int) -> Float64[np.ndarray, " edge"]:
-    """Edges of equal bins that cover the values, one of them exactly at 0 when 0 lies inside."""
+def _edges(
+    groups: Sequence[Float64[np.ndarray, " value"]], within: tuple[float, float] | None = None
+) -> Float64[np.ndarray, " edge"]:
+    """Edges of equal bins that cover all groups (and the interval `within`), one edge at 0 where 0 lies inside."""
+    values = np.concatenate([*groups, np.array(within or ())])
     low, high = float(values.min()), float(values.max())
-    width = (high - low) / bins or 1.0
+    span = high - low
+    # Freedman and Diaconis' width suits one group; two that lie far apart would need hundreds of such bins.
+    widths = [2 * float(np.subtract(*np.quantile(group, [0.75, 0.25]))) / len(group) ** (1 / 3) for group in groups]
+    width = min(max(min(widths), span / 60), span / 10) or 1.0
     return width * np.arange(np.floor(low / width), np.ceil(high / width) + 1.5)
 
 
