@@ -220,6 +220,7 @@ def compress_bits(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         max_length=max_length,
+        progress=progress,
     ) as opened:
         tokenized = tokenize(raw, opened.tokenizer, on_lossy_text=on_lossy_text)
         rule = resolve_first_token(first_token, opened.tokenizer)
@@ -293,8 +294,8 @@ def measure(
 ) -> CodeLengths:
     """Code lengths of tokenized samples under an opened model; `compress_bits` after all that comes before."""
     max_length, stride = _window(max_length, stride, model.max_length)
-    if batch_size != "auto" and batch_size < 1:
-        raise InputError(f'batch_size must be "auto" or at least 1; it is {batch_size}')
+    if batch_size != "auto" and (isinstance(batch_size, (str, float)) or batch_size < 1):
+        raise InputError(f'batch_size must be "auto" or at least 1; it is {batch_size!r}')
     if uniform_vocab_size is None:
         uniform_vocab_size = len(model.tokenizer) if model.tokenizer is not None else model.vocab_size
     uniform = first_token["rule"] == "uniform"

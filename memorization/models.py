@@ -79,6 +79,7 @@ def opened_model(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     max_length: int | None = None,
+    progress: bool = True,
 ) -> Iterator[CausalModel]:
     """Load or adopt a model, check that it is causal, and leave it as it came.
 
@@ -91,6 +92,7 @@ def opened_model(
         trust_remote_code: run code that the checkpoint brings.
         allow_pickle: load pickled weights, which can run code.
         max_length: inputs that the check for causality may use.
+        progress: let transformers show its bars while it loads.
 
     Raises:
         ModelError: it cannot be loaded, or returns something else than logits.
@@ -99,7 +101,7 @@ def opened_model(
     source = None
     if isinstance(model, (str, os.PathLike)):
         source = str(model)
-        model = _load(source, dtype, revision, trust_remote_code, allow_pickle)
+        model = _load(source, dtype, revision, trust_remote_code, allow_pickle, progress)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     elif dtype is not None:
         raise InputError(
@@ -239,7 +241,12 @@ def wrong_shape(name: str, ids_shape: Sequence[int], logits: Any, vocab_size: in
 
 
 def _load(
-    name: str, dtype: str | torch.dtype | None, revision: str | None, trust_remote_code: bool, allow_pickle: bool
+    name: str,
+    dtype: str | torch.dtype | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    progress: bool,
 ) -> nn.Module:
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise ModelError(
@@ -258,15 +265,29 @@ def _load(
     if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise InputError(f"dtype must be a torch dtype or its name, such as float32 or bfloat16; it is {dtype!r}")
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code, "dtype": dtype or "auto"}
     if not allow_pickle:
         options["use_safetensors"] = True
+    bars = logging.is_progress_bar_enabled()
+    if not progress:
+        logging.disable_progress_bar()
     try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(name, **options)
-        return model
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     except Exception as error:
         raise ModelError(_load_failure(name, str(error))) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    model: nn.Module = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:  # transformers makes them up at random
+        raise ModelError(
+            f"{name} lacks {len(missing)} of the weights of a {type(model).__name__}, the first is {missing[0]}: it would be measured "
+            "with random ones. Is it the checkpoint of a causal language model, output head included?"
+        )
+    return model
 
 
 def _load_failure(name: str, reason: str) -> str:

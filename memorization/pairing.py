@@ -71,6 +71,18 @@ def measure_pair(
         )
     for role, lengths in given.items():
         _check_given(lengths, f"the {role}'s CodeLengths", sets[0])
+        for own in tokenized[0].values():
+            if len(own) < len(sets[0]):
+                raise ResultError(
+                    f"the {role}'s CodeLengths hold samples that the other model's tokenizer does not give back, the first is sample "
+                    f"{min(set(sets[0].index) - set(own.index))}: leave them out of the samples, and measure both."
+                )
+    sizes = {lengths.settings["uniform_vocab_size"] for lengths in given.values()}
+    if len(sizes) == 2 and all(lengths.settings["first_token"]["rule"] == "uniform" for lengths in given.values()):
+        raise ResultError(
+            f"the CodeLengths price a uniform first token at log2 of {min(sizes)} and of {max(sizes)} tokens, so they differ where the "
+            "models may not. Measure both with one tokenizer, or with another first_token."
+        )
     rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
 
     measured = {role: [lengths] for role, lengths in given.items()}
@@ -88,6 +100,7 @@ def measure_pair(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
             max_length=max_length,
+            progress=progress,
         ) as opened:
             measured[role] = [
                 measure(
@@ -102,6 +115,7 @@ def measure_pair(
                 )
                 for part in tokenized
             ]
+        del opened  # or this model would stay in memory while the next one is loaded
     return list(zip(measured["target"], measured["oracle"], strict=True))
 
 

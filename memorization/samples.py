@@ -271,7 +271,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[Any]:
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is not a parquet file: {error}") from error
     _check_column(path, column, file.schema_arrow.names)
     for batch in file.iter_batches(columns=[column]):

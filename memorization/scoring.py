@@ -116,7 +116,7 @@ def _score_batch(
         inputs[row, : stop - start] = sequences[i][start:stop]
     with torch.no_grad():
         logits = _logits(model, torch.from_numpy(inputs).to(model.device))
-        if tuple(logits.shape) != (*inputs.shape, model.vocab_size):
+        if tuple(getattr(logits, "shape", ())) != (*inputs.shape, model.vocab_size):
             raise wrong_shape(model.record["name"], inputs.shape, logits, model.vocab_size)
         rows = np.concatenate(
             [np.arange(n) + row * n_inputs + stop - start - n for row, (_, start, stop, n) in enumerate(batch)]

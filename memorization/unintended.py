@@ -107,14 +107,19 @@ class Memorization:
         return pd.DataFrame({"sample": np.array(self.target.settings["samples"]["index"], dtype=np.int64), **columns})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write memorization.parquet, settings.json and summary.json, and the code lengths (with every token) in folders beside them."""
+        """Write a folder: what `load` reads, and summary.json with every figure, setting, fingerprint and version.
+
+        memorization.parquet has a row a sample; target/ and oracle/ (and the same in control/) the code lengths, tokens.parquet among
+        them with a row a token.
+        """
         folder = Path(folder)
         for role in _ROLES:
             getattr(self, role).save(folder / role)
             if self.control is not None:
                 getattr(self.control, role).save(folder / "control" / role)
         write_tables(folder, {"memorization": self.to_pandas()})
-        write_json(folder / "summary.json", "summary", self.summary())
+        measured = {role: getattr(self, role).settings for role in _ROLES}
+        write_json(folder / "summary.json", "summary", {**self.summary(), "settings": {**self.settings, **measured}})
         write_json(folder / "settings.json", "Memorization", self.settings)
 
     @classmethod
