@@ -198,7 +198,7 @@ class Memorization:
             ]
         shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
-            f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all, against H(x) = {settings['baseline']}",
+            f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): {settings['baseline']}",
             f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x those that are no embeddings",
             f"  target       {self.target.bits_per_token:.4g} bits a token; {describe_model(self.target.settings['model'])}",
             f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; {describe_model(self.oracle.settings['model'])}",

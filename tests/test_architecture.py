@@ -1,0 +1,204 @@
+"""The house as design.md plans it: imports point down, heavy packages wait until they are needed, the public names are there."""
+
+import ast
+import importlib
+import inspect
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import memorization
+
+PACKAGE = Path(memorization.__file__).parent
+
+# From the ground up. A module may import what lies lower, or on its own floor, but no two modules each other. Names stand for
+# packages with all that is in them.
+FLOORS = [
+    ["errors"],
+    ["samples", "records"],
+    ["coding"],
+    ["models"],
+    ["scoring"],
+    ["compression"],
+    ["pairing"],
+    ["significance"],
+    ["unintended", "capacity", "membership", "extraction", "rarity"],
+    ["data", "lab"],
+    ["report", "callback"],
+    ["memorization"],  # the public names
+    ["cli", "__main__"],
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+# What `import memorization` must not load: seconds, and hundreds of megabytes, that a measurement may never need.
+LATE = ["transformers", "datasets", "pandas", "pyarrow", "scipy.optimize", "scipy.stats", "matplotlib", "ray", "typer"]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def part_of_the_house(module: str) -> str:
+    """The name that a module goes by in FLOORS."""
+    return module.split(".")[1] if "." in module else module
+
+
+def floor_of(module: str) -> int:
+    return FLOOR[part_of_the_house(module)]
+
+
+MODULES = modules()
+PLANNED = [module for module in MODULES if part_of_the_house(module) in FLOOR]
+
+
+def imports(module: str) -> Iterator[tuple[str, list[str]]]:
+    """Every import of a module: the dotted name, and the functions and classes around it, outermost first."""
+
+    def visit(node: ast.AST, around: list[str]) -> Iterator[tuple[str, list[str]]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, around) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = absolute(module, child)
+                # `from package import name` may name a module of the package.
+                yield from (
+                    (f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base, around)
+                    for alias in child.names
+                )
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield from visit(child, [*around, child.name])
+            else:
+                yield from visit(child, around)
+
+    yield from visit(ast.parse(MODULES[module].read_text(encoding="utf-8")), [])
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module that a `from ... import` names, dots resolved."""
+    if not node.level:
+        return node.module or ""
+    is_package = MODULES[module].name == "__init__.py"
+    parts = module.split(".")
+    base = parts[: len(parts) - node.level + is_package]
+    return ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
+
+
+def own(name: str) -> bool:
+    return name.split(".")[0] == "memorization"
+
+
+def test_every_module_has_a_floor():
+    unplanned = [module for module in MODULES if module not in PLANNED]
+    assert not unplanned, f"give {unplanned} a floor in FLOORS, and say why in the commit"
+
+
+@pytest.mark.parametrize("module", PLANNED)
+def test_imports_point_down(module):
+    upward = [
+        f"{module} imports {name}" + (f" in {functions[-1]}()" if functions else "")
+        for name, functions in imports(module)
+        if own(name)
+        and floor_of(name) > floor_of(module)
+        # A result's .plot() may reach up to the drawing. Nothing else may, not even late.
+        and not (name == "memorization.report.plots" and functions[-1:] == ["plot"])
+    ]
+    assert not upward
+
+
+def test_no_two_modules_import_each_other():
+    below = {
+        module: {name for name, functions in imports(module) if own(name) and not functions and name != module}
+        for module in MODULES
+    }
+    TopologicalSorter(below).prepare()  # raises CycleError, naming the modules
+
+
+def test_one_file_of_the_core_knows_transformers_and_one_the_coder():
+    importers = {
+        package: {module for module in PLANNED for name, _ in imports(module) if name.split(".")[0] == package}
+        for package in ("transformers", "constriction")
+    }
+    assert importers["constriction"] == {"memorization.coding.coder"}
+    assert {m for m in importers["transformers"] if floor_of(m) < FLOOR["lab"]} == {"memorization.models"}
+
+
+@pytest.mark.parametrize("module", [module for module in PLANNED if floor_of(module) <= FLOOR["memorization"]])
+def test_heavy_packages_are_imported_late(module):
+    """In a function, or for the type checker alone."""
+    late = "|".join(re.escape(package) for package in LATE)
+    tops = [line for line in MODULES[module].read_text("utf-8").splitlines() if line.startswith(("import ", "from "))]
+    assert not [line for line in tops if re.match(rf"(from|import) ({late})\b", line)]
+
+
+def fresh_process(code: str) -> dict:
+    """The JSON that code prints in a new interpreter, which sees none of this process's hooks."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return json.loads(done.stdout)
+
+
+IMPORT_SECONDS = 0.3
+IMPORT_COST = """
+import json, sys, time
+start = time.perf_counter()
+import torch
+torch_seconds, with_torch = time.perf_counter() - start, set(sys.modules)
+start = time.perf_counter()
+import memorization
+seconds, loaded = time.perf_counter() - start, set(sys.modules)
+print(json.dumps({"torch_seconds": torch_seconds, "seconds": seconds, "added": sorted(loaded - with_torch)}))
+"""
+
+
+def test_import_costs_little_more_than_torch_and_loads_nothing_heavy():
+    """Timed after torch in one process, so that a busy machine adds little; best of up to five processes."""
+    extra = math.inf
+    for _ in range(5):
+        run = fresh_process(IMPORT_COST)
+        assert not [name for name in run["added"] if name in LATE]
+        extra = min(extra, run["seconds"])
+        print(f"import torch {run['torch_seconds']:.2f} s, import memorization {run['seconds']:.3f} s more")
+        if extra <= IMPORT_SECONDS:
+            break
+    assert extra <= IMPORT_SECONDS
+
+
+def test_public_names():
+    assert memorization.__all__ == sorted(memorization.__all__)
+    assert len(set(memorization.__all__)) == len(memorization.__all__)
+    for name in memorization.__all__:
+        member = getattr(memorization, name)
+        assert inspect.isclass(member) or inspect.isfunction(member)
+        assert member.__module__.startswith("memorization.")
+        assert member.__doc__
+    # Whatever the package's file imports of its own is public, and what is public is imported there.
+    public = {
+        alias.asname or alias.name
+        for node in ast.parse(MODULES["memorization"].read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and own(node.module or "")
+        for alias in node.names
+    }
+    assert public <= set(memorization.__all__)
+    assert isinstance(memorization.__version__, str)
+
+
+def test_star_import_gives_the_public_names():
+    namespace: dict[str, object] = {}
+    exec("from memorization import *", namespace)
+    assert set(namespace) - {"__builtins__"} == set(memorization.__all__)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.endswith("__main__")])
+def test_every_module_imports_and_says_what_it_is_for(module):
+    assert importlib.import_module(module).__doc__
