@@ -25,7 +25,7 @@ from memorization.records import (
     write_json,
     write_tables,
 )
-from memorization.samples import Samples, read_samples
+from memorization.samples import Samples, positions_kept, read_samples
 from memorization.scoring import score
 
 if TYPE_CHECKING:
@@ -76,18 +76,23 @@ class CodeLengths:
             return math.nan
         return self.total_bits / int(self.n_bytes.sum())
 
+    @property
+    def index(self) -> Int64[np.ndarray, " sample"]:
+        """Position of each sample in the input; differs from its place here where lossy texts were skipped."""
+        return positions_kept(len(self), self.settings["samples"]["lossy_skipped"])
+
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), bits, ideal_bits, n_tokens, n_bytes."""
         import pandas as pd
 
         columns = {"bits": self.bits, "ideal_bits": self.ideal_bits, "n_tokens": self.n_tokens, "n_bytes": self.n_bytes}
-        return pd.DataFrame({"sample": np.array(self.settings["samples"]["index"], dtype=np.int64), **columns})
+        return pd.DataFrame({"sample": self.index, **columns})
 
     def tokens_to_pandas(self) -> "pd.DataFrame":
         """One row a coded token: sample, position (among the sample's coded tokens), token_id, bits."""
         import pandas as pd
 
-        sample = np.repeat(np.array(self.settings["samples"]["index"], dtype=np.int64), self.n_tokens)
+        sample = np.repeat(self.index, self.n_tokens)
         position = np.arange(len(sample)) - np.repeat(self.token_offsets[:-1], self.n_tokens)
         return pd.DataFrame(
             {"sample": sample, "position": position, "token_id": self.token_ids, "bits": self.token_bits}

@@ -55,8 +55,7 @@ def measure_pair(
         if role in live
     }
     for lengths in given.values():  # what was left out there is left out here
-        dropped = set(lengths.settings["samples"]["lossy_skipped"])
-        sets = [part.take([k for k, i in enumerate(part.index) if int(i) not in dropped]) for part in sets]
+        sets = [part.leave_out(lengths.settings["samples"]["lossy_skipped"]) for part in sets]
     tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
     records = {
         role: tokenizer_record(tokenizer[role]) if role in live else given[role].settings["tokenizer"]
@@ -176,11 +175,8 @@ def _tokenize_for(
 ) -> dict[str, Samples]:
     """The samples in each live model's tokens; what one tokenizer does not give back is left out for both."""
     parts = {role: tokenize(samples, own, on_lossy_text=on_lossy_text) for role, own in tokenizer.items()}
-    dropped = sorted({i for part in parts.values() for i in part.lossy_skipped})
-    return {
-        role: part.take([k for k, i in enumerate(part.index) if int(i) not in dropped]).with_skipped(dropped)
-        for role, part in parts.items()
-    }
+    dropped = {i for part in parts.values() for i in part.lossy_skipped}
+    return {role: part.leave_out(dropped) for role, part in parts.items()}
 
 
 def _one_rule(

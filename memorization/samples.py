@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,6 @@ class Samples:
     Attributes:
         texts: one str a sample; None where the samples came as ids.
         ids: one int64 array a sample; None until texts have been tokenized.
-        index: position of each sample in the input, int64 (files: among the rows that are not blank).
         source: what the samples were read from, for the record.
         n_blank_skipped: blank lines and null cells left out.
         lossy_skipped: positions of the texts left out because they do not survive the tokenizer.
@@ -32,13 +31,17 @@ class Samples:
 
     texts: list[str] | None
     ids: list[np.ndarray] | None
-    index: Int64[np.ndarray, " sample"]
     source: str
     n_blank_skipped: int = 0
     lossy_skipped: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.texts if self.texts is not None else self.ids or ())
+
+    @property
+    def index(self) -> Int64[np.ndarray, " sample"]:
+        """Position of each sample in the input (files: among the rows that are not blank)."""
+        return positions_kept(len(self), self.lossy_skipped)
 
     @property
     def n_bytes(self) -> Int64[np.ndarray, " sample"]:
@@ -64,25 +67,30 @@ class Samples:
         return {
             "source": self.source,
             "n_samples": len(self),
-            "index": self.index.tolist(),
             "texts_sha256": self.texts_sha256,
             "ids_sha256": self.ids_sha256,
             "n_blank_skipped": self.n_blank_skipped,
             "lossy_skipped": list(self.lossy_skipped),
         }
 
-    def take(self, keep: Sequence[int]) -> "Samples":
-        """The samples at these positions of this object."""
+    def leave_out(self, lossy: Iterable[int]) -> "Samples":
+        """All but the samples at these positions of the input, which are recorded as lossy.
+
+        Raises:
+            InputError: none would be left.
+        """
+        dropped = set(lossy) - set(self.lossy_skipped)
+        keep = [k for k, i in enumerate(self.index) if int(i) not in dropped]
+        if not keep:
+            raise InputError(
+                f"none of the {len(self)} texts survives the tokenizer: decode(encode(text)) is not the text"
+            )
         return replace(
             self,
-            texts=None if self.texts is None else [self.texts[i] for i in keep],
-            ids=None if self.ids is None else [self.ids[i] for i in keep],
-            index=self.index[np.asarray(keep, dtype=np.int64)],
+            texts=None if self.texts is None else [self.texts[k] for k in keep],
+            ids=None if self.ids is None else [self.ids[k] for k in keep],
+            lossy_skipped=tuple(sorted({*self.lossy_skipped, *dropped})),
         )
-
-    def with_skipped(self, lossy_skipped: Sequence[int]) -> "Samples":
-        """The same samples, with the record of what else was left out."""
-        return replace(self, lossy_skipped=tuple(lossy_skipped))
 
     def tokenize(self, tokenizer: Any, *, on_lossy_text: Literal["raise", "skip"] = "raise") -> "Samples":
         """Token ids of the texts, no special tokens added; samples that came as ids are returned as they are.
@@ -105,12 +113,13 @@ class Samples:
                 f"{_quote(_decode(tokenizer, rows[first]))}. Bits would be those of another text. Pass "
                 'on_lossy_text="skip" to leave such samples out (they are counted), or hand over the token ids.'
             )
-        if len(lossy) == len(rows):
-            raise InputError(f"none of the {len(rows)} texts survives the tokenizer {type(tokenizer).__name__}")
-        dropped = set(lossy)
         whole = replace(self, ids=[np.asarray(row, dtype=np.int64) for row in rows])
-        kept = whole.take([i for i in range(len(rows)) if i not in dropped]) if lossy else whole
-        return replace(kept, lossy_skipped=self.lossy_skipped + tuple(int(self.index[i]) for i in lossy))
+        return whole.leave_out(int(self.index[i]) for i in lossy) if lossy else whole
+
+
+def positions_kept(n_samples: int, skipped: Sequence[int]) -> Int64[np.ndarray, " sample"]:
+    """Positions in the input of the samples that are left, where those at `skipped` were left out."""
+    return np.delete(np.arange(n_samples + len(skipped), dtype=np.int64), np.asarray(skipped, dtype=np.int64))
 
 
 def read_samples(samples: Any, *, text_column: str = "text", limit: int | None = None) -> Samples:
@@ -135,8 +144,6 @@ def read_samples(samples: Any, *, text_column: str = "text", limit: int | None =
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1; it is {limit}")
-    if isinstance(samples, Samples):
-        return samples.take(range(min(len(samples), limit or len(samples))))
     if isinstance(samples, Path) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS)):
         return _from_cells(_read_file(samples, text_column), str(samples), limit)
     if hasattr(samples, "column_names"):
@@ -181,12 +188,11 @@ def _from_list(rows: Sequence[Any], source: str, limit: int | None) -> Samples:
             )
         if isinstance(row, (str, Sequence, np.ndarray)) and len(row) == 0:
             raise InputError(f"sample {i} is empty: it has no bits to measure. Leave it out.")
-    index = np.arange(len(rows), dtype=np.int64)
     if texts:
         for i, row in enumerate(rows):
             _check_unicode(row, i)
-        return Samples(list(rows), None, index, source)
-    return Samples(None, [_id_array(row, i) for i, row in enumerate(rows)], index, source)
+        return Samples(list(rows), None, source)
+    return Samples(None, [_id_array(row, i) for i, row in enumerate(rows)], source)
 
 
 def _from_cells(cells: Iterator[Any], source: str, limit: int | None) -> Samples:

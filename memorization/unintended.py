@@ -104,7 +104,7 @@ class Memorization:
             "oracle_n_tokens": self.oracle.n_tokens,
             "n_bytes": self.target.n_bytes,
         }
-        return pd.DataFrame({"sample": np.array(self.target.settings["samples"]["index"], dtype=np.int64), **columns})
+        return pd.DataFrame({"sample": self.target.index, **columns})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder: what `load` reads, and summary.json with every figure, setting, fingerprint and version.

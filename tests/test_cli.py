@@ -12,7 +12,12 @@ import torch
 
 from memorization import CodeLengths, Memorization, cli
 
-TEXTS = ["The house met again.", "How many bits does it take?", "Fellow citizens of the senate:", "A model, word for word."]
+TEXTS = [
+    "The house met again.",
+    "How many bits does it take?",
+    "Fellow citizens of the senate:",
+    "A model, word for word.",
+]
 UNSEEN = ["The next day the senate met.", "What nobody has written before.", "It may give it back once."]
 
 
@@ -51,7 +56,18 @@ def run(*arguments: object) -> int:
 
 
 def measure_arguments(model_folder, oracle_folder, data, output):
-    return ["measure", "--target", model_folder, "--oracle", oracle_folder, "--data", data, "--output", output, "--quiet"]
+    return [
+        "measure",
+        "--target",
+        model_folder,
+        "--oracle",
+        oracle_folder,
+        "--data",
+        data,
+        "--output",
+        output,
+        "--quiet",
+    ]
 
 
 def test_measure_writes_every_sample_every_token_and_every_setting(
@@ -77,7 +93,7 @@ def test_measure_writes_every_sample_every_token_and_every_setting(
     assert summary["net_bits"] == pytest.approx(
         4 * (table["signed_bits"].mean() - Memorization.load(output).control.signed_bits.mean())
     )
-    settings = json.loads((output / "oracle" / "settings.json").read_text())
+    settings = summary["settings"]["oracle"]
     assert settings["model"]["name"] == str(oracle_folder)
     assert len(settings["model"]["fingerprint"]) == len(settings["samples"]["ids_sha256"]) == 64
     assert settings["versions"]["constriction"]
@@ -155,7 +171,9 @@ def test_earlier_results_are_not_overwritten_unasked(model_folder, data, tmp_pat
     assert run(*arguments, "--overwrite") == 0
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_measuring(model_folder, data, tmp_path, monkeypatch, capsys):
+def test_an_output_that_cannot_be_written_is_refused_before_measuring(
+    model_folder, data, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("memorization.compress_bits", lambda *_, **__: pytest.fail("measured in vain"))
     assert run("bits", "--model", model_folder, "--data", data, "--output", tmp_path / "file" / "out") == 2

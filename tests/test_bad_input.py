@@ -1,0 +1,724 @@
+"""Bad input gets a sentence: what was expected, what came, where, what to try. Each at the boundary, with its legal neighbour."""
+
+import json
+import shutil
+
+import datasets
+import jaxtyping
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memorization import UniformModel, compress_bits, unintended_memorization
+from memorization.errors import ImpossibleTokenError, InputError, LossyTextError, ModelError, NotCausalError
+from memorization.samples import read_samples
+
+UNIFORM = UniformModel(10)
+
+
+@pytest.fixture
+def no_type_checker(monkeypatch):
+    """Types are executed in the tests, but not where the library is used."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def refused(samples, message: str, **options) -> None:
+    with pytest.raises(InputError, match=message):
+        compress_bits(UNIFORM, samples, **options)
+
+
+# --- samples
+
+
+@pytest.mark.parametrize("empty", [[], (), np.array([], dtype=object)])
+def test_empty_list(empty):
+    refused(empty, "samples is empty: there is nothing to measure")
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0)])
+@pytest.mark.parametrize("make", [np.zeros, torch.zeros])
+def test_empty_array(make, shape):
+    array = make(shape, dtype=torch.int64 if make is torch.zeros else np.int64)
+    refused(array, rf"an array of shape \[{', '.join(map(str, shape))}\]: there is nothing to measure")
+
+
+def test_empty_text():
+    refused(["a", ""], "sample 1 is empty: it has no bits to measure")
+    refused("", "sample 0 is empty")
+
+
+@pytest.mark.parametrize("row", [[], np.array([], dtype=np.int64), torch.tensor([], dtype=torch.int64)])
+def test_empty_list_of_ids(row):
+    refused([[1, 2], row], r"sample 1 (is empty|must be a flat list of at least one token id)")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limit(limit):
+    refused([[1]], rf"limit must be at least 1; it is {limit}", limit=limit)
+    assert len(compress_bits(UNIFORM, [[1], [2]], limit=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (["a", [1, 2]], r"all texts or all token ids; sample 0 is str 'a' and sample 1 is list '\[1, 2\]'"),
+        ([[1, 2], "a"], r"all texts or all token ids; sample 0 is list '\[1, 2\]' and sample 1 is str 'a'"),
+        ([1, "a"], r"all texts or all token ids; sample 0 is int '1' and sample 1 is str 'a'"),
+        (["a", None], r"all texts or all token ids; sample 0 is str 'a' and sample 1 is NoneType 'None'"),
+        ([[1], None], r"sample 1 must be a text or a list of token ids; it is NoneType"),
+        ([[1, 2], 3], r"sample 1 must be a text or a list of token ids; it is int '3'"),
+        ([[1, 2.0]], r"token ids must be integers; sample 0 has float '2.0' at position 1"),
+        ([[1], [2, True]], r"token ids must be integers; sample 1 has bool 'True' at position 1"),
+        ([[1, "2"]], r"token ids must be integers; sample 0 has str '2' at position 1"),
+        ([[[1, 2]]], r"token ids must be integers; sample 0 has list"),
+        ([np.ones((2, 2), dtype=int)], r"sample 0 must be a flat list .* int64 array of shape \[2, 2\]"),
+        ([np.ones(2)], r"sample 0 must be a flat list .* float64 array of shape \[2\]"),
+        ([torch.ones(2)], r"sample 0 must be a flat list .* float32 array of shape \[2\]"),
+        (np.ones((2, 2)), r"must be 1-D or 2-D and of an integer dtype; this one is 2-D float64"),
+        (np.ones((2, 2), dtype=bool), r"must be 1-D or 2-D and of an integer dtype; this one is 2-D bool"),
+        (np.ones((2, 2, 2), dtype=int), r"must be 1-D or 2-D and of an integer dtype; this one is 3-D int64"),
+        (np.array(3), r"must be 1-D or 2-D and of an integer dtype; this one is 0-D int64"),
+        (torch.ones(2, dtype=torch.bfloat16), r"must be 1-D or 2-D and of an integer dtype; this one is 1-D float32"),
+        (b"bytes", r"sample 0 must be a flat list of at least one token id"),
+        ([b"bytes"], r"sample 0 must be a flat list of at least one token id"),
+        ({"text": "a"}, r"samples must be a text, .* a dict came"),
+        ({1, 2}, r"samples must be a text, .* a set came"),
+        (iter(["a"]), r"samples must be a text, .* a list_iterator came"),
+        (None, r"samples must be a text, .* a NoneType came"),
+        (3, r"samples must be a text, .* a int came"),
+        (pd.Series(["a"]), r"samples must be a text, .* a Series came"),
+        (["a", "b\ud800"], r"sample 1 is not valid Unicode: character 1 is the lone surrogate '\\ud800'"),
+    ],
+)
+def test_mixed_and_wrong_types(samples, message):
+    refused(samples, message)
+
+
+def test_a_long_wrong_value_is_not_quoted_in_full():
+    with pytest.raises(InputError) as caught:
+        compress_bits(UNIFORM, [[1], "x" * 10_000])
+    assert len(str(caught.value)) < 400
+
+
+# --- files and data sets
+
+
+@pytest.mark.parametrize("ending", [".txt", ".jsonl", ".csv", ".parquet", ".TXT"])
+def test_missing_file(tmp_path, ending):
+    path = tmp_path / f"missing{ending}"
+    refused(
+        str(path), r"there is no file .*missing.* If this is a text to be measured, pass \[\".*missing.*\"\], a list"
+    )
+    with pytest.raises(InputError, match="there is no file") as caught:
+        compress_bits(UNIFORM, path)
+    assert "text to be measured" not in str(caught.value)  # a Path is no text
+    assert read_samples([str(path)]).texts == [str(path)]
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "folder.txt").mkdir()
+    refused(str(tmp_path / "folder.txt"), "there is no file")
+
+
+def test_a_long_text_that_ends_like_a_file():
+    text = "I wrote it all down. " * 400 + "See notes.txt"
+    with pytest.raises(InputError, match="there is no file I wrote it all down") as caught:
+        read_samples(text)
+    assert len(str(caught.value)) < 400
+    assert read_samples([text]).texts == [text]
+
+
+def test_a_path_of_another_kind(tmp_path):
+    (tmp_path / "notes.md").write_text("x")
+    refused(tmp_path / "notes.md", r"notes.md must end in one of \.txt, \.jsonl, \.csv, \.parquet")
+
+
+def write(path, kind, column):
+    table = pd.DataFrame({column: ["one", "two"], "more": [1, 2]})
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_dict("records")), encoding="utf-8")
+    else:
+        getattr(table, f"to_{kind}")(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_file_without_the_column(tmp_path, kind):
+    path = write(tmp_path / f"a.{kind}", kind, "body")
+    refused(path, r"has no column 'text': it has body, more\. Name the column with text_column")
+    refused(path, r"has no column 'bodY': it has body, more", text_column="bodY")
+    assert read_samples(path, text_column="body").texts == ["one", "two"]
+
+
+def test_jsonl_names_the_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n\n{"body": "b"}\n', encoding="utf-8")
+    refused(path, r"a\.jsonl, line 3 has no column 'text': it has body")
+    path.write_text('{"text": "a"}\n{"text": \n', encoding="utf-8")
+    refused(path, r"a\.jsonl, line 2 is not JSON .*; \.jsonl holds one object a line")
+    path.write_text('["a", "b"]\n', encoding="utf-8")
+    refused(path, r"line 1 has no column 'text': it is a list")
+    path.write_text('{"text": 5}\n', encoding="utf-8")
+    refused(path, r"sample 0 must be a text or a list of token ids; it is int '5'")
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1" + b"\0" * 40 + b"PAR1"])
+def test_broken_parquet(tmp_path, content):
+    (tmp_path / "a.parquet").write_bytes(content)
+    refused(tmp_path / "a.parquet", r"a\.parquet is not a parquet file")
+
+
+@pytest.mark.parametrize("ending", [".txt", ".jsonl", ".csv"])
+def test_a_file_that_is_not_utf8(tmp_path, ending):
+    (tmp_path / f"a{ending}").write_bytes("text\ncafé\n".encode("latin-1"))
+    expected = "is not JSON" if ending == ".jsonl" else "is not UTF-8 text"
+    with pytest.raises(InputError, match=rf"a\{ending}.* ({expected}|is not UTF-8 text)"):
+        read_samples(tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", " \n\n"), ("a.csv", "text\n\n  \n"), ("a.jsonl", '{"text": null}\n\n')]
+)
+def test_a_file_of_blank_lines(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    refused(tmp_path / name, r"holds no sample \(2 blank rows\)")
+    (tmp_path / "empty.txt").write_text("")
+    refused(tmp_path / "empty.txt", r"holds no sample \(0 blank rows\)")
+
+
+def test_datasets_refused():
+    data = datasets.Dataset.from_dict({"body": ["a"]})
+    refused(data, r"the data set has no column 'text': it has body")
+    refused(
+        datasets.DatasetDict(train=data, test=data),
+        r"a DatasetDict came, with splits train, test: pass one .*\['train'\]",
+    )
+
+
+# --- ids, tokenizers, the first token
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (
+            [[0, 9], [3, 10]],
+            r"must lie in \[0, 10\); 1 do not, the first is 10 in sample 1 at position 1\. Were they made with",
+        ),
+        ([[0, 9], [-1, 3]], r"must lie in \[0, 10\); 1 do not, the first is -1 in sample 1 at position 0"),
+        ([[0, 9], [3], [11, 12, 1]], r"must lie in \[0, 10\); 2 do not, the first is 11 in sample 2 at position 0"),
+        ([[2**62]], r"the first is 4611686018427387904 in sample 0"),
+        ([[10]], r"the first is 10 in sample 0 at position 0"),
+    ],
+)
+@pytest.mark.parametrize("first_token", ["uniform", 0])
+def test_ids_out_of_range(samples, message, first_token):
+    refused(samples, message, first_token=first_token)
+    compress_bits(UNIFORM, [[0, 9]], first_token=first_token)
+
+
+def test_ids_out_of_range_are_named_by_their_place_in_the_input(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": [1]}\n\n{"text": [2, 10]}\n')
+    refused(tmp_path / "a.jsonl", "the first is 10 in sample 1 at position 1")
+
+
+def test_ids_of_padding_rows_are_no_symbols_of_a_uniform_code(bpe_tokenizer):
+    """Logits of 512, a tokenizer of 300: id 300 is coded by the model, but not by a code over the tokenizer's symbols."""
+    size = len(bpe_tokenizer)
+    with pytest.raises(InputError, match=rf"must lie in \[0, {size}\)"):
+        compress_bits(UniformModel(512), [[size]], tokenizer=bpe_tokenizer, first_token="uniform")
+    assert compress_bits(UniformModel(512), [[size]], tokenizer=bpe_tokenizer).ideal_bits.tolist() == [9.0]
+
+
+def test_a_single_token_with_skip():
+    refused([[1, 2], [3]], r'sample 1 has a single token and first_token="skip" leaves it out', first_token="skip")
+    assert compress_bits(UNIFORM, [[3]]).n_tokens.tolist() == [1]
+
+
+def test_a_lone_bos(bpe_tokenizer):
+    with pytest.raises(InputError, match="sample 1 has a single token and it is the BOS: nothing is left to code"):
+        compress_bits(UniformModel(300), [[5], [0]], tokenizer=bpe_tokenizer)
+
+
+@pytest.mark.parametrize("first_token", [10, -1])
+def test_context_token_out_of_range(first_token):
+    refused(
+        [[1]],
+        rf"the context token has id {first_token}, outside the model's vocabulary \[0, 10\)",
+        first_token=first_token,
+    )
+
+
+def test_first_token_that_is_none(bpe_tokenizer):
+    refused([[1]], r'first_token="bos" needs a tokenizer that has a BOS token; none is at hand', first_token="bos")
+    refused([[1]], r"first_token='<s>' is neither a rule .* none is at hand, pass the id", first_token="<s>")
+    refused(
+        ["a"],
+        r"first_token='<s>' is neither a rule .* nor a token of the tokenizer",
+        first_token="<s>",
+        tokenizer=bpe_tokenizer,
+    )
+    without = type(bpe_tokenizer)(tokenizer_object=bpe_tokenizer.backend_tokenizer)
+    refused(["a"], r"needs a tokenizer that has a BOS token; this one has none", first_token="bos", tokenizer=without)
+
+
+def test_texts_without_a_tokenizer():
+    refused(["a"], r"the samples are texts, and no tokenizer is at hand: pass tokenizer=")
+    with pytest.raises(InputError, match="no tokenizer is at hand"):
+        unintended_memorization(UNIFORM, UNIFORM, ["a"])
+
+
+def test_a_text_that_does_not_survive(bpe_tokenizer):
+    from tokenizers.normalizers import Lowercase
+
+    backend = type(bpe_tokenizer.backend_tokenizer).from_str(bpe_tokenizer.backend_tokenizer.to_str())
+    backend.normalizer = Lowercase()
+    lossy = type(bpe_tokenizer)(tokenizer_object=backend)
+    with pytest.raises(
+        LossyTextError, match=r"1 of 2 texts .* sample 1 is 'B', and decode\(encode\(it\)\) is 'b'.*on_lossy_text"
+    ):
+        compress_bits(UniformModel(300), ["a", "B"], tokenizer=lossy)
+    with pytest.raises(InputError, match="none of the 1 texts survives"):
+        compress_bits(UniformModel(300), ["B"], tokenizer=lossy, on_lossy_text="skip")
+
+
+# --- windows and batches
+
+
+class Short(nn.Module):
+    """Six positions at most, and its configuration says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = type("Config", (), {"max_position_embeddings": 6, "vocab_size": 10})()
+        self.weight = nn.Parameter(torch.zeros(10))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        assert ids.shape[1] <= 6
+        return self.weight.expand(*ids.shape, 10)
+
+
+def test_max_length_range():
+    refused([[1, 2]], "max_length must be at least 1; it is 0", max_length=0)
+    assert compress_bits(UNIFORM, [[1, 2]], max_length=1).settings["max_length"] == 1
+    with pytest.raises(
+        InputError, match="max_length=7 is more than the 6 positions that the model or its tokenizer takes"
+    ):
+        compress_bits(Short(), [[1, 2]], max_length=7)
+    assert compress_bits(Short(), [[1, 2] * 9], max_length=6).settings["max_length"] == 6
+
+
+@pytest.mark.parametrize("stride", [0, -1, 7])
+def test_stride_range(stride):
+    message = rf"stride must lie in \[1, max_length\] = \[1, 6\]; it is {stride}"
+    refused([[1, 2]], message, max_length=6, stride=stride)
+    with pytest.raises(InputError, match=message):
+        compress_bits(Short(), [[1, 2]], stride=stride)
+
+
+@pytest.mark.parametrize("stride", [1, 6])
+def test_stride_at_its_ends(stride):
+    assert compress_bits(Short(), [[1, 2] * 9], stride=stride).settings["stride"] == stride
+
+
+def test_stride_without_windows():
+    refused([[1, 2]], r"stride=3 needs windows, and this model has no length limit: pass max_length as well", stride=3)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_range(batch_size):
+    refused([[1, 2]], rf'batch_size must be "auto" or at least 1; it is {batch_size}', batch_size=batch_size)
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_lossy_text": "warn"}, r'on_lossy_text must be "raise" or "skip"; it is \'warn\''),
+        ({"batch_size": "large"}, r"batch_size must be \"auto\" or at least 1; it is 'large'"),
+        ({"batch_size": 2.5}, r"batch_size must be \"auto\" or at least 1; it is 2\.5"),
+    ],
+)
+def test_options_of_a_wrong_kind(options, message, bpe_tokenizer):
+    with pytest.raises(InputError, match=message):
+        compress_bits(UniformModel(300), ["ab"], tokenizer=bpe_tokenizer, **options)
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"joint": "min"}, r'joint must be "max" or "mixture"; it is \'min\''),
+        ({"baseline": "gzip"}, r"baseline must be \"uniform\" or CodeLengths under a third model; it is 'gzip'"),
+        ({"baseline": np.ones(1)}, r"baseline must be \"uniform\" or CodeLengths under a third model"),
+    ],
+)
+def test_options_of_memu(options, message):
+    with pytest.raises(InputError, match=message):
+        unintended_memorization(UNIFORM, UNIFORM, [[1, 2]], **options)
+
+
+def test_a_uniform_model_has_symbols():
+    with pytest.raises(InputError, match="vocab_size must be at least 1; it is 0"):
+        UniformModel(0)
+    assert compress_bits(UniformModel(1), [[0, 0]]).ideal_bits.tolist() == [0.0]
+
+
+# --- what a model returns
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nan_and_infinity(value):
+    def broken(ids: Tensor) -> Tensor:
+        logits = torch.zeros(*ids.shape, 10)
+        logits[ids == 7, 2] = value
+        return logits
+
+    message = r"broken that predict position 2 of sample 1 \(coded tokens counted from 0\) are NaN or \+inf.*dtype=\"float32\""
+    with pytest.raises(ImpossibleTokenError, match=message):
+        compress_bits(broken, [[1, 2, 3], [1, 7, 5], [7]])
+    compress_bits(broken, [[1, 2, 3], [1, 5, 7], [7]])  # no token of a sample is predicted from there
+
+
+def test_probability_zero():
+    def masked(ids: Tensor) -> Tensor:
+        logits = torch.zeros(*ids.shape, 10)
+        logits[..., 2] = -torch.inf
+        return logits
+
+    with pytest.raises(
+        ImpossibleTokenError, match=r"masked gives probability 0 to position 1 of sample 1 \(coded tokens"
+    ):
+        compress_bits(masked, [[1, 3, 3], [1, 2, 5]])
+    # -inf elsewhere is legal: nine symbols are left. A token that no prediction has to name is legal too.
+    assert compress_bits(masked, [[2, 3, 4]], first_token="skip").ideal_bits[0] == pytest.approx(2 * np.log2(9))
+
+
+def test_the_earliest_impossible_position_is_named():
+    def masked(ids: Tensor) -> Tensor:
+        return torch.zeros(*ids.shape, 10).masked_fill(torch.arange(10) == 2, -torch.inf)
+
+    with pytest.raises(ImpossibleTokenError, match="position 3 of sample 0 "):
+        compress_bits(masked, [[1, 1, 1, 2, 1, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("logits", "got"),
+    [
+        (lambda ids: torch.zeros(ids.shape[0], 10), r"\(1, 10\) torch.float32"),
+        (lambda ids: torch.zeros(ids.shape[0], ids.shape[1] - 1, 10), r"\(1, 7, 10\) torch.float32"),
+        (lambda ids: torch.zeros(ids.shape[1], ids.shape[0], 10), r"\(8, 1, 10\) torch.float32"),
+        (lambda ids: torch.zeros(*ids.shape, 10, dtype=torch.int64), r"\(1, 8, 10\) torch.int64"),
+        (lambda ids: torch.zeros(*ids.shape), r"\(1, 8\) torch.float32"),
+        (lambda ids: np.zeros((*ids.shape, 10)), "ndarray"),
+        (lambda ids: (torch.zeros(*ids.shape, 10),), "tuple"),
+        (lambda ids: None, "NoneType"),
+    ],
+)
+@pytest.mark.usefixtures("no_type_checker")
+def test_wrong_shapes(logits, got):
+    message = (
+        rf"must map int64 ids of shape \(1, 8\) to floating-point logits \(1, 8, vocabulary\), .*it returned {got}"
+    )
+    with pytest.raises(ModelError, match=message):
+        compress_bits(logits, [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda ids: torch.zeros(*ids.shape, 11),
+        lambda ids: torch.zeros(ids.shape[0], ids.shape[1] + 1, 10),
+        lambda ids: torch.zeros(1, ids.shape[1], 10),
+        lambda ids: None,
+    ],
+)
+@pytest.mark.usefixtures("no_type_checker")
+def test_wrong_shapes_that_show_later(wrong):
+    def model(ids: Tensor):
+        return torch.zeros(*ids.shape, 10) if ids.shape == (1, 8) else wrong(ids)
+
+    with pytest.raises(ModelError, match=r"must map int64 ids of shape \(2, 3\) to floating-point logits \(2, 3, 10\)"):
+        compress_bits(model, [[1, 2, 3], [4, 5, 6]], first_token=0)
+
+
+def test_a_model_that_fails():
+    def fails(ids: Tensor) -> Tensor:
+        raise KeyError("no such thing")
+
+    with pytest.raises(
+        ModelError, match=r"fails failed on 8 token ids of shape \(1, 8\): .*no such thing.* must map int64 ids"
+    ):
+        compress_bits(fails, [[1, 2]])
+
+
+def test_what_is_no_model():
+    with pytest.raises(
+        ModelError, match=r"a model must be a name, a folder, a torch module or a callable .*; a int came"
+    ):
+        compress_bits(3, [[1, 2]])
+    with pytest.raises(ModelError, match="a list came"):
+        unintended_memorization(UNIFORM, [UNIFORM], [[1, 2]])
+
+
+# --- causality
+
+
+class Bidirectional(nn.Module):
+    """A masked language model in small: every position attends to every other."""
+
+    def __init__(self, causal: bool):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embedding = nn.Embedding(10, 16)
+            layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+            self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.head = nn.Linear(16, 10)
+        self.causal = causal
+
+    def forward(self, ids: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1]) if self.causal else None
+        return self.head(self.body(self.embedding(ids), mask=mask, is_causal=self.causal))
+
+
+def test_a_bidirectional_model_is_refused():
+    message = r"Bidirectional is not causal: changing the token at position 7 moved the logits at position 0 by .*masked language model"
+    with pytest.raises(NotCausalError, match=message):
+        compress_bits(Bidirectional(causal=False), [[1, 2]])
+    compress_bits(Bidirectional(causal=True), [[1, 2]])
+
+
+def test_bert_is_refused():
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        bert = BertForMaskedLM(BertConfig(vocab_size=200, max_position_embeddings=32, initializer_range=0.1, **sizes))
+    with pytest.raises(NotCausalError, match="BertForMaskedLM is not causal"):
+        compress_bits(bert, [[1, 2]])
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 7])
+def test_peeking_ahead_is_refused(ahead):
+    table = torch.from_numpy(np.random.default_rng(0).normal(size=(10, 10))).float()
+
+    def peeks(ids: Tensor) -> Tensor:
+        return table[ids] + table[ids.roll(-ahead, dims=1)]
+
+    # The roll brings the last token to position 7 - ahead.
+    with pytest.raises(NotCausalError, match=rf"peeks is not causal: .* moved the logits at position {7 - ahead} "):
+        compress_bits(peeks, [[1, 2]])
+
+
+def test_a_short_window_is_probed_at_its_length():
+    def peeks(ids: Tensor) -> Tensor:
+        assert ids.shape[1] <= 3
+        return torch.nn.functional.one_hot(ids.roll(-1, dims=1), 10).float()
+
+    with pytest.raises(NotCausalError, match=r"changing the token at position 2 moved the logits at position 1 "):
+        compress_bits(peeks, [[1, 2]], max_length=3)
+
+
+@pytest.mark.parametrize(("share", "causal"), [(1e-5, True), (1e-2, False)])
+def test_noise_of_kernels_is_no_dependence(share, causal):
+    """Of the spread of the logits: a hundred-thousandth is summation order, a hundredth is a leak."""
+    table = torch.from_numpy(np.random.default_rng(1).normal(size=(10, 10))).float()
+
+    def leaks(ids: Tensor) -> Tensor:
+        return table[ids] + share * torch.sin(1 + ids.sum(dim=1))[:, None, None]
+
+    if causal:
+        compress_bits(leaks, [[1, 2]])
+    else:
+        with pytest.raises(NotCausalError):
+            compress_bits(leaks, [[1, 2]])
+
+
+class Experts(nn.Module):
+    """Causal, with tokens grouped by expert: a change of the last token changes the shapes that all others are computed in."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.embedding = nn.Embedding(50, 64)
+            self.router = nn.Linear(64, 3)
+            self.experts = nn.ModuleList(
+                nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)) for _ in range(3)
+            )
+            self.head = nn.Linear(64, 50)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.embedding(ids).cumsum(dim=1)
+        flat, out = hidden.flatten(0, 1), torch.zeros_like(hidden).flatten(0, 1)
+        chosen = self.router(flat).argmax(dim=-1)
+        for i, expert in enumerate(self.experts):
+            rows = (chosen == i).nonzero()[:, 0]
+            out.index_add_(0, rows, expert(flat[rows]))
+        return self.head(out.view_as(hidden))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_experts_are_causal(dtype):
+    lengths = compress_bits(Experts().to(dtype), [[1, 2, 3], [4, 5]])
+    assert np.isfinite(lengths.bits).all()
+
+
+# --- folders, names, the network
+
+
+@pytest.fixture
+def folder(model_folder, tmp_path):
+    return shutil.copytree(model_folder, tmp_path / "model")
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(
+        ModelError, match=r"is no model folder: it has no config\.json\. Expected .* save_pretrained\(\)"
+    ):
+        compress_bits(tmp_path, [[1, 2]])
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(ModelError, match="for the file of a torch module, build the module, load the file into it"):
+        compress_bits(tmp_path / "model.pt", [[1, 2]])
+
+
+def test_a_folder_without_weights(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        ModelError, match=r"holds no \.safetensors weights\. Expected is a folder made by save_pretrained\(\)"
+    ):
+        compress_bits(folder, [[1, 2]])
+
+
+def test_a_folder_with_damaged_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"could not be loaded|safetensors"):
+        compress_bits(folder, [[1, 2]])
+
+
+def test_pickled_weights_are_refused_unless_asked_for(folder, tiny_gpt2):
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny_gpt2.state_dict(), folder / "pytorch_model.bin")
+    message = r"Pickled ones can run code when they are loaded, so they are refused; .* pass allow_pickle=True"
+    with pytest.raises(ModelError, match=message):
+        compress_bits(folder, [[1, 2, 3]])
+    with pytest.raises(ModelError, match=message):
+        unintended_memorization(UniformModel(300), folder, [[1, 2, 3]])
+    asked_for = compress_bits(folder, [[1, 2, 3]], allow_pickle=True)
+    assert asked_for.ideal_bits[0] == pytest.approx(
+        compress_bits(tiny_gpt2, [[1, 2, 3]], first_token="bos", tokenizer=folder).ideal_bits[0], abs=1e-4
+    )
+
+
+def test_a_folder_without_a_tokenizer(folder):
+    for file in list(folder.iterdir()):
+        if file.name.startswith(("tokenizer", "special_tokens", "vocab", "merges")):
+            file.unlink()
+    with pytest.raises(InputError, match="the samples are texts, and no tokenizer is at hand"):
+        compress_bits(folder, ["a"])
+    assert compress_bits(folder, [[1, 2]]).settings["tokenizer"] is None
+    with pytest.raises(
+        ModelError, match="holds no tokenizer: expected is a folder made by the tokenizer's save_pretrained"
+    ):
+        compress_bits(folder, ["a"], tokenizer=folder)
+
+
+def test_dtype_that_is_none(folder):
+    with pytest.raises(
+        InputError, match=r"dtype must be a torch dtype or its name, such as float32 or bfloat16; it is 'float33'"
+    ):
+        compress_bits(folder, [[1, 2]], dtype="float33")
+    with pytest.raises(InputError, match="it is 'nn'"):
+        compress_bits(folder, [[1, 2]], dtype="nn")
+
+
+def test_dtype_of_a_model_in_memory(tiny_gpt2):
+    with pytest.raises(
+        InputError, match=r"dtype='bfloat16' applies to models loaded by name; this GPT2LMHeadModel is in memory"
+    ):
+        compress_bits(tiny_gpt2, [[1, 2]], dtype="bfloat16")
+    with pytest.raises(InputError, match="applies to models loaded by name"):
+        unintended_memorization(tiny_gpt2, tiny_gpt2, [[1, 2]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model-here", "no-such-model-here", "/no/such/folder"])
+def test_no_network(name):
+    """The tests run with HF_HUB_OFFLINE=1."""
+    with pytest.raises(ModelError) as caught:
+        compress_bits(name, [[1, 2]])
+    message = str(caught.value)
+    assert message.startswith(
+        f"{name!r} is neither a folder here nor a model that the hub delivered: check the spelling and the network"
+    )
+    assert "\n" not in message
+    with pytest.raises(ModelError, match="is neither a folder here nor"):
+        compress_bits(UNIFORM, ["a"], tokenizer=name)
+
+
+@pytest.fixture
+def folder_with_code(folder, tmp_path, monkeypatch):
+    """A checkpoint that brings its own code, and that code leaves a trace when it runs."""
+    import transformers.dynamic_module_utils
+
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "ours",
+        "architectures": ["OurModel"],
+        "auto_map": {"AutoConfig": "ours.OurConfig", "AutoModelForCausalLM": "ours.OurModel"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "ours.py").write_text(
+        f"open({str(tmp_path / 'trace')!r}, 'w').close()\n"
+        "from transformers import GPT2Config, GPT2LMHeadModel\n"
+        "class OurConfig(GPT2Config):\n    model_type = 'ours'\n"
+        "class OurModel(GPT2LMHeadModel):\n    config_class = OurConfig\n"
+    )
+    return folder
+
+
+def test_remote_code_is_never_run_by_default(folder_with_code, tmp_path):
+    with pytest.raises(
+        ModelError, match="brings its own Python code, which is not run unless you pass trust_remote_code=True"
+    ):
+        compress_bits(folder_with_code, [[1, 2]])
+    with pytest.raises(ModelError, match="brings its own Python code"):
+        unintended_memorization(UniformModel(300), folder_with_code, [[1, 2]])
+    assert not (tmp_path / "trace").exists()
+
+
+def test_remote_code_runs_when_asked_for(folder_with_code, tmp_path, tiny_gpt2):
+    lengths = compress_bits(folder_with_code, [[1, 2, 3]], trust_remote_code=True, first_token=0)
+    assert (tmp_path / "trace").exists()
+    expected = compress_bits(tiny_gpt2, [[1, 2, 3]], first_token=0)
+    assert lengths.ideal_bits[0] == pytest.approx(expected.ideal_bits[0], abs=1e-4)
+
+
+def test_samples_are_checked_before_the_model_is_loaded():
+    """A wrong file should not cost the download of a model."""
+    with pytest.raises(InputError, match="samples is empty"):
+        compress_bits("nobody/no-such-model-here", [])
+    with pytest.raises(InputError, match="samples is empty"):
+        unintended_memorization("nobody/no-such-model-here", "nobody/no-such-model-here", [])
+
+
+def test_a_checkpoint_without_its_output_head_is_refused(tmp_path):
+    from transformers import LlamaConfig, LlamaModel
+
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        tie_word_embeddings=False,
+    )
+    LlamaModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"lacks 1 of the weights of a LlamaForCausalLM, the first is lm_head\.weight"):
+        compress_bits(str(tmp_path), [[1, 2]])
