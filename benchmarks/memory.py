@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py
 
-Least memory: the model and one batch of logits, which the forward pass makes. On top come one chunk of 4 MiB in float32 and
+Least memory: the model and one batch of logits, which the forward pass makes. On top come one chunk of 8 MiB in float32 and
 O(tokens) results.
 """
 

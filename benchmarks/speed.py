@@ -69,12 +69,16 @@ def whole_measurement(name, target, batch_size, **shape):
     model, samples = model_and_samples(**shape)
     ours, theirs, ratio = seconds(
         {
-            "compress_bits": lambda: compress_bits(model, samples, first_token=0, batch_size=batch_size, progress=False),
+            "compress_bits": lambda: compress_bits(
+                model, samples, first_token=0, batch_size=batch_size, progress=False
+            ),
             "forward + cross_entropy": lambda: plain(model, samples, batch_size),
         }
     )
     tokens = sum(map(len, samples))
-    print(f"{name}: compress_bits {ours / tokens * 1e6:.1f} us a token, forward + cross_entropy {theirs / tokens * 1e6:.1f}")
+    print(
+        f"{name}: compress_bits {ours / tokens * 1e6:.1f} us a token, forward + cross_entropy {theirs / tokens * 1e6:.1f}"
+    )
     print(f"    ratio {ratio:.3f} (to reach: {target})")
 
 
@@ -88,7 +92,9 @@ def logits_given(vocab_size=50_257, n_tokens=1024):
             "cross_entropy": lambda: torch.nn.functional.cross_entropy(logits, ids, reduction="none"),
         }
     )
-    print(f"logits given, V = {vocab_size:,}: intervals and ideal bits {ours / n_tokens * 1e6:.1f} us a token, ", end="")
+    print(
+        f"logits given, V = {vocab_size:,}: intervals and ideal bits {ours / n_tokens * 1e6:.1f} us a token, ", end=""
+    )
     print(f"torch's cross_entropy {theirs / n_tokens * 1e6:.1f}\n    ratio {ratio:.3f} (to reach: 2.5)")
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from memorization.compression import CodeLengths, measure, resolve_first_token, tokenize
+from memorization.compression import CodeLengths, measure, resolve_first_token, tokenize, warn_of_chat_marker
 from memorization.errors import InputError, ResultError
 from memorization.models import load_tokenizer, opened_model, tokenizer_record
 from memorization.samples import Samples
@@ -83,6 +83,9 @@ def measure_pair(
             "models may not. Measure both with one tokenizer, or with another first_token."
         )
     rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
+
+    for role in live:
+        warn_of_chat_marker(rules[role], tokenizer[role])
 
     measured = {role: [lengths] for role, lengths in given.items()}
     for role in live:

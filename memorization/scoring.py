@@ -178,7 +178,7 @@ def _too_large(model: CausalModel, rows: int, n_inputs: int) -> ModelError:
 def _impossible(name: str, where: str, bits: float) -> ImpossibleTokenError:
     if math.isnan(bits):
         return ImpossibleTokenError(
-            f"the logits of {name} that predict {where} are NaN or +inf: no code length exists. A float16 overflow is a common "
+            f"the logits of {name} that predict {where} are NaN, +inf, or all -inf: no code length exists. A float16 overflow is a common "
             'cause: try dtype="float32".'
         )
     return ImpossibleTokenError(

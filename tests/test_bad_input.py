@@ -376,7 +376,7 @@ def test_nan_and_infinity(value):
         logits[ids == 7, 2] = value
         return logits
 
-    message = r"broken that predict position 2 of sample 1 \(coded tokens counted from 0\) are NaN or \+inf.*dtype=\"float32\""
+    message = r"broken that predict position 2 of sample 1 \(coded tokens counted from 0\) are NaN, \+inf, or all -inf.*dtype=\"float32\""
     with pytest.raises(ImpossibleTokenError, match=message):
         compress_bits(broken, [[1, 2, 3], [1, 7, 5], [7]])
     compress_bits(broken, [[1, 2, 3], [1, 5, 7], [7]])  # no token of a sample is predicted from there
@@ -615,6 +615,25 @@ def test_pickled_weights_are_refused_unless_asked_for(folder, tiny_gpt2):
     )
 
 
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_what_a_name_on_the_hub_may_do(monkeypatch, asked_for):
+    """A hub name cannot be looked into beforehand: neither pickled weights nor code, unless asked for, also without a network."""
+    import transformers
+
+    options = {}
+
+    def from_pretrained(name, **given):
+        options.update(given)
+        raise OSError(f"{name} does not appear to have a file named model.safetensors")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(ModelError, match=r"has no safetensors weights\. .* pass allow_pickle=True"):
+        compress_bits("someone/model", [[1, 2]], allow_pickle=asked_for, trust_remote_code=asked_for, revision="v1")
+    assert options["trust_remote_code"] is asked_for
+    assert options.get("use_safetensors") is (None if asked_for else True)
+    assert options["revision"] == "v1"
+
+
 def test_a_folder_without_a_tokenizer(folder):
     for file in list(folder.iterdir()):
         if file.name.startswith(("tokenizer", "special_tokens", "vocab", "merges")):
@@ -722,3 +741,15 @@ def test_a_checkpoint_without_its_output_head_is_refused(tmp_path):
     LlamaModel(config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"lacks 1 of the weights of a LlamaForCausalLM, the first is lm_head\.weight"):
         compress_bits(str(tmp_path), [[1, 2]])
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:77"])
+@pytest.mark.parametrize("model", [torch.nn.Embedding(8, 8), lambda ids: torch.zeros(*ids.shape, 8)])
+def test_a_device_that_is_not_there_is_named(model, device):
+    with pytest.raises(InputError, match=f"device='{device}' cannot be used here"):
+        compress_bits(model, [[1, 2]], device=device)
+
+
+def test_a_truth_value_is_no_context_token():
+    with pytest.raises(InputError, match="first_token must be auto"):
+        compress_bits(UNIFORM, [[1, 2]], first_token=True)

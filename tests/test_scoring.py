@@ -320,7 +320,7 @@ def test_an_impossible_token_is_named_by_sample_and_position(max_length, stride,
         with pytest.raises(ImpossibleTokenError) as caught:
             compress_bits(Broken(how), samples, first_token=first_token, max_length=max_length, stride=stride)
         assert f"position {place + shift} of sample 2 (coded tokens counted from 0)" in str(caught.value)
-        expected = "gives probability 0 to" if how == "coded -inf" else "are NaN or +inf"
+        expected = "gives probability 0 to" if how == "coded -inf" else "are NaN, +inf, or all -inf"
         assert expected in str(caught.value)
 
 
