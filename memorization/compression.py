@@ -207,7 +207,7 @@ def compress_bits(
         Each token is coded exactly once. On a CPU in float32, a sample of up to 256 tokens has the same ideal bits within 1e-3 and
         the same coded bits within 0.05 alone, in any batch and in any order. The model comes back as it was: mode, device, weights.
 
-    Example:
+    Examples:
         >>> from memorization import UniformModel, compress_bits
         >>> lengths = compress_bits(UniformModel(2048), [list(range(64))])
         >>> lengths.ideal_bits.tolist(), abs(lengths.total_bits - 704) < 0.05
@@ -236,11 +236,13 @@ def compress_bits(
         )
 
 
-def tokenize(samples: Samples, tokenizer: Any, *, on_lossy_text: Literal["raise", "skip"]) -> Samples:
-    """Token ids of samples, which need a tokenizer where they are texts."""
+def tokenize(
+    samples: Samples, tokenizer: Any, *, on_lossy_text: Literal["raise", "skip"], argument: str = "tokenizer"
+) -> Samples:
+    """Token ids of samples, which need a tokenizer (named by `argument`) where they are texts."""
     if samples.texts is not None and tokenizer is None:
         raise InputError(
-            "the samples are texts, and no tokenizer is at hand: pass tokenizer= (the object, or the folder or name it can be loaded "
+            f"the samples are texts, and no tokenizer is at hand: pass {argument}= (the object, or the folder or name it can be loaded "
             "from), or hand over lists of token ids"
         )
     return samples.tokenize(tokenizer, on_lossy_text=on_lossy_text)

@@ -29,7 +29,7 @@ class UniformModel:
     Args:
         vocab_size: number of tokens, at least 1.
 
-    Example:
+    Examples:
         >>> from memorization import UniformModel, compress_bits
         >>> compress_bits(UniformModel(256), [[3, 1, 4, 1, 5]]).ideal_bits.tolist()
         [40.0]

@@ -8,7 +8,7 @@ import torch
 
 from memorization.compression import CodeLengths, measure, resolve_first_token, tokenize, warn_of_chat_marker
 from memorization.errors import InputError, ResultError
-from memorization.models import load_tokenizer, opened_model, tokenizer_record
+from memorization.models import UniformModel, load_tokenizer, opened_model, tokenizer_record
 from memorization.samples import Samples
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
@@ -54,6 +54,9 @@ def measure_pair(
         for role, asked in zip(_ROLES, tokenizers, strict=True)
         if role in live
     }
+    for role in live:  # a uniform model has the other's tokens where it has none of its own
+        if tokenizer[role] is None and isinstance(models[role], UniformModel):
+            tokenizer[role] = next((own for own in tokenizer.values() if own is not None), None)
     for lengths in given.values():  # what was left out there is left out here
         sets = [part.leave_out(lengths.settings["samples"]["lossy_skipped"]) for part in sets]
     tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
@@ -177,7 +180,10 @@ def _tokenize_for(
     tokenizer: dict[str, Any], samples: Samples, on_lossy_text: Literal["raise", "skip"]
 ) -> dict[str, Samples]:
     """The samples in each live model's tokens; what one tokenizer does not give back is left out for both."""
-    parts = {role: tokenize(samples, own, on_lossy_text=on_lossy_text) for role, own in tokenizer.items()}
+    parts = {
+        role: tokenize(samples, own, on_lossy_text=on_lossy_text, argument=f"{role}_tokenizer")
+        for role, own in tokenizer.items()
+    }
     dropped = {i for part in parts.values() for i in part.lossy_skipped}
     return {role: part.leave_out(dropped) for role, part in parts.items()}
 

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from memorization.errors import InputError, LossyTextError
+from memorization.errors import InputError, LossyTextError, MeasurementWarning
 
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
+_LONGEST_NAME = 255  # of a file, on most systems
 _SOME = 80  # characters of a text that an error message quotes
 
 
@@ -138,7 +141,7 @@ def read_samples(samples: Any, *, text_column: str = "text", limit: int | None =
     Raises:
         InputError: nothing to measure, or something that is neither text nor token ids; it names the place.
 
-    Example:
+    Examples:
         >>> read_samples(["To be", "or not"]).n_bytes.tolist()
         [5, 6]
     """
@@ -149,12 +152,19 @@ def read_samples(samples: Any, *, text_column: str = "text", limit: int | None =
     if hasattr(samples, "column_names"):
         return _from_cells(_read_dataset(samples, text_column), f"datasets.{type(samples).__name__}", limit)
     if isinstance(samples, str):
+        if len(samples) < _LONGEST_NAME and os.path.exists(samples):
+            warnings.warn(
+                f"{samples!r} is measured as a text of {len(samples.encode())} bytes, though a file or folder has that name. A file of "
+                f"samples ends in {', '.join(FILE_KINDS)}, or comes as a Path.",
+                MeasurementWarning,
+                stacklevel=3,
+            )
         return _from_list([samples], "one text", limit)
     if isinstance(samples, (np.ndarray, Sequence)) or _is_tensor(samples):
         return _from_sequence(samples, limit)
     raise InputError(
         "samples must be a text, a list of texts, a list of id lists, an integer array, a datasets.Dataset or a file; "
-        f"a {type(samples).__name__} came. list(...) turns most other containers into something that can be measured."
+        f"a {type(samples).__name__} came. Turn it into a list of texts first, such as table['text'].tolist()."
     )
 
 

@@ -28,7 +28,7 @@ def windows(length: int, max_length: int | None, stride: int | None) -> list[tup
         One (start, stop, n_new) a window: inputs start to stop - 1, of whose predictions the last n_new are new. Every token but
         the first of the sequence is predicted exactly once, the first window `max_length` of them, each later one `stride`.
 
-    Example:
+    Examples:
         >>> windows(8, 4, 2)
         [(0, 4, 4), (2, 6, 2), (3, 7, 1)]
     """

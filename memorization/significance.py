@@ -55,7 +55,7 @@ def mean_interval(*groups: Float64[np.ndarray, " _"]) -> tuple[float, float]:
     Returns:
         Lower and upper end in the unit of the values; NaN where a group has fewer than two.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> low, high = mean_interval(np.arange(101.0))
         >>> low < 50 < high

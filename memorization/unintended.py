@@ -196,6 +196,10 @@ class Memorization:
                 f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples",
                 f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: samples over control, signed",
             ]
+            if control.mean < 0:
+                lines.append(
+                    "               the target is the worse model of unseen text: read memU, net memU overstates it"
+                )
         shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
             f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): {settings['baseline']}",
@@ -279,7 +283,7 @@ def unintended_memorization(
         Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model is in memory
         at a time where both are named.
 
-    Example:
+    Examples:
         >>> from memorization import UniformModel, unintended_memorization
         >>> result = unintended_memorization(UniformModel(16), UniformModel(16), [[1, 2, 3]])
         >>> result.ideal_bits.tolist(), result.control is None
@@ -417,7 +421,7 @@ def _mean(bits: Float64[np.ndarray, " sample"]) -> str:
 
 
 def _percent(share: float) -> str:
-    return "unknown" if math.isnan(share) else f"{100 * share:.3g} %"
+    return "an unknown share" if math.isnan(share) else f"{100 * share:.3g} %"
 
 
 def _without_nan(value: Any) -> Any:

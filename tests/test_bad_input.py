@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from memorization import UniformModel, compress_bits, unintended_memorization
-from memorization.errors import ImpossibleTokenError, InputError, LossyTextError, ModelError, NotCausalError
+from memorization.errors import (
+    ImpossibleTokenError,
+    InputError,
+    LossyTextError,
+    MeasurementWarning,
+    ModelError,
+    NotCausalError,
+)
 from memorization.samples import read_samples
 
 UNIFORM = UniformModel(10)
@@ -753,3 +760,22 @@ def test_a_device_that_is_not_there_is_named(model, device):
 def test_a_truth_value_is_no_context_token():
     with pytest.raises(InputError, match="first_token must be auto"):
         compress_bits(UNIFORM, [[1, 2]], first_token=True)
+
+
+def test_a_text_that_names_a_folder_is_measured_with_a_warning(tmp_path):
+    with (
+        pytest.warns(MeasurementWarning, match="is measured as a text"),
+        pytest.raises(InputError, match="no tokenizer"),
+    ):
+        compress_bits(UNIFORM, str(tmp_path))
+
+
+def test_memu_names_the_tokenizer_argument_that_is_missing(model_folder):
+    with pytest.raises(InputError, match="pass oracle_tokenizer="):
+        unintended_memorization(str(model_folder), lambda ids: torch.zeros(*ids.shape, 300), ["a"])
+
+
+def test_a_uniform_oracle_shares_the_targets_tokenizer(model_folder):
+    result = unintended_memorization(str(model_folder), UniformModel(300), ["The house met again."])
+    assert result.oracle.ideal_bits[0] == pytest.approx(np.log2(300) * result.target.n_tokens[0])
+    assert result.oracle.settings["first_token"]["rule"] == "bos"

@@ -14,7 +14,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memorization.errors import InputError, LossyTextError
+from memorization.errors import InputError, LossyTextError, MeasurementWarning
 from memorization.samples import Samples, read_samples
 
 TEXTS = ["To be,", "or not\tto be", "naïve — 雪 🙂", "  leading and trailing  ", "a"]
@@ -54,7 +54,8 @@ def test_bytes_are_those_of_utf8():
 def test_a_text_that_merely_mentions_a_file_is_a_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("notes.md").write_text("not read")
-    assert read_samples("notes.md").texts == ["notes.md"]
+    with pytest.warns(MeasurementWarning, match="'notes.md' is measured as a text of 8 bytes"):
+        assert read_samples("notes.md").texts == ["notes.md"]
     assert read_samples("see notes.txt for more").texts == ["see notes.txt for more"]
     assert read_samples(["notes.txt"]).texts == ["notes.txt"]
 

@@ -550,7 +550,7 @@ def test_bos_only_where_both_have_one():
 
 def test_ids_with_one_tokenizer_at_hand(small):
     """The oracle is a bare callable: uniform for both."""
-    result = unintended_memorization(UniformModel(262), UniformModel(262), [[1, 2]], target_tokenizer=small)
+    result = unintended_memorization(Pairs(262, 6), Pairs(262, 6), [[1, 2]], target_tokenizer=small)
     assert result.target.settings["first_token"]["rule"] == result.oracle.settings["first_token"]["rule"] == "uniform"
     assert result.signed_bits.tolist() == [0]
 
@@ -734,7 +734,7 @@ def test_capacity_shares(tiny_gpt2):
     assert math.isnan(unknown.capacity_share)
     assert math.isnan(unknown.capacity_share_non_embedding)
     assert unknown.summary()["capacity_share"] is None
-    assert "unknown of 3.6 bits" in repr(unknown)
+    assert "an unknown share of 3.6 bits" in repr(unknown)
 
 
 def test_table_and_summary(small):

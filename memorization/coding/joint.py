@@ -19,7 +19,7 @@ def joint_bits(
         code: "max" takes the better model for each whole sample, -log2 max(p_t, p_o): the paper's bound, which leaves out the bit
             that tells the decoder which. "mixture" is a code, -log2((p_t + p_o) / 2), at most 1 bit dearer.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> joint_bits(np.array([3.0]), np.array([3.0]), "mixture").tolist()
         [3.0]

@@ -17,7 +17,7 @@ def addresses() -> list[list[str]]:
     Guarantees:
         `"\n\n".join(paragraphs)` is the source file of an address, byte for byte.
 
-    Example:
+    Examples:
         >>> from memorization.data import addresses
         >>> sum(len("\n\n".join(paragraphs).encode()) for paragraphs in addresses())
         890121

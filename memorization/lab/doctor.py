@@ -42,7 +42,7 @@ class Examination:
 def examine() -> Examination:
     """Look at the installation and measure two samples whose bits are known. Takes about two seconds.
 
-    Example:
+    Examples:
         >>> examine().healthy
         True
     """

@@ -146,7 +146,7 @@ def run_quickstart(output: Path, *, seed: int = 0, progress: bool = True) -> Qui
     Guarantees:
         Works without a network, on the CPU; torch's global RNG does not move; `output` never holds half a model.
 
-    Example:
+    Examples:
         ```python
         from pathlib import Path
         from memorization.lab.quickstart import run_quickstart

@@ -1,4 +1,4 @@
-"""Pictures of results: each function draws on one matplotlib Axes and returns it; pyplot is never loaded."""
+"""Pictures of results: each function draws on one matplotlib Axes and returns it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -182,9 +182,9 @@ def plot_quickstart(quickstart: "Quickstart", path: Path) -> None:
 
 def _axes(ax: "Axes | None", inches: tuple[float, float]) -> "Axes":
     if ax is None:
-        from matplotlib.figure import Figure
+        import matplotlib.pyplot as plt  # so that a notebook shows the picture
 
-        ax = Figure(figsize=inches, layout="constrained").add_subplot()
+        ax = plt.subplots(figsize=inches, layout="constrained")[1]
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

@@ -1,0 +1,106 @@
+"""SmolLM2-135M, a real model with a real tokenizer: its bits equal lm-eval's and minicons', and make sense."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_peers import assert_same_bits, lm_eval_bits, minicons_token_bits
+
+from memorization import compress_bits, unintended_memorization
+from memorization.errors import FirstTokenWarning
+
+pytestmark = [pytest.mark.smollm2]
+
+ROOT = Path(__file__).parent.parent
+CONTEXT, CONTEXT_ID = "<|endoftext|>", 0
+GENESIS = (
+    "In the beginning God created the heaven and the earth. "
+    "And the earth was without form, and void; and darkness was upon the face of the deep."
+)
+INVENTED = (
+    "Behind the violet tannery, Ottoline Brackwater auctioned eleven rusted sextants "
+    "to a parliament of indifferent geese, and kept the receipts."
+)
+SHORT_TEXTS = [GENESIS, INVENTED, " yes", "Straße 12, 東京 🙂\n\n\tdef f(x): return x ** 2"]
+# Prose of this kind, 300 tokens and more: above 256 the deviation that is allowed is relative.
+LONG_TEXT = (
+    "When a person writes a letter, the words that come first decide a good deal about those that follow. A model that "
+    "has read many letters knows this, and needs few bits for the greeting, more for the name, and most for whatever "
+    "happened on the fourteenth of March in the kitchen of a house which it has never seen. {}"
+).format(" ".join(f"Item {i}: {i * i} jars of plum jam, {7 * i} candles, one map of Delft." for i in range(1, 14)))
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make smollm2` makes, or the same one made here."""
+    made = ROOT / "smollm2"
+    if (made / "config.json").exists():
+        return made
+    script = ROOT / "examples" / "audit_smollm2.py"
+    spec = importlib.util.spec_from_file_location("audit_smollm2", script)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example.build_smollm2(tmp_path_factory.mktemp("oracle") / "smollm2")
+
+
+def test_bits_equal_those_of_lm_eval(smollm2: Path) -> None:
+    texts = [*SHORT_TEXTS, LONG_TEXT]
+    ours = compress_bits(smollm2, texts, first_token=CONTEXT, progress=False)
+    assert ours.n_tokens.max() > 256
+    assert_same_bits(ours.ideal_bits, lm_eval_bits(smollm2, texts, prefix=CONTEXT_ID), ours.n_tokens)
+
+
+def test_bits_equal_those_of_lm_eval_as_it_comes_within_its_float32_softmax(smollm2: Path) -> None:
+    # Unless it is told softmax_dtype="float64", lm-eval takes torch's float32 log-softmax, which on a CPU and with 49,152
+    # tokens comes out 2e-5 bits a token too low: 5e-3 bits on 256 tokens. This bounds what a user will see.
+    ours = compress_bits(smollm2, SHORT_TEXTS, first_token=CONTEXT, progress=False)
+    theirs = lm_eval_bits(smollm2, SHORT_TEXTS, prefix=CONTEXT_ID, softmax_dtype=None)
+    assert (np.abs(ours.ideal_bits - theirs) <= 5e-5 * ours.n_tokens).all()
+
+
+def test_windows_without_overlap_equal_lm_evals_rolling_windows(smollm2: Path) -> None:
+    ours = compress_bits(smollm2, [LONG_TEXT], first_token=CONTEXT, max_length=128, stride=128, progress=False)
+    theirs = lm_eval_bits(smollm2, [LONG_TEXT], prefix=CONTEXT_ID, max_length=128)
+    assert_same_bits(ours.ideal_bits, theirs, ours.n_tokens)
+
+
+def test_bits_with_the_chat_marker_as_bos_equal_those_of_lm_eval_and_minicons(smollm2: Path) -> None:
+    with pytest.warns(FirstTokenWarning, match=r"'<\|im_start\|>' is the chat template's marker"):
+        ours = compress_bits(smollm2, SHORT_TEXTS, progress=False)
+    assert ours.settings["first_token"]["rule"] == "bos"
+    assert_same_bits(ours.ideal_bits, lm_eval_bits(smollm2, SHORT_TEXTS), ours.n_tokens)
+    theirs = minicons_token_bits(smollm2, SHORT_TEXTS)
+    assert [len(bits) for bits in theirs] == ours.n_tokens.tolist()
+    assert_same_bits(ours.ideal_bits, np.array([bits.sum() for bits in theirs]), ours.n_tokens)
+    np.testing.assert_allclose(ours.token_bits, np.concatenate(theirs), rtol=1e-5, atol=1e-4)
+
+
+def test_naming_the_document_separator_saves_tens_of_bits(smollm2: Path) -> None:
+    with pytest.warns(FirstTokenWarning):
+        marker = compress_bits(smollm2, [GENESIS], progress=False)
+    separator = compress_bits(smollm2, [GENESIS], first_token=CONTEXT, progress=False)
+    assert marker.n_bytes[0] == 140
+    assert 20 < marker.ideal_bits[0] - separator.ideal_bits[0] < 40
+
+
+def test_known_text_is_cheap_and_an_invented_sentence_is_not(smollm2: Path) -> None:
+    known, invented = (
+        compress_bits(smollm2, [text], first_token=CONTEXT, progress=False) for text in (GENESIS, INVENTED)
+    )
+    assert 0.55 < known.bits_per_byte < 0.75
+    assert 1.7 < invented.bits_per_byte < 2.6
+    for lengths in (known, invented):
+        np.testing.assert_allclose(lengths.bits, lengths.ideal_bits, rtol=1e-3, atol=0.1)
+
+
+def test_a_model_has_memorized_nothing_beyond_itself(smollm2: Path) -> None:
+    result = unintended_memorization(
+        smollm2, smollm2, [GENESIS], control=[INVENTED], first_token=CONTEXT, progress=False
+    )
+    assert result.bits.tolist() == result.signed_bits.tolist() == [0.0]
+    assert result.control is not None
+    assert result.control.bits.tolist() == [0.0]
+    assert result.control.oracle.bits[0] > 2 * result.oracle.bits[0]
