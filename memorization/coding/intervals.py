@@ -35,6 +35,8 @@ BITS_PER_REFINEMENT = 12.0
 # One chunk of float32 logits (8 MiB) stays in a processor's last cache over the three passes that are made over it, and keeps its
 # threads busy for longer than it takes to start them; a GPU wants more rows at once.
 CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+# torch splits operations on more elements than this among a processor's threads, which does not pay for the O(sqrt V) columns.
+UNSPLIT_ELEMENTS = 1 << 15
 # Logits masked with a huge negative number instead of -inf (finfo.min; float16's -65504 is 94,502 bits) mean probability 0.
 MOST_BITS = 65_536.0
 _LN2 = math.log(2.0)
@@ -100,8 +102,12 @@ def code_tokens(
         The coded length (32-bit words of a range coder fed with the intervals) is within 0.1 bits + 1e-4 bits a token of it,
         beside the truncation of the coder itself.
     """
-    chunk_rows = max(1, CHUNK_ELEMENTS["cuda" if logits.is_cuda else "cpu"] // logits.shape[1])
-    buffer = torch.empty((min(chunk_rows, len(rows)), logits.shape[1]), dtype=torch.float32, device=logits.device)
+    vocab_size = logits.shape[1]
+    if logits.is_cuda:
+        chunk_rows = max(1, CHUNK_ELEMENTS["cuda"] // vocab_size)
+    else:
+        chunk_rows = max(1, min(CHUNK_ELEMENTS["cpu"] // vocab_size, UNSPLIT_ELEMENTS // bucket_width(vocab_size)))
+    buffer = torch.empty((min(chunk_rows, len(rows)), vocab_size), dtype=torch.float32, device=logits.device)
     parts = []
     for start in range(0, len(rows), chunk_rows):
         chunk = rows[start : start + chunk_rows]
