@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,18 +33,24 @@ LONG_TEXT = (
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def example() -> ModuleType:
+    """`examples/audit_smollm2.py`, imported."""
+    spec = importlib.util.spec_from_file_location("audit_smollm2", ROOT / "examples" / "audit_smollm2.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def smollm2(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `make smollm2` makes, or the same one made here."""
     made = ROOT / "smollm2"
     if (made / "config.json").exists():
         return made
-    script = ROOT / "examples" / "audit_smollm2.py"
-    spec = importlib.util.spec_from_file_location("audit_smollm2", script)
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    return example.build_smollm2(tmp_path_factory.mktemp("oracle") / "smollm2")
+    folder: Path = example.build_smollm2(tmp_path_factory.mktemp("oracle") / "smollm2")
+    return folder
 
 
 def test_bits_equal_those_of_lm_eval(smollm2: Path) -> None:
@@ -104,3 +111,25 @@ def test_a_model_has_memorized_nothing_beyond_itself(smollm2: Path) -> None:
     assert result.control is not None
     assert result.control.bits.tolist() == [0.0]
     assert result.control.oracle.bits[0] > 2 * result.oracle.bits[0]
+
+
+def test_the_example_cuts_samples_that_both_models_read_as_the_same_64_tokens(
+    example: ModuleType, smollm2: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    texts = example.cut_addresses(example.CONTROL_YEARS, tokenizer)
+    assert len(texts) == len(set(texts)) > 2 * example.N_SAMPLES
+    assert {len(ids) for ids in tokenizer(texts).input_ids} == {64}
+    assert tokenizer.batch_decode(tokenizer(texts).input_ids) == texts
+    assert texts == example.cut_addresses(example.CONTROL_YEARS, tokenizer)
+
+
+def test_the_example_replaces_no_folder_of_someone_else(example: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit, match="holds something else"):
+        example.build_smollm2(tmp_path)
+    with pytest.raises(SystemExit, match="holds something else"):
+        example.refuse_what_is_not_ours(tmp_path, "training.json")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
