@@ -176,7 +176,7 @@ def test_every_fence_is_understood(page: Path) -> None:
 
 def test_the_readme_begins_with_eight_lines_that_assert_something() -> None:
     first = next(block for block in blocks(PAGES[0].read_text(encoding="utf-8")) if block.language == "python")
-    lines = first.body.splitlines()
+    lines = [line for line in first.body.splitlines() if line.strip()]
     assert len(lines) == 8
     assert lines[-1].startswith("assert ")
 
