@@ -102,7 +102,7 @@ def commands(page: str) -> Iterator[list[str]]:
         if block.language == "console":
             lines = [command for command, _ in console(block.body)]
         elif block.language == "sh":
-            lines = block.body.splitlines()
+            lines = block.body.replace("\\\n", " ").splitlines()
         else:
             continue
         yield from filter(None, map(words_of, lines))
