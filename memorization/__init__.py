@@ -1,15 +1,39 @@
 """How much do language models memorize? Exact bits of samples, memU against an oracle, and what stands behind them."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
+from memorization.capacity import Capacity, fit_capacity
 from memorization.compression import CodeLengths, compress_bits
 from memorization.models import UniformModel
 from memorization.significance import Control
 from memorization.unintended import Memorization, unintended_memorization
+
+if TYPE_CHECKING:
+    from memorization.lab.synthetic import capacity_bits_per_param
 
 try:
     __version__ = version("lm-memorization")
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
-__all__ = ["CodeLengths", "Control", "Memorization", "UniformModel", "compress_bits", "unintended_memorization"]
+__all__ = [
+    "Capacity",
+    "CodeLengths",
+    "Control",
+    "Memorization",
+    "UniformModel",
+    "capacity_bits_per_param",
+    "compress_bits",
+    "fit_capacity",
+    "unintended_memorization",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # What trains models needs more than what measures them: loaded when first used.
+    if name == "capacity_bits_per_param":
+        from memorization.lab.synthetic import capacity_bits_per_param
+
+        return capacity_bits_per_param
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ import typer
 from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
 
 if TYPE_CHECKING:
+    from memorization.capacity import Capacity
     from memorization.compression import CodeLengths
     from memorization.unintended import Memorization
 
@@ -160,6 +161,83 @@ def bits(
 
 
 @app.command()
+def capacity(
+    output: Annotated[Path, typer.Option(help="Folder for the results. Finished runs are kept in its runs/.")],
+    arch: Annotated[str, typer.Option(help="gpt2, llama, moe, mamba, rwkv, lstm, gru or mlp.")] = "gpt2",
+    layers: Annotated[int, typer.Option(help="Blocks.")] = 1,
+    width: Annotated[
+        list[int] | None, typer.Option(help="Of the model [8]. Given several times: several model sizes.")
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Tokens to choose from.")] = 128,
+    seq_len: Annotated[int, typer.Option(help="Tokens of a sample.")] = 32,
+    paper_row: Annotated[
+        str | None, typer.Option(help="Layers,width of the paper's Table 1, in place of the five options above: 1,32.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first answer: at most 3 minutes, data to 4 times the expected capacity.")
+    ] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for training: 90s, 30m, 2h [10m]. Steps double until it ends.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="In place of a budget: of the last of three rounds.")] = None,
+    multiple: Annotated[
+        list[float] | None,
+        typer.Option(help="Data sets, in multiples of the expected capacity; several times [0.5 1 2 4 8]."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each cell.")] = 2,
+    peak_lr: Annotated[float | None, typer.Option(help="Hotter rate of the first round [found by a pilot].")] = None,
+    estimator: Annotated[str, typer.Option(help="max, plateau, slope, slope_origin or mean.")] = "max",
+    convention: Annotated[str, typer.Option(help="Which tokens count: start, strict or paper.")] = "start",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 (the weights too) or autocast.")] = "float32",
+    device: Device = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
+    from memorization import capacity_bits_per_param
+    from memorization.lab.architectures import Architecture
+    from memorization.lab.synthetic import MULTIPLES, PAPER_ROWS
+
+    _claim(output, overwrite)
+    if (budget is not None) + (steps is not None) + quick > 1:
+        raise InputError("give one of --quick, --budget and --steps: each says how long to train")
+    widths = width or [8]
+    if paper_row is not None:
+        layers, one_width = _paper_row(paper_row, list(PAPER_ROWS))
+        arch, widths, vocab_size, seq_len = "gpt2", [one_width], 2048, 64
+    result = capacity_bits_per_param(
+        [Architecture(arch, layers=layers, width=each) for each in widths],
+        vocab_size=vocab_size,
+        seq_len=seq_len,
+        data_multiples=multiple or (MULTIPLES[:-1] if quick else MULTIPLES),
+        seeds=range(seeds),
+        steps="auto" if steps is None else steps,
+        dtype=dtype,  # type: ignore[arg-type]
+        device=device,
+        store=output / "runs",
+        progress=not quiet,
+        budget_seconds=150.0 if quick else _seconds(budget or "10m"),
+        peak_lr="auto" if peak_lr is None else peak_lr,
+        estimator=estimator,  # type: ignore[arg-type]
+        convention=convention,  # type: ignore[arg-type]
+    )
+    print(result)
+    if paper_row is not None:
+        in_float32, in_bfloat16 = PAPER_ROWS[layers, widths[0]]
+        tokens = result.settings["tokens_trained_a_run"][0]
+        print(
+            f"  the paper    {in_float32} in float32, {in_bfloat16} in bfloat16, 1.3e11 tokens a run; here "
+            f"{result.bits_per_param:.2f} in {dtype}, {tokens:.1e} tokens"
+        )
+    picture = output / "capacity.png"
+    result.plot().figure.savefig(picture, dpi=150)  # type: ignore[union-attr]
+    print(f"picture: {picture}")
+    _save(result, output)
+
+
+@app.command()
 def quickstart(
     output: Output = Path("quickstart"),
     seed: Annotated[int, typer.Option(help="Of the split, the weights and the batches.")] = 0,
@@ -197,6 +275,24 @@ def _token(first_token: str) -> str | int:
     return int(first_token) if first_token.isdecimal() else first_token
 
 
+def _seconds(duration: str) -> float:
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        return float(duration[:-1]) * units[duration[-1:]]
+    except (KeyError, ValueError):
+        raise InputError(f"--budget must be a number with its unit, as in 90s, 30m or 2h; it is {duration!r}") from None
+
+
+def _paper_row(row: str, rows: list[tuple[int, int]]) -> tuple[int, int]:
+    """Layers and width of a row of the paper's table."""
+    layers, _, width = row.partition(",")
+    found = [each for each in rows if [str(number) for number in each] == [layers.strip(), width.strip()]]
+    if not found:
+        known = " ".join(f"{layers},{width}" for layers, width in rows)
+        raise InputError(f"--paper-row must be one of {known}; it is {row!r}")
+    return found[0]
+
+
 def _batch_size(batch_size: str) -> Any:
     if batch_size == "auto":
         return "auto"
@@ -217,7 +313,7 @@ def _claim(output: Path, overwrite: bool) -> None:
         raise InputError(f"--output {output} cannot be written to: {error.strerror or error}") from error
 
 
-def _save(result: "Memorization | CodeLengths", output: Path) -> None:
+def _save(result: "Memorization | CodeLengths | Capacity", output: Path) -> None:
     """Write to the output folder; where that fails, to a temporary one, and say so."""
     try:
         result.save(output)

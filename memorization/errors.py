@@ -42,3 +42,7 @@ class WeakOracleWarning(MeasurementWarning):
 
 class LengthMismatchWarning(MeasurementWarning):
     """Samples and control differ in length, so net memU compares unlike things."""
+
+
+class NotConvergedWarning(MeasurementWarning):
+    """Longer training would still raise the memorized bits: the capacity is a lower bound."""

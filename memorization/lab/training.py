@@ -87,7 +87,7 @@ def train(
     inputs = torch.cat([torch.full_like(ids[:, :1], context), ids[:, :-1]], dim=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_lr, betas=betas, weight_decay=weight_decay, fused=True)
     rise = min(warmup_steps, steps // 2)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _fraction_of_peak(step, steps, rise))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: fraction_of_peak(step, steps, rise))
     # Kept where the model is and read once at the end: reading a number each step would make a GPU wait for each step.
     bits = torch.empty(steps, dtype=torch.float32, device=device)
     modes = {module: module.training for module in model.modules()}
@@ -121,7 +121,7 @@ def train(
     return bits.cpu().double()
 
 
-def _fraction_of_peak(step: int, steps: int, rise: int) -> float:
+def fraction_of_peak(step: int, steps: int, rise: int) -> float:
     """Learning rate of a step (counted from 0) as a fraction of the peak."""
     return (step + 1) / (rise + 1) if step < rise else (steps - step) / (steps - rise)
 

@@ -1,0 +1,105 @@
+"""Results of an experiment's cells (one training run = one cell): each one file, written whole or not at all, found again later."""
+
+import hashlib
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from memorization.errors import ResultError
+
+__all__ = ["Store"]
+
+_FORMAT = 1
+
+
+class Store:
+    """What one experiment has measured so far: a cell that was finished is never run again.
+
+    A cell is a mapping of everything that determines one training run; its file is named after the hash of that and of the
+    experiment. Killed at any moment, a run loses the cells in flight and no others.
+
+    Args:
+        place: a folder, or a URL that fsspec can open (s3://..., gs://...); None keeps the results until the Store is gone.
+        experiment: what all cells have in common, as JSON. A place that holds another experiment is refused.
+
+    Raises:
+        ResultError: the place belongs to another experiment; names what differs.
+
+    Examples:
+        >>> store = Store(None, {"vocab_size": 2})
+        >>> store.get({"seed": 0}) is None
+        True
+        >>> store.put({"seed": 0}, {"memorized_bits": 8.0})
+        >>> store.get({"seed": 0})
+        {'memorized_bits': 8.0}
+    """
+
+    def __init__(self, place: str | Path | None, experiment: Mapping[str, Any]) -> None:
+        import fsspec
+
+        self._experiment = json.loads(json.dumps(dict(experiment)))
+        # Kept only to be deleted with this object.
+        self._temporary = tempfile.TemporaryDirectory(prefix="memorization-") if place is None else None
+        self._files, self._root = fsspec.core.url_to_fs(self._temporary.name if self._temporary else str(place))
+        self._files.makedirs(f"{self._root}/cells", exist_ok=True)
+        found = self._read("experiment.json")
+        if found is None:
+            self._write("experiment.json", {"format": _FORMAT, "experiment": self._experiment})
+        else:
+            self._check_same(str(place), found)
+
+    def get(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result of a cell; None where it has not been run."""
+        found = self._read(self._name(cell))
+        return None if found is None else found["result"]
+
+    def put(self, cell: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Keep the result of a cell. Numbers in it must be finite: None stands for unknown."""
+        self._write(self._name(cell), {"cell": dict(cell), "result": dict(result)})
+
+    def once(self, name: str, decide: Callable[[], Any]) -> Any:
+        """A decision that must not change when the experiment goes on later: made the first time, read afterwards."""
+        found = self._read(f"{name}.json")
+        if found is None:
+            found = {name: decide()}
+            self._write(f"{name}.json", found)
+        return found[name]
+
+    def _name(self, cell: Mapping[str, Any]) -> str:
+        identity = json.dumps([self._experiment, dict(cell)], sort_keys=True, allow_nan=False)
+        return f"cells/{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+
+    def _read(self, name: str) -> Any:
+        try:
+            content = self._files.cat_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return None
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise ResultError(
+                f"{self._root}/{name} is damaged ({error}); delete it, and it is measured again"
+            ) from error
+
+    def _write(self, name: str, content: Any) -> None:
+        # Renaming is atomic; a half-written file has a name that nobody reads.
+        unfinished = f"{self._root}/.{uuid.uuid4().hex}.tmp"
+        self._files.pipe_file(unfinished, json.dumps(content, indent=1, allow_nan=False).encode())
+        self._files.mv(unfinished, f"{self._root}/{name}")
+
+    def _check_same(self, place: str, found: Any) -> None:
+        if not isinstance(found, dict) or found.get("format") != _FORMAT:
+            raise ResultError(f"{place} holds no experiment that this version can read; name another store")
+        there = found["experiment"]
+        different = [key for key in {**there, **self._experiment} if there.get(key) != self._experiment.get(key)]
+        if different:
+            key = different[0]
+            raise ResultError(
+                f"{place} belongs to another experiment: {key} is {there.get(key)!r} there and "
+                f"{self._experiment.get(key)!r} here"
+                + (f" ({', '.join(different[1:])} differ too)" if len(different) > 1 else "")
+                + "; name another store"
+            )
