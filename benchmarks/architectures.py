@@ -68,7 +68,8 @@ def runs_of(store: Store, architecture: Architecture, n_params: int, n_samples: 
 
 def best_of(store: Store, family: str, target: int) -> dict:
     """The best rate of one architecture, widening the range of rates until it lies inside."""
-    architecture = solve_width(family, target, vocab_size=VOCAB_SIZE, seq_len=SEQ_LEN)
+    heads = 2 if family in ("gpt2", "llama", "moe") else None  # one head holds less than two, whatever else differs
+    architecture = solve_width(family, target, vocab_size=VOCAB_SIZE, seq_len=SEQ_LEN, heads=heads)
     n_params = count_params(architecture(VOCAB_SIZE, SEQ_LEN)).total
     n_samples = round(2 * 3.6 * target / (SEQ_LEN * math.log2(VOCAB_SIZE)))  # one number of tokens for all families
     rates, runs = sorted(RATES), []

@@ -46,3 +46,15 @@ class LengthMismatchWarning(MeasurementWarning):
 
 class NotConvergedWarning(MeasurementWarning):
     """Longer training would still raise the memorized bits: the capacity is a lower bound."""
+
+
+class NotIdentifiedWarning(MeasurementWarning):
+    """Many laws fit the points equally well: the constants are one choice among them, and their errors unknown."""
+
+
+class UnequalSetsWarning(MeasurementWarning):
+    """Members and non-members differ in number, so some of the larger set were left out of what needs equal numbers."""
+
+
+class SplitLeakWarning(MeasurementWarning):
+    """Word counts alone tell members from non-members: whatever an attack finds may be the split, not memorization."""

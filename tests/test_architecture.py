@@ -29,7 +29,7 @@ FLOORS = [
     ["compression"],
     ["pairing"],
     ["significance"],
-    ["unintended", "capacity", "membership", "extraction", "rarity"],
+    ["unintended", "capacity", "membership", "scaling_law", "extraction", "rarity"],
     ["data", "lab"],
     ["report", "callback"],
     ["memorization"],  # the public names

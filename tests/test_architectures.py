@@ -565,8 +565,8 @@ def test_repr_says_every_size_and_makes_the_architecture_again():
 
 
 def test_default_heads_and_state():
-    heads = {width: Architecture("gpt2", width=width).heads for width in (1, 4, 7, 8, 12, 16, 32, 64, 128, 256, 512)}
-    assert heads == {1: 1, 4: 1, 7: 1, 8: 2, 12: 3, 16: 4, 32: 4, 64: 4, 128: 4, 256: 4, 512: 8}
+    heads = {width: Architecture("gpt2", width=width).heads for width in (1, 4, 6, 7, 8, 12, 16, 32, 64, 128, 256, 512)}
+    assert heads == {1: 1, 4: 2, 6: 2, 7: 1, 8: 2, 12: 3, 16: 4, 32: 4, 64: 4, 128: 4, 256: 4, 512: 8}
     assert {width: Architecture("llama", width=width).heads for width in (2, 8, 14, 20)} == {2: 1, 8: 2, 14: 1, 20: 5}
     assert {width: Architecture("mamba", width=width).state for width in (4, 16, 64)} == {4: 4, 16: 16, 64: 16}
 

@@ -1,6 +1,7 @@
 """Capacity: the paper's printed figures, planted capacities and what intervals cover, the ceiling, and every refusal."""
 
 import dataclasses
+import itertools
 import math
 
 import jaxtyping
@@ -542,6 +543,65 @@ def test_picture_of_curves(complete, axes):
     flat = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert flat == complete.capacity_bits[::-1].tolist()
     axes.figure.canvas.draw()
+
+
+@pytest.fixture
+def in_rounds() -> Capacity:
+    """As the lab makes one: the runs of three rounds, of which the result is the last; one size has run for longer."""
+    result = fit(planted(np.random.default_rng(12), sizes=SIZES[:2]))
+    shares = {750: 0.6, 1500: 0.8, 3000: 1.0}
+    curve = pd.concat(
+        [
+            result.curve.assign(steps=steps, memorized_bits=share * result.curve["memorized_bits"])
+            for steps, share in shares.items()
+        ]
+    )
+    curve.loc[curve["n_params"] == SIZES[1], "steps"] *= 2
+    rounds = [{"steps": steps, "bits_per_param": 3.6 * share} for steps, share in shares.items()]
+    return dataclasses.replace(
+        result, curve=curve.astype(result.curve.dtypes), settings={**result.settings, "rounds": rounds}
+    )
+
+
+def test_repr_of_rounds(in_rounds, complete):
+    line = "  rounds       750 steps 2.16, 1,500 steps 2.88, 3,000 steps 3.60 bits per parameter"
+    assert line in repr(in_rounds).splitlines()
+    assert "rounds" not in repr(complete)
+
+
+def test_picture_shows_the_last_round_and_the_earlier_ones_faintly(in_rounds, axes):
+    in_rounds.plot(axes)
+    assert len(labels(axes)) == 3
+    for n_params, most in zip(SIZES[:2], (3000, 6000), strict=True):
+        runs = in_rounds.curve[in_rounds.curve["n_params"] == n_params]
+        last = runs[runs["steps"] == most]
+        (line,) = [one for one in axes.lines if str(one.get_label()).startswith(f"{n_params:,} parameters")]
+        means = last.groupby("n_samples")["memorized_bits"].mean()
+        np.testing.assert_allclose(line.get_ydata(), means)
+        of_size = [one for one in axes.lines if np.array_equal(one.get_color(), line.get_color()) and one is not line]
+        dots = [one for one in of_size if one.get_marker() == "."]
+        assert [len(one.get_ydata()) for one in dots] == [len(last)]
+        np.testing.assert_allclose(np.sort(dots[0].get_ydata()), np.sort(last["memorized_bits"]))
+        faint = [one for one in of_size if one.get_linestyle() == "-" and one.get_marker() == "None"]
+        np.testing.assert_allclose([one.get_ydata() for one in faint], [0.6 * means, 0.8 * means])
+        assert all(one.get_alpha() < 0.5 and one.get_linewidth() < line.get_linewidth() for one in faint)
+        assert all(str(one.get_label()).startswith("_") for one in of_size)
+
+
+@pytest.mark.parametrize("span", [1.0, 1.5, 4.0, 30.0, 1e3, 1e4])
+def test_ticks_are_plain_numbers_apart(span, axes):
+    """At least two, at most ten on an axis; no powers such as 3x10^1, and none over another."""
+    n_samples = np.unique(np.round(np.geomspace(40, 40 * span, 5))).astype(int)
+    fit_capacity([500] * len(n_samples), 30.0 * n_samples, n_samples=n_samples).plot(axes)
+    axes.figure.canvas.draw()
+    for axis, (low, high), end in ((axes.xaxis, axes.get_xlim(), "x"), (axes.yaxis, axes.get_ylim(), "y")):
+        shown = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        words = [tick.label1.get_text() for tick in shown]
+        assert 2 <= len(words) <= 10, words
+        assert [float(word.replace(",", "")) for word in words] == pytest.approx([tick.get_loc() for tick in shown])
+        assert not axis.get_minorticklocs().size
+        boxes = sorted(getattr(tick.label1.get_window_extent(), f"interval{end}").tolist() for tick in shown)
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(boxes)), words
 
 
 def test_picture_without_the_information_has_no_ceiling(axes):

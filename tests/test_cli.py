@@ -1,6 +1,7 @@
 """The command line: what it writes and prints, its exit codes, and that nothing measured is lost."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from memorization import CodeLengths, Memorization, cli
+from memorization import Capacity, CodeLengths, Memorization, cli, fit_capacity
+from memorization.errors import InputError
+from memorization.lab.architectures import Architecture
 
 TEXTS = [
     "The house met again.",
@@ -228,5 +231,130 @@ def test_warnings_are_one_line_on_stderr(model_folder, oracle_folder, data, tmp_
 def test_the_installed_command_runs():
     finished = subprocess.run([sys.executable, "-m", "memorization.cli", "--help"], capture_output=True, text=True)
     assert finished.returncode == 0
-    for command in ("measure", "bits", "quickstart", "doctor"):
+    for command in ("measure", "bits", "capacity", "quickstart", "doctor"):
         assert command in finished.stdout
+
+
+# --- capacity
+
+TINY = [
+    "--vocab-size",
+    16,
+    "--seq-len",
+    8,
+    "--steps",
+    20,
+    "--peak-lr",
+    0.05,
+    "--multiple",
+    2,
+    "--device",
+    "cpu",
+    "--quiet",
+]
+
+
+def test_capacity_prints_a_table_and_writes_picture_tables_and_settings(tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run("capacity", "--output", output, *TINY, "--width", 2, "--width", 4, "--seeds", 2) == 0
+    captured = capsys.readouterr()
+    result = Capacity.load(output)
+    assert str(result) in captured.out
+    assert f"Capacity {result.bits_per_param:.4g} bits per parameter (2 model sizes, 12 runs)" in captured.out
+    assert "  rounds       5 steps " in captured.out
+    assert f"picture: {output / 'capacity.png'}" in captured.out
+    assert f"written to {output}" in captured.out
+    assert "memorization: warning: lower bound: " in captured.err
+    assert (output / "capacity.png").read_bytes().startswith(b"\x89PNG")
+    assert pd.read_parquet(output / "capacity.parquet")["n_params"].tolist() == result.n_params.tolist()
+    assert set(pd.read_parquet(output / "curve.parquet")["steps"]) == {5, 10, 20}
+    settings = json.loads((output / "settings.json").read_text())["settings"]
+    assert settings["models"] == [repr(Architecture("gpt2", width=width)) for width in (2, 4)]
+    assert settings["seeds"] == [0, 1]
+    assert len(list((output / "runs" / "cells").iterdir())) == 24
+
+
+def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys, monkeypatch):
+    arguments = ["capacity", "--output", tmp_path / "out", *TINY, "--width", 2, "--seeds", 1]
+    assert run(*arguments) == 0
+    first = Capacity.load(tmp_path / "out")
+    monkeypatch.setattr("memorization.lab.synthetic.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    assert "holds the results of an earlier run: name another --output, or pass --overwrite" in capsys.readouterr().err
+    assert run(*arguments, "--overwrite") == 0  # finished runs are used
+    pd.testing.assert_frame_equal(Capacity.load(tmp_path / "out").curve, first.curve)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--paper-row", "3,32"], "--paper-row must be one of 1,32 1,64 .* 8,256; it is '3,32'"),
+        (["--paper-row", "32"], "--paper-row must be one of .*; it is '32'"),
+        (["--budget", "10"], "--budget must be a number with its unit, as in 90s, 30m or 2h; it is '10'"),
+        (["--budget", "10d"], "--budget must be a number with its unit, as in 90s, 30m or 2h; it is '10d'"),
+        (["--budget", "0m"], "budget_seconds must be above 0"),
+        (["--quick", "--steps", "100"], "give one of --quick, --budget and --steps: each says how long to train"),
+        (["--budget", "1m", "--steps", "100"], "give one of --quick, --budget and --steps"),
+        (["--quick", "--budget", "1m"], "give one of --quick, --budget and --steps"),
+        (
+            ["--arch", "gpt3"],
+            "no architecture is called 'gpt3'; there are gpt2, llama, moe, mamba, rwkv, lstm, gru, mlp",
+        ),
+        (["--seeds", "0"], r"seeds must be different numbers, at least one; got \[\]"),
+        (["--steps", "0"], 'steps must be "auto" or at least 1; got 0'),
+        (["--dtype", "float16"], "dtype must be one of float32, bfloat16, autocast; got 'float16'"),
+        (["--convention", "end"], "convention must be one of start, strict, paper; it is 'end'"),
+        (["--estimator", "median"], "estimator must be one of max, .*; it is 'median'"),
+    ],
+)
+def test_options_of_capacity_are_checked(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # as where the library is used
+    assert run("capacity", "--output", tmp_path / "out", *options, "--quiet") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(f"memorization: .*{message}.*\n", captured.err)
+
+
+def test_options_of_capacity_reach_the_measurement(tmp_path, capsys, monkeypatch):
+    calls = []
+
+    def measure(builders, **options):
+        calls.append((builders, options))
+        raise InputError("seen")
+
+    monkeypatch.setattr("memorization.capacity_bits_per_param", measure)
+
+    def options_of(*arguments: object) -> dict:
+        assert run("capacity", "--output", tmp_path / "out", *arguments) == 2
+        return {"builders": calls[-1][0], **calls[-1][1]}
+
+    plain = options_of()
+    assert plain["builders"] == [Architecture("gpt2", width=8)]
+    assert (plain["vocab_size"], plain["seq_len"], plain["budget_seconds"], plain["steps"]) == (128, 32, 600.0, "auto")
+    assert tuple(plain["data_multiples"]) == (0.5, 1, 2, 4, 8)
+    assert plain["store"] == tmp_path / "out" / "runs"
+    assert tuple(plain["seeds"]) == (0, 1)
+    assert plain["progress"]
+    quick = options_of("--quick", "--quiet")
+    assert tuple(quick["data_multiples"]) == (0.5, 1, 2, 4)
+    assert quick["budget_seconds"] == 150
+    assert not quick["progress"]
+    row = options_of("--paper-row", "2,64", "--budget", "2h", "--dtype", "bfloat16")
+    assert (row["vocab_size"], row["seq_len"], row["budget_seconds"], row["dtype"]) == (2048, 64, 7200.0, "bfloat16")
+    (builder,) = row["builders"]
+    assert (builder.name, builder.layers, builder.width) == ("gpt2", 2, 64)
+    asked = ["--seeds", 3, "--steps", 40, "--peak-lr", 0.1, "--estimator", "mean", "--convention", "paper"]
+    rest = options_of("--arch", "lstm", "--layers", 2, "--width", 6, "--width", 9, *asked)
+    assert [(each.name, each.layers, each.width) for each in rest["builders"]] == [("lstm", 2, 6), ("lstm", 2, 9)]
+    assert (tuple(rest["seeds"]), rest["steps"], rest["peak_lr"]) == ((0, 1, 2), 40, 0.1)
+    assert (rest["estimator"], rest["convention"]) == ("mean", "paper")
+
+
+def test_a_row_of_the_paper_is_printed_beside_the_measurement(tmp_path, capsys, monkeypatch):
+    measured = fit_capacity([80352], [2e5], n_samples=[999])
+    measured.settings["tokens_trained_a_run"] = [123_456]
+    monkeypatch.setattr("memorization.capacity_bits_per_param", lambda *_, **__: measured)
+    assert run("capacity", "--output", tmp_path / "out", "--paper-row", "1,32") == 0
+    printed = capsys.readouterr().out
+    assert "4.23 in float32, 3.93 in bfloat16, 1.3e11 tokens a run; here 2.49 in float32, 1.2e+05 tokens" in printed

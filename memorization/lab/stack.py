@@ -1,6 +1,5 @@
 """Train many small models of one architecture at once, as a single stacked model."""
 
-import copy
 import itertools
 import math
 import warnings
@@ -196,10 +195,10 @@ class _Draws:
             yield batch[..., :-1], batch[..., 1:]
 
     def _draw(self, index: int, n_drawn: int) -> Int[Tensor, " drawn"]:
-        shuffles = [self._waiting[index]]
-        while sum(map(len, shuffles)) < n_drawn:
-            shuffles.append(torch.randperm(self._sizes[index], generator=self._generators[index]))
-        waiting = torch.cat(shuffles)
+        n_missing = max(0, n_drawn - len(self._waiting[index]))
+        size, generator = self._sizes[index], self._generators[index]
+        shuffles = [torch.randperm(size, generator=generator) for _ in range(-(-n_missing // size))]
+        waiting = torch.cat([self._waiting[index], *shuffles])
         self._waiting[index] = waiting[n_drawn:]
         return waiting[:n_drawn]
 
@@ -209,7 +208,7 @@ class _Vmapped:
 
     def __init__(self, groups: list[list[nn.Module]]) -> None:
         self._groups = groups
-        self._template = copy.deepcopy(groups[0][0]).to("meta")
+        self._template = groups[0][0]
         fixed = {name for name, parameter in groups[0][0].named_parameters() if not parameter.requires_grad}
         self._weights: list[dict[str, nn.Parameter]] = []
         self._fixed: list[dict[str, Tensor]] = []
@@ -265,7 +264,7 @@ def _runner(groups: list[list[nn.Module]], trial: Int[Tensor, "model sample posi
     in_turn = _InTurn(groups)
     with torch.no_grad():
         expected, again = in_turn(trial), in_turn(trial)
-    if not torch.equal(expected, again):
+    if not torch.allclose(expected, again, rtol=0, atol=0, equal_nan=True):
         raise ModelError("the model gives other logits each time it runs in training mode; set its dropout to 0")
     if sum(map(len, groups)) == 1:
         return in_turn
@@ -281,7 +280,8 @@ def _runner(groups: list[list[nn.Module]], trial: Int[Tensor, "model sample posi
         return in_turn
     for parameter in itertools.chain(*stacked.leaves):
         parameter.grad = None
-    same = torch.allclose(logits, expected, rtol=0, atol=_SAME_LOGITS * float(expected.abs().max()))
+    largest = float(expected.nan_to_num(posinf=0.0, neginf=0.0).abs().max())
+    same = torch.allclose(logits, expected, rtol=0, atol=_SAME_LOGITS * largest, equal_nan=True)
     return stacked if same else in_turn
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import tempfile
 import uuid
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,10 @@ class Store:
         import fsspec
 
         self._experiment = json.loads(json.dumps(dict(experiment)))
-        # Kept only to be deleted with this object.
-        self._temporary = tempfile.TemporaryDirectory(prefix="memorization-") if place is None else None
-        self._files, self._root = fsspec.core.url_to_fs(self._temporary.name if self._temporary else str(place))
+        if place is None:
+            place = tempfile.mkdtemp(prefix="memorization-")
+            weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        self._files, self._root = fsspec.core.url_to_fs(str(place))
         self._files.makedirs(f"{self._root}/cells", exist_ok=True)
         found = self._read("experiment.json")
         if found is None:

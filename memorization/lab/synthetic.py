@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import itertools
 import math
+import re
 import statistics
 import sys
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from memorization.capacity import Capacity, Convention, Estimator, fit_capacity, information_ceiling_bits
 from memorization.compression import compress_bits
-from memorization.errors import InputError, ModelError, NotConvergedWarning
+from memorization.errors import ImpossibleTokenError, InputError, ModelError, NotConvergedWarning
 from memorization.lab.architectures import ParamCounts, count_params
 from memorization.lab.stack import train_stack
 from memorization.lab.sweep import Store
@@ -151,7 +152,8 @@ def capacity_bits_per_param(
 
     Guarantees:
         torch's global generator is left as it was. A call that was killed and is made again with the same store returns
-        what an uninterrupted one would, and repeats no finished run.
+        what an uninterrupted one would, and repeats no finished run. (Killed in the instant in which the runs of a stack are
+        written, up to rounding.)
 
     Examples:
         >>> from memorization.lab.architectures import Architecture
@@ -172,8 +174,16 @@ def capacity_bits_per_param(
     """
     builders = [build_model] if callable(build_model) else list(build_model)
     _check_options(builders, vocab_size, seq_len, seeds, steps, dtype, engine, budget_seconds, peak_lr, batch_size)
+    information_ceiling_bits(1, seq_len, vocab_size, convention)  # refuses before training what the fit would after it
+    if estimator not in get_args(Estimator):
+        raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}; it is {estimator!r}")
     sizes = [_size(build, vocab_size, seq_len, n_samples, batch_size, data_multiples) for build in builders]
-    if estimator == "slope" and len({size.params.trainable for size in sizes}) < 3:
+    numbers = [size.params.trainable for size in sizes]
+    if len(set(numbers)) < len(numbers):
+        raise InputError(
+            f"each builder must have a number of parameters of its own, which is what tells model sizes apart; got {numbers}"
+        )
+    if estimator == "slope" and len(sizes) < 3:
         raise InputError(
             f'estimator "slope" needs 3 model sizes; there are {len(sizes)}: give more builders, or take "mean"'
         )
@@ -181,7 +191,7 @@ def capacity_bits_per_param(
     lab = _Lab(sizes, vocab_size, seq_len, tuple(seeds), dtype, place, store, progress)
     budget = budget_seconds if steps == "auto" and budget_seconds is not None else math.inf
     if steps == "auto":
-        first = lab.store.once("first_steps", lambda: lab.first_steps(budget))
+        first = lab.store.once(lab.decision("first_steps"), lambda: lab.first_steps(budget))
         schedule: Iterable[int] = (first * 2**doublings for doublings in itertools.count())
     else:
         schedule = sorted({max(1, steps // 4), max(1, steps // 2), steps})
@@ -234,10 +244,14 @@ class _Lab:
                 "vocab_size": vocab_size,
                 "seq_len": seq_len,
                 "dtype": dtype,
-                "models": [size.identity for size in sizes],
                 "training": "AdamW 0.9 0.99, 100 steps of warm-up, linear decay to 0, token 0 before each sample",
             },
         )
+
+    def decision(self, name: str) -> str:
+        """What a decision about these model sizes is called in the store, which may hold others."""
+        grid = [(size.identity, size.n_samples, size.batch_size) for size in self.sizes]
+        return f"{name}-{hashlib.sha256(repr((grid, self.seeds)).encode()).hexdigest()[:12]}"
 
     def first_steps(self, budget: float) -> int:
         """Steps of the first round: fewer where the budget would not last for it."""
@@ -245,7 +259,8 @@ class _Lab:
             return FIRST_STEPS
         seconds_a_step = sum(self._seconds_a_step(size) for size in self.sizes)
         steps = FIRST_STEPS
-        while steps * seconds_a_step > budget / 2 and steps > LEAST_STEPS:  # the pilot and measuring want time too
+        # Half of the budget: the pilot and measuring want time too.
+        while steps * seconds_a_step > budget / 2 and steps // 2 >= LEAST_STEPS:
             steps //= 2
         if steps * seconds_a_step > budget:
             n_runs = sum(2 * len(self.seeds) * len(size.n_samples) for size in self.sizes)
@@ -316,8 +331,9 @@ class _Lab:
                 break
             grid = [(n, rate / 2 ** (colder + 2)) for n in failed]
         if failed:
+            coldest = min(run["peak_lr"] for run in runs)
             raise ModelError(
-                f"training on {failed[0]} samples diverged at every learning rate from {rate:g} to {grid[0][1]:g}, in {steps} "
+                f"training on {failed[0]} samples diverged at every learning rate from {rate:g} to {coldest:g}, in {steps} "
                 "steps; give a lower peak_lr, or check the model's loss"
             )
         return runs, [run for n in size.n_samples for run in max(_whole(runs, n), key=_total)]
@@ -339,7 +355,7 @@ class _Lab:
                 bar.set_postfix_str(f"{len(stack)} models at once", refresh=False)
                 begin = time.perf_counter()
                 trained = self._train(size, stack, partial(_advance, bar, len(stack)))
-                results = [self._measure(*one) for one in zip(*trained, strict=True)]
+                results = [self._measure(*one, stack[0]["steps"]) for one in zip(*trained, strict=True)]
                 seconds = (time.perf_counter() - begin) / len(stack)
                 for cell, result in zip(stack, results, strict=True):
                     self.store.put(cell, {**result, "seconds": seconds})
@@ -387,11 +403,16 @@ class _Lab:
         )
         return models, data, done.diverged_at.tolist()
 
-    def _measure(self, model: nn.Module, ids: Int[Tensor, "_ position"], diverged_at: int) -> dict[str, Any]:
+    def _measure(
+        self, model: nn.Module, ids: Int[Tensor, "_ position"], diverged_at: int, steps: int
+    ) -> dict[str, Any]:
         """What a trained model saves on its samples against log2 V a token: on all of them, and without the first ones."""
         if diverged_at >= 0:
             return {"memorized_bits": None, "memorized_bits_strict": None, "diverged_at": diverged_at}
-        lengths = compress_bits(model, ids, first_token=0, progress=False)
+        try:
+            lengths = compress_bits(model, ids, first_token=0, max_length=self.seq_len, progress=False)
+        except ImpossibleTokenError:  # training looks before each update, so the last one broke it
+            return self._measure(model, ids, steps, steps)
         later = lengths.token_bits.reshape(ids.shape)[:, 1:]
         log2_vocab = math.log2(self.vocab_size)
         return {
@@ -440,10 +461,15 @@ def _mean_bits(runs: list[_Run], rate: float) -> float:
 
 
 def _gains(rounds: list[_Round]) -> list[float]:
-    """Growth of capacity from each round to the next, relative to the number of doublings: of the model size that grew most."""
+    """Growth of capacity from each round to the next, relative to the number of doublings: of the model size that grew most.
+
+    NaN where a size held nothing before, or holds nothing after.
+    """
     gains = []
     for before, after in itertools.pairwise(rounds):
-        growth = float((after.capacity.capacity_bits / before.capacity.capacity_bits).max())
+        held, holds = before.capacity.capacity_bits, after.capacity.capacity_bits
+        some = min(held.min(), holds.min()) > 0
+        growth = float((holds / held).max()) if some else math.nan
         gains.append(growth ** (1 / math.log2(after.steps / before.steps)) - 1)
     return gains
 
@@ -451,7 +477,7 @@ def _gains(rounds: list[_Round]) -> list[float]:
 def _converged(rounds: list[_Round]) -> bool:
     """Two gains in a row below 1 %: one can be an accident (0.6 %, then 1.8 %, has been seen)."""
     gains = _gains(rounds)
-    return len(gains) >= 2 and max(gains[-2:]) < CONVERGED_GAIN
+    return len(gains) >= 2 and all(gain < CONVERGED_GAIN for gain in gains[-2:])
 
 
 def _result(lab: _Lab, rounds: list[_Round]) -> Capacity:
@@ -550,15 +576,22 @@ def _stream(purpose: str, seed: int) -> int:
 
 
 def _identity(build: Builder, model: nn.Module) -> str:
-    """What tells a builder from another one: its repr if it has one of its own, else its name, its source and its modules."""
-    if not repr(build).startswith("<"):
+    """What tells a builder from another one: its repr if it has one of its own, else its name, source, values and modules."""
+    address = r" at 0x[0-9A-Fa-f]+"  # another one in each process
+    if not (repr(build).startswith("<") or re.search(address, repr(build))):
         return repr(build)
+    function, values = build, list[Any]()
+    if isinstance(build, partial):
+        function, values = build.func, [build.args, build.keywords]
+    if inspect.isfunction(function):
+        values += [function.__defaults__, function.__kwdefaults__, inspect.getclosurevars(function).nonlocals]
     try:
-        source = inspect.getsource(build)
+        source = inspect.getsource(function)
     except (OSError, TypeError):  # typed at a prompt, or an object
         source = ""
-    facts = f"{source}\n{model}\n{[(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]}"
-    name = getattr(build, "__qualname__", type(build).__qualname__)
+    shapes = [(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()]
+    facts = re.sub(address, "", f"{source}\n{values}\n{model}\n{shapes}")
+    name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{name} {hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 
 

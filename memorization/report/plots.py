@@ -9,13 +9,24 @@ from jaxtyping import Float64
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from memorization.capacity import Capacity
     from memorization.compression import CodeLengths
     from memorization.lab.quickstart import Quickstart
+    from memorization.membership import Membership
+    from memorization.scaling_law import MIScalingLaw
     from memorization.unintended import Memorization
 
-__all__ = ["plot_capacity", "plot_code_lengths", "plot_memorization", "plot_quickstart", "plot_token_bits"]
+__all__ = [
+    "plot_capacity",
+    "plot_code_lengths",
+    "plot_membership",
+    "plot_memorization",
+    "plot_quickstart",
+    "plot_scaling_law",
+    "plot_token_bits",
+]
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey print by lightness.
 _VERMILION, _BLUE, _GREY = "#D55E00", "#0072B2", "#6B6B6B"
@@ -161,7 +172,8 @@ def plot_token_bits(
 def plot_capacity(result: "Capacity", ax: "Axes | None" = None) -> "Axes":
     """Memorized bits against data-set size, one line a model size, with the information ceiling of the data.
 
-    A dot is a run, the line their mean, the dotted line the size's capacity. Where rows were maxima already: capacity against parameters,
+    A dot is a run, the line their mean, the dotted line the size's capacity. Where a size was trained for several numbers of steps, these
+    are the runs of most steps; a faint line is the mean of those of fewer. Where rows were maxima already: capacity against parameters,
     with the fitted line. Bits that are not positive have no place on the logarithmic axes.
 
     Args:
@@ -185,7 +197,23 @@ def plot_capacity(result: "Capacity", ax: "Axes | None" = None) -> "Axes":
         title += f"\n{result.convergence}"
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        _plain_ticks(axis, *limits)
     return ax
+
+
+def _plain_ticks(axis: "Axis", low: float, high: float) -> None:
+    """Ticks of a logarithmic axis with plain numbers: powers of ten, with numbers between them where these are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for between in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        ticks = np.outer(powers, between)
+        if np.sum((ticks >= low) & (ticks <= high)) >= 4:  # enough to read the scale from
+            break
+    axis.set_major_locator(LogLocator(subs=between))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.10g}"))
 
 
 def _draw_curves(result: "Capacity", ax: "Axes") -> None:
@@ -195,10 +223,15 @@ def _draw_curves(result: "Capacity", ax: "Axes") -> None:
 
     # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too light for lines.
     colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(result.n_params)))
-    curve = result.curve
+    curve = result.curve.assign(steps=result.curve["steps"].fillna(0))
     # The largest first: so the legend has the order of the lines.
     for colour, n_params, bits in list(zip(colours, result.n_params, result.capacity_bits, strict=True))[::-1]:
-        runs = curve[curve["n_params"] == n_params]
+        of_size = curve[curve["n_params"] == n_params]
+        last = of_size["steps"].max()
+        for _, shorter in of_size[of_size["steps"] < last].groupby("steps"):
+            means = shorter.groupby("n_samples")["memorized_bits"].mean()
+            ax.plot(means.index.to_numpy(np.float64), means, color=colour, linewidth=0.8, alpha=0.35, zorder=2)
+        runs = of_size[of_size["steps"] == last]
         mean = runs.groupby("n_samples")["memorized_bits"].mean()
         samples = mean.index.to_numpy(np.float64)
         label = f"{n_params:,} parameters: {bits / n_params:.2f} bits each"
@@ -287,3 +320,61 @@ def _token_bits(lengths: "CodeLengths", sample: int) -> Float64[np.ndarray, " to
 def _visible(token: str) -> str:
     """A token as one line in which spaces can be seen."""
     return token.replace(" ", "·").replace("\n", "\\n").replace("\t", "\\t")
+
+
+def plot_scaling_law(law: "MIScalingLaw", ax: "Axes | None" = None) -> "Axes":
+    """F1 of membership inference against the law's ratio, with the points it was fitted to and the line of chance.
+
+    Args:
+        law: what `fit_mi_scaling_law` or `MIScalingLaw.published` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, (7.0, 4.2))
+    if law.points is None:
+        # From where the sigmoid is flat to where it is flat again, as far as a ratio goes.
+        highest = max(-law.c3 + 8 / abs(law.c2), 8 / abs(law.c2))
+        ratio = np.geomspace(highest / 1000, highest, 300)
+    else:
+        data, capacity = law.points["dataset_size"].to_numpy(), law.points["capacity"].to_numpy()
+        measured = data / capacity if law.covariate == "data/capacity" else capacity / data
+        label = f"{len(measured)} trained models"
+        ax.plot(measured, law.points["f1"], "o", color=_BLUE, markersize=5, zorder=3, label=label)
+        ratio = np.geomspace(measured.min(), measured.max(), 300)
+    sizes = (np.ones(300), ratio) if law.covariate == "data/capacity" else (ratio, np.ones(300))
+    constants = f"c1 = {law.c1:.3g}, c2 = {law.c2:.3g}, c3 = {law.c3:.3g}".replace("-", "\N{MINUS SIGN}")
+    ax.plot(ratio, law.predict(*sizes), color=_VERMILION, linewidth=1.6, zorder=2, label=f"law: {constants}")
+    ax.axhline(0.5, color=_GREY, linewidth=1.0, linestyle=":", zorder=1, label="chance")
+    ax.set_xscale("log")
+    ax.set_ylim(min(0.45, ax.get_ylim()[0]), 1.03)
+    ax.set_xlabel(law.ratio_in_words)
+    ax.set_ylabel("F1 of membership inference")
+    _legend_above(ax)
+    return ax
+
+
+def plot_membership(result: "Membership", ax: "Axes | None" = None) -> "Axes":
+    """Share of members found against share of non-members taken for members, at every threshold, both logarithmic.
+
+    Args:
+        result: what `membership_metrics` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, (5.2, 5.2))
+    found, mistaken = result.roc()
+    low, high = result.auc_interval
+    label = f"AUC {result.auc:.3f} [{low:.3f}, {high:.3f}]"
+    ax.step(mistaken, found, where="post", color=_VERMILION, linewidth=1.6, zorder=3, label=label)
+    # One sample of either kind is the least that such axes can show.
+    floor = 0.7 / max(len(result.member_scores), len(result.nonmember_scores))
+    ax.plot([floor, 1], [floor, 1], color=_GREY, linewidth=1.0, linestyle=":", zorder=1, label="chance")
+    ax.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.05))
+    ax.set_xlabel("non-members taken for members (FPR)")
+    ax.set_ylabel("members found (TPR)")
+    _legend_above(ax)
+    return ax

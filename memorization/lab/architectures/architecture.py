@@ -20,13 +20,13 @@ _OPTIONS = ("heads", "experts", "top_k", "state")
 
 
 def _heads(width: int, multiple: int = 1) -> int:
-    """Heads near four, at least 4 channels each, a `multiple` of channels each, at most 64 where the width allows.
+    """Heads near four, each of at least 4 channels, a `multiple` of them, at most 64 where the width allows; or else two.
 
     Width 8 gets two heads of 4. Four instead of one at width 16 held 18 % more bits per parameter in a trial.
     """
     wanted = max(4, width // 64)
     divisors = [h for h in range(1, width + 1) if width % h == 0 and width // h % multiple == 0]
-    return min((h for h in divisors if width // h >= 4), key=lambda h: abs(h - wanted), default=1)
+    return min((h for h in divisors if width // h >= 4 or h == 2), key=lambda h: abs(h - wanted), default=1)
 
 
 def _even_heads(width: int) -> int:
@@ -74,7 +74,7 @@ class Architecture:
         name: one of NAMES: "gpt2", "llama", "moe", "mamba", "rwkv", "lstm", "gru", "mlp".
         layers: number of blocks.
         width: of the residual stream, of the embedding, or of a recurrent state.
-        heads: of "gpt2", "llama" and "moe"; divides width. None: about four, with at least 4 channels each.
+        heads: of "gpt2", "llama" and "moe"; divides width. None: about four, with at least 4 channels each, or two.
         experts: of "moe"; None: 4.
         top_k: experts that each token of "moe" uses; None: 2.
         state: numbers that "mamba" keeps for each channel; None: 16, or the width if less.

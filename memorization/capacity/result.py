@@ -1,0 +1,192 @@
+"""What is known of a capacity: the estimate with its error, the runs behind it, and whether to believe it."""
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from memorization.capacity.estimators import slope_weights, t_quantile
+from memorization.capacity.rows import CURVE, Convention, Estimator
+from memorization.errors import ResultError
+from memorization.records import read_json, read_table, write_json, write_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_FIGURES = ("bits_per_param", "stderr", "gain_per_doubling", "bias")
+_FACTS = ("converged", "estimator", "convention", "seq_len", "vocab_size", "settings")
+_SIZES = ("n_params", "n_non_embedding_params", "capacity_bits")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Capacity:
+    """Bits that models of one kind can hold per parameter, with what that number was computed from.
+
+    Attributes:
+        bits_per_param: the estimate, in bits per parameter, all embeddings counted.
+        stderr: its standard error; NaN where one run a size cannot tell.
+        interval: its lower and upper end, at the level that settings["interval_level"] holds; NaN with stderr.
+        capacity_bits: of each model size, in bits: what settings["capacity_of_size"] says.
+        n_params: of each model size, ascending.
+        n_non_embedding_params: of each model size; NaN where not given.
+        curve: one row a run: n_params, n_samples, seed, steps, memorized_bits; missing where not given.
+        converged: whether training longer would not raise the bits; None where nobody knows, as after `fit_capacity`.
+        gain_per_doubling: relative growth of bits per parameter over the last doubling of training steps; NaN where unknown.
+        estimator: "max", "plateau", "slope", "slope_origin" or "mean"; see `fit_capacity`.
+        convention: which tokens' bits were counted: "start", "strict" or "paper"; see `information_ceiling_bits`.
+        bias: bits per parameter by which taking maxima over noisy means overstates the estimate, by simulation; not subtracted. 0 where
+            no maximum was taken, NaN where one was and the noise is unknown.
+        seq_len: tokens of a sample; None where not given.
+        vocab_size: None where not given.
+        settings: what was decided for the caller.
+    """
+
+    bits_per_param: float
+    stderr: float
+    interval: tuple[float, float]
+    capacity_bits: Float64[np.ndarray, " size"]
+    n_params: Int64[np.ndarray, " size"]
+    n_non_embedding_params: Float64[np.ndarray, " size"]
+    curve: "pd.DataFrame"
+    converged: bool | None
+    gain_per_doubling: float
+    estimator: Estimator
+    convention: Convention
+    bias: float = math.nan
+    seq_len: int | None = None
+    vocab_size: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of bits per parameter between model sizes, relative to their mean; NaN for one size."""
+        ratios = self.capacity_bits / self.n_params
+        return float(ratios.std(ddof=1) / ratios.mean()) if len(ratios) > 1 else math.nan
+
+    def exponent(self) -> tuple[float, tuple[float, float]]:
+        """Exponent b of capacity = a x parameters^b, with its t interval, by least squares of the logarithms.
+
+        1 where every parameter holds the same number of bits. NaN for fewer than three model sizes, or a capacity that is not positive.
+        """
+        if len(self.n_params) < 3 or self.capacity_bits.min() <= 0:
+            return math.nan, (math.nan, math.nan)
+        log_params, log_bits = np.log(self.n_params), np.log(self.capacity_bits)
+        weights = slope_weights(log_params)
+        exponent = float(weights @ log_bits)
+        residuals = log_bits - log_bits.mean() - exponent * (log_params - log_params.mean())
+        df = len(log_bits) - 2
+        stderr = math.sqrt(residuals @ residuals / df * (weights @ weights))
+        half = t_quantile(df, self.settings.get("interval_level", 0.95)) * stderr
+        return exponent, (exponent - half, exponent + half)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a model size: both counts of parameters, capacity in bits, and bits per parameter of either count."""
+        import pandas as pd
+
+        rest = np.where(self.n_non_embedding_params > 0, self.n_non_embedding_params, np.nan)
+        return pd.DataFrame(
+            {
+                "n_params": self.n_params,
+                "n_non_embedding_params": self.n_non_embedding_params,
+                "capacity_bits": self.capacity_bits,
+                "bits_per_param": self.capacity_bits / self.n_params,
+                "bits_per_non_embedding_param": self.capacity_bits / rest,
+            }
+        )
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder: capacity.parquet (a row a model size), curve.parquet (a row a run), settings.json (the rest)."""
+        folder = Path(folder)
+        write_tables(folder, {"capacity": self.to_pandas(), "curve": self.curve})
+        figures: dict[str, Any] = {name: _none_for_nan(getattr(self, name)) for name in _FIGURES}
+        figures["interval"] = [_none_for_nan(end) for end in self.interval]
+        write_json(folder / "settings.json", "Capacity", {**figures, **{name: getattr(self, name) for name in _FACTS}})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Capacity":
+        """Read what `save` wrote.
+
+        Raises:
+            ResultError: the folder holds no Capacity, or a damaged one.
+        """
+        folder = Path(folder)
+        saved = read_json(folder / "settings.json", "Capacity")
+        missing = {*_FIGURES, *_FACTS, "interval"} - set(saved)
+        if missing:
+            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(sorted(missing))}")
+        sizes, curve = read_table(folder, "capacity", _SIZES), read_table(folder, "curve", CURVE)
+        if set(sizes["n_params"]) != set(curve["n_params"]):
+            raise ResultError(f"{folder} is damaged: its tables hold different model sizes")
+        low, high = (_nan_for_none(end) for end in saved["interval"])
+        return cls(
+            interval=(low, high),
+            capacity_bits=sizes["capacity_bits"].to_numpy(np.float64),
+            n_params=sizes["n_params"].to_numpy(np.int64),
+            n_non_embedding_params=sizes["n_non_embedding_params"].to_numpy(np.float64),
+            curve=curve,
+            **{name: _nan_for_none(saved[name]) for name in _FIGURES},
+            **{name: saved[name] for name in _FACTS},
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Memorized bits against data-set size, a line a model size; see `memorization.report.plots.plot_capacity`."""
+        from memorization.report.plots import plot_capacity
+
+        return plot_capacity(self, ax)
+
+    def __repr__(self) -> str:
+        level = f"{100 * self.settings.get('interval_level', 0.95):g} % interval"
+        interval = f"[{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
+        known = f"{self.stderr:.2g}; {level} {interval}"
+        sizes = self.to_pandas()
+        lines = [
+            f"Capacity {self.bits_per_param:.4g} bits per parameter ({len(sizes)} model sizes, {len(self.curve):,} runs)",
+            f"  estimator    {self.estimator}; a size's capacity is {self.settings.get('capacity_of_size', 'not recorded')}",
+            f"  convention   {self.convention}",
+            f"  stderr       {'unknown: too few runs to tell' if math.isnan(self.stderr) else known}",
+        ]
+        if self.bias != 0:
+            bias = "unknown" if math.isnan(self.bias) else f"{self.bias:+.2g} bits per parameter, not subtracted"
+            lines.append(f"  bias         {bias}: a maximum over noisy means is too high")
+        lines += [f"  convergence  {self.convergence}"]
+        if "rounds" in self.settings:
+            rounds = [f"{one['steps']:,} steps {one['bits_per_param']:.2f}" for one in self.settings["rounds"]]
+            lines.append(f"  rounds       {', '.join(rounds)} bits per parameter")
+        exponent, (low, high) = self.exponent()
+        if not math.isnan(exponent):
+            lines.append(f"  exponent     {exponent:.3f} [{low:.3f}, {high:.3f}] of capacity in parameters")
+        lines.append(
+            f"{'n_params':>14}{'non-embedding':>15}{'capacity_bits':>15}{'bits/param':>12}{'bits/non-emb.':>15}"
+        )
+        for n_params, rest, bits, per_param, per_rest in sizes.itertuples(index=False):
+            known_rest = ("unknown", "unknown") if math.isnan(rest) else (f"{rest:,.0f}", f"{per_rest:.3f}")
+            lines.append(f"{n_params:>14,}{known_rest[0]:>15}{bits:>15,.0f}{per_param:>12.3f}{known_rest[1]:>15}")
+        return "\n".join(lines)
+
+    @property
+    def convergence(self) -> str:
+        """What is known of whether longer training would raise the bits, in words."""
+        growth = (
+            "" if math.isnan(self.gain_per_doubling) else f" {100 * self.gain_per_doubling:.1f} % per doubling of steps"
+        )
+        if self.converged is None:
+            return "unknown: an undertrained model looks like one of low capacity"
+        if self.converged:
+            return f"converged:{growth}" if growth else "converged"
+        return (
+            f"lower bound: memorized bits still grow{growth}" if growth else "lower bound: training had not converged"
+        )
+
+
+def _none_for_nan(value: float) -> float | None:
+    """NaN is no JSON: null stands for what is not known."""
+    return None if math.isnan(value) else value
+
+
+def _nan_for_none(value: Any) -> Any:
+    return math.nan if value is None else value
