@@ -140,8 +140,9 @@ def bias_bits_of_maxima(groups: list[Cells], params: Float64[np.ndarray, " size"
     for m, (cells, mean, n) in enumerate(zip(groups, means, runs, strict=True)):
         if len(cells.mean_bits) > 1:  # otherwise no maximum was taken
             centres = signal * (mean - mean.mean())
-            noisy = centres + draws.standard_normal((_BIAS_DRAWS, len(mean))) * np.sqrt(variance / n)
-            bias[m] = noisy.max(axis=1).mean() - centres.max()
+            noise = draws.standard_normal((_BIAS_DRAWS, len(mean))) * np.sqrt(variance / n)
+            # The noise of the largest has mean 0: taking it off leaves less error of the simulation, and no bias below 0.
+            bias[m] = ((centres + noise).max(axis=1) - (centres + noise)[:, np.argmax(centres)]).mean()
     return bias * params
 
 

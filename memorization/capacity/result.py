@@ -150,9 +150,9 @@ class Capacity:
             f"  convention   {self.convention}",
             f"  stderr       {'unknown: too few runs to tell' if math.isnan(self.stderr) else known}",
         ]
-        if self.bias != 0:
+        if self.bias != 0 or self.estimator == "max":
             bias = "unknown" if math.isnan(self.bias) else f"{self.bias:+.2g} bits per parameter, not subtracted"
-            lines.append(f"  bias         {bias}: a maximum over noisy means is too high")
+            lines.append(f"  bias         {bias}: what a maximum over noisy means is too high by")
         lines += [f"  convergence  {self.convergence}"]
         if "rounds" in self.settings:
             rounds = [f"{one['steps']:,} steps {one['bits_per_param']:.2f}" for one in self.settings["rounds"]]
