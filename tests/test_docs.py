@@ -22,6 +22,7 @@ import pytest
 import typer
 
 from memorization.cli import app, main
+from memorization.errors import NotConvergedWarning
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -74,6 +75,7 @@ def words_of(command: str) -> list[str]:
 def run_python(body: str, namespace: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)  # what is trained for a page is trained for seconds
         exec(compile(body, "<documentation>", "exec"), namespace)
     return printed.getvalue()
 

@@ -99,8 +99,8 @@ def capacity_bits_per_param(
     store: str | Path | None = None,
     engine: Literal["local"] = "local",
     progress: bool = True,
-    data_multiples: Sequence[float] = MULTIPLES,
-    budget_seconds: float | None = 600.0,
+    data_multiples: Sequence[int | float] = MULTIPLES,
+    budget_seconds: int | float | None = 600,
     peak_lr: Literal["auto"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     estimator: Estimator = "max",
@@ -524,7 +524,7 @@ def _size(
     seq_len: int,
     n_samples: Literal["auto"] | Sequence[int],
     batch_size: Literal["auto"] | int,
-    data_multiples: Sequence[float],
+    data_multiples: Sequence[int | float],
 ) -> _Size:
     """Build a model once to see what it is; choose its data sets and its batch."""
     model = _build(build, vocab_size, seq_len, seed=0)
@@ -603,7 +603,7 @@ def _check_options(
     steps: Any,
     dtype: str,
     engine: str,
-    budget_seconds: float | None,
+    budget_seconds: int | float | None,
     peak_lr: Any,
     batch_size: Any,
 ) -> None:
