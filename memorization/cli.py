@@ -186,6 +186,7 @@ def capacity(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each cell.")] = 2,
     peak_lr: Annotated[float | None, typer.Option(help="Hotter rate of the first round [found by a pilot].")] = None,
+    batch_size: Annotated[str, typer.Option(help="Samples a step; auto: a quarter of twice the capacity.")] = "auto",
     estimator: Annotated[str, typer.Option(help="max, plateau, slope, slope_origin or mean.")] = "max",
     convention: Annotated[str, typer.Option(help="Which tokens count: start, strict or paper.")] = "start",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 (the weights too) or autocast.")] = "float32",
@@ -220,6 +221,7 @@ def capacity(
         progress=not quiet,
         budget_seconds=150.0 if quick else _seconds(budget or "10m"),
         peak_lr="auto" if peak_lr is None else peak_lr,
+        batch_size=_batch_size(batch_size),
         estimator=estimator,  # type: ignore[arg-type]
         convention=convention,  # type: ignore[arg-type]
     )

@@ -550,11 +550,10 @@ def _size(
     held = float(information_ceiling_bits(grid, seq_len, vocab_size).max())
     if held < PLATEAU_INFORMATION * expected:
         least = math.ceil(PLATEAU_INFORMATION * expected / sample_bits)
-        longer = (
-            ""
-            if grid != automatic
-            else f"; no number of samples of {sample_bits:.0f} bits will do: take a larger seq_len"
-        )
+        # N (b - log2 N) is largest at N = 2^b / e, where it is N log2 e.
+        most = 2 ** min(sample_bits, 500.0) / math.e * math.log2(math.e)
+        hopeless = "; no number of samples so short will do: take a larger seq_len"
+        longer = "" if most >= PLATEAU_INFORMATION * expected else hopeless
         raise InputError(
             f"n_samples={grid} are too few for a plateau: they hold at most {held:,.0f} bits, and {params.trainable:,} "
             f"parameters are expected to hold {expected:,.0f}; the largest set must have more than {least} samples, "
