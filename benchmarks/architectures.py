@@ -3,8 +3,9 @@
     python benchmarks/architectures.py --store architectures-store
 
 Every model sees the same number of tokens of the same uniform random data, twice what 3.6 bits per parameter hold. Rates
-are tried in factors of two until the best one has a worse neighbour on either side. Prints a table, and writes it with
-all runs to benchmarks/results/architectures.json. About an hour on one core; goes on where it was when started again.
+are tried in factors of two until the best one has a worse neighbour on either side. Prints a table, draws
+docs/img/architectures.png, and writes benchmarks/results/architectures.json. About an hour on one core; goes on where
+it was when started again.
 """
 
 import argparse
@@ -102,6 +103,38 @@ def best_of(store: Store, family: str, target: int) -> dict:
     }
 
 
+def draw(rows: list[dict], picture: Path) -> None:
+    """Points with intervals, an architecture a line, the larger models filled."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7.0, 2.9), layout="constrained")
+    order = sorted(
+        FAMILIES, key=lambda family: max(r["bits_per_param"] for r in rows if f"'{family}'" in r["architecture"])
+    )
+    for row in rows:
+        family = next(family for family in FAMILIES if f"'{family}'" in row["architecture"])
+        larger = row["n_params"] > statistics.fmean(N_PARAMS)
+        middle, (low, high) = row["bits_per_param"], row["interval"]
+        ax.errorbar(
+            middle,
+            order.index(family) + (0.13 if larger else -0.13),
+            xerr=[[middle - low], [high - middle]],
+            fmt="o",
+            color="#0072B2",
+            markerfacecolor="#0072B2" if larger else "white",
+            capsize=3,
+        )
+        ax.annotate(f"{row['n_params']:,}", (high, order.index(family) + (0.13 if larger else -0.13)), (6, 0),
+                    textcoords="offset points", va="center", fontsize=8, color="#6B6B6B")  # fmt: skip
+    ax.set_yticks(
+        range(len(order)),
+        [{"gpt2": "GPT-2", "moe": "mixture of experts", "lstm": "LSTM"}.get(f, f.capitalize()) for f in order],
+    )
+    ax.set_xlabel(f"bits per parameter after {STEPS:,} steps, 95 % interval over {len(SEEDS)} seeds")
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(picture, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", default="architectures-store", help="folder that keeps finished runs")
@@ -123,6 +156,7 @@ def main() -> None:
                 f"{f'[{low:.2f}, {high:.2f}]':>17}{row['peak_lr']:>9g}",
                 flush=True,
             )
+    draw(rows, Path(__file__).parents[1] / "docs" / "img" / "architectures.png")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"command": "python benchmarks/architectures.py", "rows": rows}, indent=1) + "\n")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from memorization.capacity import Capacity, fit_capacity
 from memorization.compression import CodeLengths, compress_bits
 from memorization.models import UniformModel
+from memorization.scaling_law import MIScalingLaw, fit_mi_scaling_law
 from memorization.significance import Control
 from memorization.unintended import Memorization, unintended_memorization
 
@@ -21,11 +22,13 @@ __all__ = [
     "Capacity",
     "CodeLengths",
     "Control",
+    "MIScalingLaw",
     "Memorization",
     "UniformModel",
     "capacity_bits_per_param",
     "compress_bits",
     "fit_capacity",
+    "fit_mi_scaling_law",
     "unintended_memorization",
 ]
 

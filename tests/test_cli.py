@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from memorization import Capacity, CodeLengths, Memorization, cli, fit_capacity
+from memorization import Capacity, CodeLengths, Memorization, MIScalingLaw, cli, fit_capacity, fit_mi_scaling_law
 from memorization.errors import InputError
 from memorization.lab.architectures import Architecture
 
@@ -231,7 +231,7 @@ def test_warnings_are_one_line_on_stderr(model_folder, oracle_folder, data, tmp_
 def test_the_installed_command_runs():
     finished = subprocess.run([sys.executable, "-m", "memorization.cli", "--help"], capture_output=True, text=True)
     assert finished.returncode == 0
-    for command in ("measure", "bits", "capacity", "quickstart", "doctor"):
+    for command in ("measure", "bits", "capacity", "mi-law", "quickstart", "doctor"):
         assert command in finished.stdout
 
 
@@ -358,3 +358,142 @@ def test_a_row_of_the_paper_is_printed_beside_the_measurement(tmp_path, capsys, 
     assert run("capacity", "--output", tmp_path / "out", "--paper-row", "1,32") == 0
     printed = capsys.readouterr().out
     assert "4.23 in float32, 3.93 in bfloat16, 1.3e11 tokens a run; here 2.49 in float32, 1.2e+05 tokens" in printed
+
+
+# --- mi-law
+
+
+def mi_law_runs(**columns) -> pd.DataFrame:
+    """Twelve models of three sizes; F1 falls with data / capacity, in the published way, and scatters."""
+    capacity = np.repeat([1e5, 1e6, 1e7], 4)
+    ratio = np.geomspace(2e-3, 0.4, 12)
+    f1 = 0.5 * (1 + 1.2 / (1 + np.exp(33.14 * (ratio - 0.034)))) + np.tile([0.01, -0.01, -0.01, 0.01], 3)
+    return pd.DataFrame({"capacity": capacity, "dataset_size": np.round(ratio * capacity), "f1": f1, **columns})
+
+
+PAPER_UNITS = ["--capacity-unit", "parameters", "--dataset-unit", "samples of 64 tokens"]
+
+
+def mi_law_folder(tmp_path, *options, **columns) -> Path:
+    mi_law_runs(**columns).to_csv(tmp_path / "runs.csv", index=False)
+    assert run("mi-law", "fit", tmp_path / "runs.csv", "--output", tmp_path / "law", *options) == 0
+    return tmp_path / "law"
+
+
+def test_mi_law_fit_writes_what_the_function_returns(tmp_path, capsys):
+    table = mi_law_runs(weight=np.arange(1.0, 13), seed=7)
+    folder = mi_law_folder(tmp_path, *PAPER_UNITS, weight=table["weight"], seed=7)
+    captured = capsys.readouterr()
+    expected = fit_mi_scaling_law(
+        table["capacity"],
+        table["dataset_size"],
+        table["f1"],
+        capacity_unit="parameters",
+        dataset_unit="samples of 64 tokens",
+        weights=table["weight"],
+    )
+    law = MIScalingLaw.load(folder)
+    np.testing.assert_allclose([law.c1, law.c2, law.c3], [expected.c1, expected.c2, expected.c3])
+    np.testing.assert_allclose(law.covariance, expected.covariance)
+    assert (law.covariate, law.capacity_unit, law.dataset_unit) == (
+        "data/capacity",
+        "parameters",
+        "samples of 64 tokens",
+    )
+    assert law.settings["weighted"]
+    assert repr(law) in captured.out
+    assert "not used     columns seed\n" in captured.out
+    assert f"picture: {folder / 'law.png'}" in captured.out
+    assert (folder / "law.png").read_bytes().startswith(b"\x89PNG")
+    assert not captured.err
+
+
+def test_mi_law_fit_passes_its_options_on(tmp_path, capsys):
+    law = MIScalingLaw.load(mi_law_folder(tmp_path, "--covariate", "capacity/data", "--errors", "bootstrap"))
+    assert (law.covariate, law.capacity_unit, law.dataset_unit) == ("capacity/data", "bits", "samples")
+    assert (law.settings["errors"], law.settings["weighted"]) == ("bootstrap", False)
+    assert "not used" not in capsys.readouterr().out
+    fit_again = ["mi-law", "fit", tmp_path / "runs.csv", "--output", tmp_path / "law"]
+    assert run(*fit_again) == 2
+    assert "holds the results of an earlier run" in capsys.readouterr().err
+    assert run(*fit_again, "--overwrite") == 0
+    assert MIScalingLaw.load(tmp_path / "law").covariate == "data/capacity"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "runs.csv cannot be read as a CSV file"),
+        ("", "runs.csv cannot be read as a CSV file"),
+        ("capacity,f1\n1,0.5\n", "lacks dataset_size and has capacity, f1"),
+        ("capacity,dataset_size,f1\n1,1,1\n1,2,\n1,3,0.6\n1,4,0.5\n", "row 1 is nan"),
+        ("capacity,dataset_size,f1\n1,1,95\n1,2,80\n1,3,60\n1,4,50\n", "Are these percent"),
+        ("capacity,dataset_size,f1\n1,1,a\n1,2,b\n1,3,c\n1,4,d\n", "f1 must be numbers"),
+    ],
+)
+def test_mi_law_fit_refuses_what_it_cannot_fit(content, message, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "runs.csv").write_text(content)
+    assert run("mi-law", "fit", tmp_path / "runs.csv", "--output", tmp_path / "law") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_mi_law_predict_reads_the_published_law(capsys):
+    """Table 2 of the paper: GPT-2 XL, F1 of 0.75 at 76,795,021 samples of 64 tokens; within 3 % with the printed constants."""
+    assert run("mi-law", "predict", "--params", "1556075200", "--tokens", 64 * 76_795_021) == 0
+    printed = capsys.readouterr().out
+    assert "4,914,881,344 tokens, taken as 76,795,021 samples of 64 tokens" in printed
+    assert float(re.search(r"^F1 +(\S+) \(0\.5 is chance\)$", printed, re.MULTILINE)[1]) == pytest.approx(
+        0.75, abs=0.003
+    )
+    for f1, samples in ((0.55, 170_654_583), (0.75, 76_795_021), (0.95, 18_851_574)):
+        found = re.search(rf"^F1 of {f1} +at (\S+) samples, (\S+) tokens$", printed, re.MULTILINE)
+        in_samples, in_tokens = (float(number.replace(",", "")) for number in found.groups())
+        assert in_samples == pytest.approx(samples, rel=0.03)
+        assert in_tokens == pytest.approx(64 * in_samples, abs=64)
+    assert "extrapolated" not in printed
+
+
+def test_mi_law_predict_reads_a_fit(tmp_path, capsys):
+    folder = mi_law_folder(tmp_path, "--capacity-unit", "parameters", "--dataset-unit", "samples of 32 tokens")
+    law = MIScalingLaw.load(folder)
+    capsys.readouterr()
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", 32 * 4e4, "--law", folder) == 0
+    printed = capsys.readouterr().out
+    assert f"law          {folder}\n" in printed
+    assert "taken as 40,000 samples of 32 tokens" in printed
+    assert f"F1           {law.predict(1e6, 4e4).item():.4f} (0.5 is chance)" in printed
+    assert f"F1 of 0.75   at {law.dataset_size(1e6, 0.75).item():,.0f} samples" in printed
+    assert "extrapolated" not in printed
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", "2e12", "--law", folder) == 0
+    assert "extrapolated: 6.25e+04 samples a parameter; fitted at 0.002 to 0.4" in capsys.readouterr().out
+
+
+def test_mi_law_predict_says_what_a_fit_does_not_have(tmp_path, capsys):
+    """The law in capacity / data leaves an F1 above 0.55 at infinite data."""
+    x = np.geomspace(5, 200, 12)
+    f1 = 0.5 * (1 + 1 / (1 + np.exp(-0.05 * (x - 30))))
+    law = fit_mi_scaling_law(
+        x, np.ones(12), f1, covariate="capacity/data", capacity_unit="parameters", dataset_unit="samples of 64 tokens"
+    )
+    law.settings["not_identified"] = "planted"
+    law.save(tmp_path)
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "F1 of 0.55   at no data-set size: this law has an F1 above 0.5912" in printed
+    # Solved by hand: 0.95 = (1 + s) / 2, so s = 0.9, and x = 30 + log(9) / 0.05.
+    assert f"F1 of 0.95   at {1e6 / (30 + np.log(9) / 0.05):,.0f} samples" in printed
+    assert "NOT IDENTIFIED: planted" in printed
+
+
+def test_mi_law_predict_refuses_other_units_and_sizes(tmp_path, capsys):
+    folder = mi_law_folder(tmp_path)
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", folder) == 2
+    assert 'takes capacity in "bits" and data in "samples"' in capsys.readouterr().err
+    samples_of_bits = mi_law_folder(tmp_path, "--dataset-unit", "samples of 64 tokens", "--overwrite")
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", samples_of_bits) == 2
+    assert 'takes capacity in "bits" and data in "samples of 64 tokens"' in capsys.readouterr().err
+    assert run("mi-law", "predict", "--params", "0", "--tokens", "1e6") == 2
+    assert "capacity must be finite and above 0" in capsys.readouterr().err
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", tmp_path) == 2
+    assert "holds no saved MIScalingLaw" in capsys.readouterr().err

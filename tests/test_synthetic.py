@@ -698,3 +698,56 @@ def test_a_smaller_set_is_the_beginning_of_a_larger_one():
     assert not torch.equal(random_tokens(20, S, V, seed=2), large[:20])
     counts = torch.bincount(large.flatten(), minlength=V)
     assert ((counts - 250).abs() < 5 * 250**0.5).all()
+
+
+def adapters_on_one_base(vocab_size: int, seq_len: int):
+    """A builder whose models all hold the same frozen module, as adapters of one checkpoint do."""
+    base = Architecture("gpt2", width=8)(vocab_size, seq_len).requires_grad_(False)
+
+    class Adapted(nn.Module):
+        def __init__(self, vocab_size, seq_len):
+            super().__init__()
+            self.base = base
+            self.adapter = nn.Linear(vocab_size, vocab_size)
+
+        def forward(self, ids):
+            return self.adapter(self.base(ids))
+
+    return Adapted
+
+
+@pytest.mark.parametrize(
+    "build", [Architecture("gpt2", width=8), adapters_on_one_base(16, 8)], ids=["gpt2", "shared base"]
+)
+def test_threads_change_nothing_but_the_time(build, trained_models):
+    options = {"vocab_size": 16, "seq_len": 8, "n_samples": [200], "steps": 40, "peak_lr": 0.05, "seeds": range(4)}
+    single = measured(build, **options)
+    assert trained_models == [8, 8, 8]
+    torch.set_num_threads(2)
+    try:
+        double = measured(build, **options)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert trained_models == [8, 8, 8, 4, 4, 4, 4, 4, 4]
+    np.testing.assert_allclose(double.curve["memorized_bits"], single.curve["memorized_bits"], rtol=1e-3, atol=0.5)
+
+
+def test_a_stack_that_fails_stops_the_others(monkeypatch):
+    whole = saturation.train_stack
+    steps_done: list[int] = []
+
+    def failing(models, data, *, seeds, on_steps, **options):
+        if sizes.stream("order", 0) in seeds:
+            raise ZeroDivisionError("broken")
+        return whole(models, data, seeds=seeds, on_steps=lambda n: (steps_done.append(n), on_steps(n)), **options)
+
+    monkeypatch.setattr(saturation, "train_stack", failing)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError, match="broken"):
+            measured(Table, **{**SMALL, "steps": 400_000, "seeds": range(2)})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert sum(steps_done) < 50_000

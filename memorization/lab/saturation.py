@@ -4,8 +4,10 @@ import hashlib
 import math
 import statistics
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +41,7 @@ _STACK_LOGITS = {"cpu": 2**21, "cuda": 2**28}
 
 Cell = dict[str, Any]  # what determines a training run
 Run = dict[str, Any]  # a cell and what came of it
+_Trained = tuple[list[nn.Module], list[Tensor], list[int]]  # models of a stack, their data, where each diverged
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Lab:
         self.seconds = 0.0
         self._weights, self._autocast = PRECISIONS[dtype]
         self._progress = progress
+        self._n_threads = torch.get_num_threads() if device.type == "cpu" else 1
         self.store = Store(
             store,
             {
@@ -115,9 +119,10 @@ class Lab:
             ]
             stacks = self._stacks(size, cells)
             begin = time.perf_counter()
-            self._train(size, stacks[0])
+            for _ in self._train_all(size, stacks[: self._n_threads], tqdm(disable=True)):
+                pass
             times.append(time.perf_counter() - begin)
-        return max(times[2] - times[1], 1e-6) / 10 * len(stacks)
+        return max(times[2] - times[1], 1e-6) / 10 * max(1.0, len(stacks) / self._n_threads)
 
     def pilot(self, size: Size, steps: int) -> float:
         """The learning rate at which most is memorized in a few steps, of a range that is widened until the best lies inside."""
@@ -186,14 +191,14 @@ class Lab:
             file=sys.stderr,
             mininterval=0.5,
         ) as bar:
-            for stack in self._stacks(size, new):
-                bar.set_postfix_str(f"{len(stack)} models at once", refresh=False)
+            stacks = self._stacks(size, new)
+            bar.set_postfix_str(f"{max(map(len, stacks), default=0)} models at once", refresh=False)
+            for stack, trained, seconds in self._train_all(size, stacks, bar):
                 begin = time.perf_counter()
-                trained = self._train(size, stack, partial(_advance, bar, len(stack)))
                 results = [self._measure(*one, stack[0]["steps"]) for one in zip(*trained, strict=True)]
-                seconds = (time.perf_counter() - begin) / len(stack)
+                seconds += time.perf_counter() - begin
                 for cell, result in zip(stack, results, strict=True):
-                    self.store.put(cell, {**result, "seconds": seconds})
+                    self.store.put(cell, {**result, "seconds": seconds / len(stack)})
         runs = [{**cell, **(self.store.get(cell) or {})} for cell in cells]
         self.seconds += sum(run["seconds"] for run in runs)
         return runs
@@ -213,12 +218,42 @@ class Lab:
         """Cells that are trained at once: of one number of steps, and no more than the device has room for."""
         room = _STACK_LOGITS.get(self.device.type, _STACK_LOGITS["cuda"])
         most = max(1, room // (size.batch_size * self.seq_len * self.vocab_size))
-        n_stacks = -(-len(cells) // most)
+        n_stacks = max(-(-len(cells) // most), min(self._n_threads, len(cells) // 2))
         return [cells[begin::n_stacks] for begin in range(n_stacks)]
 
-    def _train(
-        self, size: Size, cells: list[Cell], on_steps: Callable[[int], object] | None = None
-    ) -> tuple[list[nn.Module], list[Int[Tensor, "_ position"]], list[int]]:
+    def _train_all(
+        self, size: Size, stacks: list[list[Cell]], bar: "tqdm[Any]"
+    ) -> Iterator[tuple[list[Cell], "_Trained", float]]:
+        """Stacks as they are finished, and the seconds each took of the time there is: several at once on a CPU.
+
+        A thread a stack, and none within its operations: these are short, and threads that wait for each other at the end of
+        each one come to a standstill when anything else runs on the machine (a quarter of the speed of one thread was seen).
+        """
+        if not stacks:
+            return
+        n_threads = torch.get_num_threads()
+        n_workers = min(self._n_threads, len(stacks))
+        stopped = threading.Event()
+
+        def train(stack: list[Cell]) -> tuple[list[Cell], _Trained, float]:
+            begin = time.perf_counter()
+            trained = self._train(size, stack, partial(_advance, bar, len(stack), stopped))
+            return stack, trained, (time.perf_counter() - begin) / n_workers
+
+        torch.set_num_threads(max(1, n_threads // n_workers))
+        try:
+            with ThreadPoolExecutor(n_workers) as pool:
+                try:
+                    for done in as_completed([pool.submit(train, stack) for stack in stacks]):
+                        yield done.result()
+                except BaseException:
+                    stopped.set()
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        finally:
+            torch.set_num_threads(n_threads)
+
+    def _train(self, size: Size, cells: list[Cell], on_steps: Callable[[int], object] | None = None) -> "_Trained":
         """Models of one stack, trained; their data; at which step each diverged, -1 where none did."""
         models = [
             build_seeded(size.build, self.vocab_size, self.seq_len, cell["seed"]).to(self.device, self._weights)
@@ -275,7 +310,9 @@ class Lab:
         )
 
 
-def _advance(bar: "tqdm[Any]", n_models: int, n_steps: int) -> None:
+def _advance(bar: "tqdm[Any]", n_models: int, stopped: threading.Event, n_steps: int) -> None:
+    if stopped.is_set():
+        raise RuntimeError("another stack failed, or the user interrupted")
     bar.update(n_models * n_steps)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import math
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from memorization.lab.architectures import ParamCounts, count_params
 __all__ = ["Builder", "Size", "build_seeded", "random_tokens", "size_of", "stream"]
 
 Builder = Callable[[int, int], nn.Module]
+
+_GENERATOR = threading.Lock()  # torch's global one, of which there is one for all threads
 
 # Bits per parameter that GPT-2 style models hold (arXiv:2505.24832, table 1): where to look for the plateau.
 EXPECTED_BITS_PER_PARAM = 3.6
@@ -96,7 +99,7 @@ def random_tokens(n_samples: int, seq_len: int, vocab_size: int, seed: int) -> I
 
 def build_seeded(build: Builder, vocab_size: int, seq_len: int, seed: int) -> nn.Module:
     """A new model with the weights of this seed; torch's global generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream("weights", seed))
         return build(vocab_size, seq_len)
 

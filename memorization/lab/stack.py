@@ -1,7 +1,9 @@
 """Train many small models of one architecture at once, as a single stacked model."""
 
+import copy
 import itertools
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -20,6 +22,7 @@ __all__ = ["StackTraining", "train_stack"]
 
 # Batches are drawn, moved to the device, and losses looked at, once in so many steps: each look makes a GPU wait.
 _STEPS_A_LOOK = 50
+_WARNINGS = threading.Lock()  # filters of warnings are of the process, not of a thread
 # What vmap and a loop over the models may differ by, as a share of the logits' largest magnitude: both are float32 sums.
 _SAME_LOGITS = 1e-3
 
@@ -123,7 +126,7 @@ def train_stack(
     for model in models:
         model.train()
     try:
-        with around:
+        with around, _WARNINGS:
             forward = _runner(groups, draws.some())
         optimizer = torch.optim.AdamW(
             [{"params": parameters} for parameters in forward.leaves], betas=betas, weight_decay=0.0, fused=True
@@ -208,7 +211,8 @@ class _Vmapped:
 
     def __init__(self, groups: list[list[nn.Module]]) -> None:
         self._groups = groups
-        self._template = groups[0][0]
+        # A copy: a call puts stacked weights into it for a moment, and stacks in other threads may share modules with these.
+        self._template = copy.deepcopy(groups[0][0])
         fixed = {name for name, parameter in groups[0][0].named_parameters() if not parameter.requires_grad}
         self._weights: list[dict[str, nn.Parameter]] = []
         self._fixed: list[dict[str, Tensor]] = []
