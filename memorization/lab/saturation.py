@@ -49,8 +49,6 @@ class Round:
     """All model sizes, trained for one number of steps."""
 
     steps: int
-    runs: list[Run]  # every run, of both rates
-    kept: list[Run]  # of each data-set size those of the better rate
     best_lrs: tuple[float, ...]  # of each model size
     seconds: float
     capacity: Capacity
@@ -148,15 +146,14 @@ class Lab:
 
     def round(self, steps: int, hot: tuple[float, ...], estimator: Estimator, convention: Convention) -> Round:
         """Train all model sizes, each at its rate and half of it."""
-        before, runs, kept, best = self.seconds, [], [], []
+        before, kept, best = self.seconds, [], []
         for size, rate in zip(self.sizes, hot, strict=True):
             ran, better = self._both_rates(size, steps, rate)
-            runs += ran
             kept += better
             # Over the whole grid, so that one lucky run does not decide.
             totals = {lr: _mean_bits(ran, lr) for lr in sorted({run["peak_lr"] for run in ran}, reverse=True)}
             best.append(max(totals, key=lambda lr: totals[lr]))
-        return Round(steps, runs, kept, tuple(best), self.seconds - before, self._fit(kept, estimator, convention))
+        return Round(steps, tuple(best), self.seconds - before, self._fit(kept, estimator, convention))
 
     def _both_rates(self, size: Size, steps: int, rate: float) -> tuple[list[Run], list[Run]]:
         """Runs at a rate and half of it, and colder where both diverge; of each data-set size the better."""

@@ -278,9 +278,8 @@ def _runner(groups: list[list[nn.Module]], trial: Int[Tensor, "model sample posi
             stacked = _Vmapped(groups)
             logits = stacked(trial)
             logits.sum().backward()
-    except (
-        Exception
-    ):  # whatever an architecture does that vmap cannot: data-dependent control flow, in-place writes, ...
+    except Exception:
+        # Whatever an architecture does that vmap cannot: control flow that depends on data, writing in place, ...
         return in_turn
     for parameter in itertools.chain(*stacked.leaves):
         parameter.grad = None
