@@ -1,9 +1,9 @@
-"""An opened model to the code of samples: windows, batches that fit in memory, errors that name the token."""
+"""An opened model over samples: windows, batches that fit in memory, what is read of their logits; codes and errors of tokens."""
 
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -41,18 +41,22 @@ def windows(length: int, max_length: int | None, stride: int | None) -> list[tup
     return spans
 
 
-def score(
+Window: TypeAlias = tuple[int, int, int, int]  # sequence, start, stop, n_new
+Result = TypeVar("Result")
+
+
+def read_windows(
     model: CausalModel,
     sequences: Sequence[np.ndarray],
     *,
     max_length: int | None,
     stride: int | None,
     batch_size: int | Literal["auto"],
-    name_token: Callable[[int, int], str],
-    on_scored: Callable[[int, TokenCode], None],
+    read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
+    on_read: Callable[[int, list[Result]], None],
     progress: bool,
 ) -> int:
-    """Code every token but the first of each sequence, given the ones before it.
+    """Predict every token but the first of each sequence, given the ones before it, and hand over what `read` makes of the logits.
 
     Batches hold windows of similar length, padded on the right, which a causal model cannot see.
 
@@ -62,8 +66,9 @@ def score(
         max_length: inputs a window holds at most.
         stride: new tokens of the second and later windows.
         batch_size: windows a batch; "auto" fits them to memory and halves on out-of-memory.
-        name_token: (sequence, position in it) to words for an error message.
-        on_scored: receives each sequence's number and its whole code, as soon as it is complete.
+        read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows) to one result a
+            window.
+        on_read: receives each sequence's number and the results of its windows in order, as soon as all are there.
         progress: a bar on stderr.
 
     Returns:
@@ -73,7 +78,7 @@ def score(
     # Longest first: what does not fit in memory fails at once. Python's sort is stable, so the windows of a text stay in order.
     spans.sort(key=lambda span: span[1] - span[2])
     missing = np.bincount([span[0] for span in spans], minlength=len(sequences))
-    pieces: dict[int, list[tuple[int, TokenCode]]] = {}
+    pieces: dict[int, list[tuple[int, Result]]] = {}
     largest, budget = 0, _batch_budget(model)
     with tqdm(
         total=sum(s[3] for s in spans), unit="tok", unit_scale=True, disable=not progress, delay=1, file=sys.stderr
@@ -84,7 +89,7 @@ def score(
             rows = batch_size if batch_size != "auto" else max(1, budget // (n_inputs * _weight(model)))
             batch = spans[start : start + rows]
             try:
-                codes = _score_batch(model, sequences, batch, name_token)
+                results = _read_batch(model, sequences, batch, read)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -94,22 +99,21 @@ def score(
                 continue
             start += len(batch)
             largest = max(largest, len(batch))
-            for (i, _, stop, n_new), code in zip(batch, codes, strict=True):
-                pieces.setdefault(i, []).append((stop, code))
+            for (i, _, stop, n_new), result in zip(batch, results, strict=True):
+                pieces.setdefault(i, []).append((stop, result))
                 missing[i] -= 1
                 if not missing[i]:
-                    parts = [code for _, code in sorted(pieces.pop(i), key=lambda piece: piece[0])]
-                    on_scored(i, TokenCode.concatenate(parts) if len(parts) > 1 else parts[0])
+                    on_read(i, [result for _, result in sorted(pieces.pop(i), key=lambda piece: piece[0])])
                 bar.update(n_new)
     return largest
 
 
-def _score_batch(
+def _read_batch(
     model: CausalModel,
     sequences: Sequence[np.ndarray],
-    batch: Sequence[tuple[int, int, int, int]],
-    name_token: Callable[[int, int], str],
-) -> list[TokenCode]:
+    batch: list[Window],
+    read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
+) -> list[Result]:
     n_inputs = max(stop - start for _, start, stop, _ in batch)
     inputs = np.zeros((len(batch), n_inputs), dtype=np.int64)
     for row, (i, start, stop, _) in enumerate(batch):
@@ -122,13 +126,55 @@ def _score_batch(
             [np.arange(n) + row * n_inputs + stop - start - n for row, (_, start, stop, n) in enumerate(batch)]
         )
         ids = np.concatenate([sequences[i][stop - n + 1 : stop + 1] for i, _, stop, n in batch])
-        code = code_tokens(logits.flatten(0, 1), torch.from_numpy(rows), torch.from_numpy(ids))
-    codes = code.split([n for *_, n in batch])
-    if not np.isfinite(code.ideal_bits).all():
-        for (i, _, stop, n), piece in zip(batch, codes, strict=True):
-            for j in np.flatnonzero(~np.isfinite(piece.ideal_bits))[:1]:
-                raise _impossible(model.record["name"], name_token(i, stop - n + 1 + int(j)), piece.ideal_bits[j])
-    return codes
+        return read(logits.flatten(0, 1), rows, ids, batch)
+
+
+def score(
+    model: CausalModel,
+    sequences: Sequence[np.ndarray],
+    *,
+    max_length: int | None,
+    stride: int | None,
+    batch_size: int | Literal["auto"],
+    name_token: Callable[[int, int], str],
+    on_scored: Callable[[int, TokenCode], None],
+    progress: bool,
+) -> int:
+    """Code every token but the first of each sequence, given the ones before it; the windows and batches of `read_windows`.
+
+    Args:
+        model: opened.
+        sequences: int64 ids, each at least 2 long.
+        max_length: inputs a window holds at most.
+        stride: new tokens of the second and later windows.
+        batch_size: windows a batch; "auto" fits them to memory.
+        name_token: (sequence, position in it) to words for an error message.
+        on_scored: receives each sequence's number and its whole code, as soon as it is complete.
+        progress: a bar on stderr.
+
+    Returns:
+        The largest number of windows that a batch held.
+    """
+
+    def codes(logits: Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[TokenCode]:
+        code = code_tokens(logits, torch.from_numpy(rows), torch.from_numpy(ids))
+        pieces = code.split([n for *_, n in batch])
+        if not np.isfinite(code.ideal_bits).all():
+            for (i, _, stop, n), piece in zip(batch, pieces, strict=True):
+                for j in np.flatnonzero(~np.isfinite(piece.ideal_bits))[:1]:
+                    raise _impossible(model.record["name"], name_token(i, stop - n + 1 + int(j)), piece.ideal_bits[j])
+        return pieces
+
+    return read_windows(
+        model,
+        sequences,
+        max_length=max_length,
+        stride=stride,
+        batch_size=batch_size,
+        read=codes,
+        on_read=lambda i, parts: on_scored(i, TokenCode.concatenate(parts) if len(parts) > 1 else parts[0]),
+        progress=progress,
+    )
 
 
 def _logits(model: CausalModel, ids: Tensor) -> Tensor:

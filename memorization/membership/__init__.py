@@ -1,0 +1,27 @@
+"""Was a sample in the training data? Attacks that rank samples by their token bits, what they achieve, and a control of the split."""
+
+from memorization.membership.attacks import (
+    loss_attack,
+    min_k_attack,
+    min_k_plus_plus_attack,
+    reference_attack,
+    token_moments,
+    zlib_attack,
+)
+from memorization.membership.metrics import FPRS, Membership, membership_metrics
+from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
+
+__all__ = [
+    "FPRS",
+    "BagOfWords",
+    "Membership",
+    "bag_of_words_auc",
+    "check_disjoint",
+    "loss_attack",
+    "membership_metrics",
+    "min_k_attack",
+    "min_k_plus_plus_attack",
+    "reference_attack",
+    "token_moments",
+    "zlib_attack",
+]

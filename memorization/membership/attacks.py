@@ -1,0 +1,258 @@
+"""Attacks: scores of samples from the bits of their tokens, higher = more likely a member of the training set."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from memorization.compression import CodeLengths
+from memorization.errors import InputError, ResultError
+from memorization.models import opened_model
+from memorization.pairing import check_same_samples, differ_in_tokens
+from memorization.samples import read_samples
+from memorization.scoring import Window, read_windows
+
+_OTHER_MODEL_BITS = 0.1  # mean difference a token; the same model in another batch, dtype or device stays below 0.05
+_ROWS = 64  # of logits turned to float64 at a time
+
+
+def loss_attack(target: CodeLengths) -> Float64[np.ndarray, " sample"]:
+    """Minus the ideal bits per token of each sample: the paper's attack, which takes a sample of low loss for a member.
+
+    Args:
+        target: code lengths under the model under audit.
+
+    Returns:
+        Minus bits per token, float64, in the order of the samples. A member costs fewer bits, so it ranks higher.
+
+    Examples:
+        >>> from memorization import UniformModel, compress_bits
+        >>> loss_attack(compress_bits(UniformModel(16), [[1, 2], [3, 4, 5]])).tolist()
+        [-4.0, -4.0]
+
+    Source:
+        Morris et al., arXiv:2505.24832; Yeom et al., arXiv:1709.01604.
+    """
+    return np.asarray(-target.ideal_bits / target.n_tokens)
+
+
+def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.ndarray, " sample"]:
+    """H(x | oracle) - H(x | target) of each sample, in ideal bits: signed memU, so that text easy for any model is no sign of membership.
+
+    Args:
+        target: code lengths under the model under audit.
+        oracle: code lengths of the same tokens under a model that has not seen the samples.
+
+    Returns:
+        Bits a sample, float64.
+
+    Raises:
+        ResultError: the two are of other samples.
+        InputError: they code the samples in different tokens.
+
+    Source:
+        Carlini et al., arXiv:2112.03570, difficulty calibration.
+    """
+    check_same_samples(oracle, target, "the oracle's CodeLengths")
+    if differ_in_tokens(target, oracle) or not np.array_equal(target.n_tokens, oracle.n_tokens):
+        raise InputError(
+            "target and oracle code the samples in different tokens, so their bits lack the code of the token counts. Take "
+            "ideal_signed_bits of unintended_memorization(target, oracle, samples), which has it"
+        )
+    return np.asarray(oracle.ideal_bits - target.ideal_bits)
+
+
+def zlib_attack(target: CodeLengths, samples: Any) -> Float64[np.ndarray, " sample"]:
+    """Minus the ratio of ideal bits under the target to bits after zlib (level 9), so that repetitive text is no sign of membership.
+
+    Args:
+        target: code lengths of texts under the model under audit.
+        samples: the same texts, as `compress_bits` takes them.
+
+    Returns:
+        Minus a ratio of bits, float64.
+
+    Raises:
+        InputError: the samples are token ids.
+        ResultError: the code lengths are of other texts.
+
+    Source:
+        Carlini et al., arXiv:2012.07805, which divides the loss *per token* by zlib's *total* and so favours long samples.
+    """
+    import zlib
+
+    record = target.settings["samples"]
+    read = read_samples(samples)
+    if read.texts is None:
+        raise InputError("zlib compresses text, and these samples are token ids: pass the texts that were measured")
+    read = read.leave_out(record["lossy_skipped"]) if record["lossy_skipped"] else read
+    if read.texts_sha256 != record["texts_sha256"]:
+        raise ResultError(
+            f"these {len(read)} texts are not the {record['n_samples']} that were measured (compared by fingerprint, order included). Pass "
+            "the same texts, or measure again"
+        )
+    assert read.texts is not None
+    packed_bits = np.array([8 * len(zlib.compress(text.encode(), 9)) for text in read.texts], dtype=np.float64)
+    return np.asarray(-target.ideal_bits / packed_bits)
+
+
+def min_k_attack(target: CodeLengths, *, k_percent: float = 20.0) -> Float64[np.ndarray, " sample"]:
+    """Minus the mean ideal bits of each sample's k % most surprising tokens: text never seen has outliers.
+
+    Args:
+        target: code lengths under the model under audit.
+        k_percent: share of tokens, above 0 and at most 100; rounded down, at least one token.
+
+    Returns:
+        Minus bits per token, float64. With k_percent = 100 it is `loss_attack`.
+
+    Raises:
+        InputError: a share that is none.
+
+    Source:
+        Shi et al., arXiv:2310.16789.
+    """
+    return _mean_of_lowest(-target.token_bits, target.token_offsets, k_percent)
+
+
+def min_k_plus_plus_attack(
+    target: CodeLengths,
+    mean_bits: Float64[np.ndarray, " token"],
+    sd_bits: Float64[np.ndarray, " token"],
+    *,
+    k_percent: float = 20.0,
+) -> Float64[np.ndarray, " sample"]:
+    """Min-k % of log p standardised by its mean and standard deviation over the vocabulary: is the token a mode of its distribution?
+
+    Args:
+        target: code lengths under the model under audit.
+        mean_bits: of each coded token, the expected bits of a token drawn from the model there (its entropy).
+        sd_bits: their standard deviation; 0 where all tokens cost the same, whose standardised log p is 0. `token_moments` gives both.
+        k_percent: as for `min_k_attack`.
+
+    Returns:
+        Mean standardised log p of the lowest k %, float64; no unit.
+
+    Raises:
+        InputError: arrays of another length, or values that are no moments.
+
+    Source:
+        Zhang et al., arXiv:2404.02936.
+    """
+    for name, values in (("mean_bits", mean_bits), ("sd_bits", sd_bits)):
+        if values.shape != target.token_bits.shape:
+            raise InputError(
+                f"{name} holds one entry a coded token, {len(target.token_bits)} in all; its shape is {list(values.shape)}"
+            )
+        wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if len(wrong):
+            raise InputError(f"{name} must be finite and at least 0; entry {wrong[0]} is {values[wrong[0]]:g}")
+    standardised = np.zeros(len(target.token_bits))
+    np.divide(mean_bits - target.token_bits, sd_bits, out=standardised, where=sd_bits > 0)
+    return _mean_of_lowest(standardised, target.token_offsets, k_percent)
+
+
+def token_moments(
+    model: Any,
+    lengths: CodeLengths,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
+    """Mean and standard deviation, over the vocabulary, of the bits that a token would have cost in each coded token's place.
+
+    One more pass of the model over the tokens, for `min_k_plus_plus_attack`.
+
+    Args:
+        model: the one that `lengths` were measured with, as for `compress_bits`.
+        lengths: code lengths, with the tokens, windows and first-token rule that they were measured with.
+        device: as for `compress_bits`.
+        dtype: likewise.
+        revision: likewise.
+        trust_remote_code: likewise.
+
+    Returns:
+        mean_bits and sd_bits, laid out like `lengths.token_bits`. A uniform first token has sd 0.
+
+    Raises:
+        InputError: lengths with first_token="skip", which lack a token that the model read.
+        ResultError: the model gives the tokens other bits: it is not the one that was measured.
+        ModelError: the model cannot be loaded.
+    """
+    first, rule = lengths.settings["first_token"], lengths.settings["first_token"]["rule"]
+    if rule == "skip":
+        raise InputError(
+            'first_token="skip" leaves the first token out of the CodeLengths, and the model cannot be asked again without it. Measure '
+            'with first_token="uniform"'
+        )
+    moments = np.zeros((3, len(lengths.token_bits)))
+    places, sequences = [], []  # of each sequence, where its moments go
+    for start, stop in pairwise(lengths.token_offsets):
+        ids = lengths.token_ids[start:stop]
+        if rule == "uniform":
+            bits = math.log2(lengths.settings["uniform_vocab_size"])
+            moments[:, start] = bits, bits, 0
+            start += 1
+        if start < stop:
+            places.append(slice(start, stop))
+            sequences.append(ids if rule == "uniform" else np.concatenate([[first["id"]], ids]))
+
+    def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
+        moments[:, places[i]] = np.concatenate(parts, axis=1)
+
+    with opened_model(
+        model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
+    ) as opened:
+        read_windows(
+            opened,
+            sequences,
+            max_length=lengths.settings["max_length"],
+            stride=lengths.settings["stride"],
+            batch_size="auto",
+            read=_moments_of_windows,
+            on_read=keep,
+            progress=False,
+        )
+    difference = float(np.abs(moments[0] - lengths.token_bits).mean())
+    if not difference <= _OTHER_MODEL_BITS:
+        raise ResultError(
+            f"under {opened.record['name']} the tokens cost other bits than in the CodeLengths, by {difference:.3g} a token in the mean: "
+            f"they were measured with {lengths.settings['model']['name']}, or with other weights. Pass that model, or measure again"
+        )
+    return moments[1], moments[2]
+
+
+def _moments_of_windows(
+    logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]
+) -> list[Float64[np.ndarray, "3 _"]]:
+    """Bits of the tokens themselves, and mean and standard deviation of bits under the model."""
+    parts = []
+    for some, own in zip(
+        torch.from_numpy(rows).split(_ROWS), torch.from_numpy(ids).to(logits.device).split(_ROWS), strict=True
+    ):
+        bits = -logits[some.to(logits.device)].double().log_softmax(-1) / math.log(2)
+        share = torch.exp2(-bits)
+        own_bits = bits.gather(1, own[:, None])[:, 0]
+        bits = torch.where(share > 0, bits, 0.0)  # 0 x inf is 0: such a token is never drawn
+        mean = (share * bits).sum(-1)
+        sd = (share * (bits - mean[:, None]) ** 2).sum(-1).sqrt()
+        parts.append(torch.stack([own_bits, mean, sd]))
+    edges = np.cumsum([n_new for *_, n_new in batch])[:-1]
+    return np.split(torch.cat(parts, dim=1).cpu().numpy(), edges, axis=1)
+
+
+def _mean_of_lowest(
+    values: Float64[np.ndarray, " token"], offsets: Int64[np.ndarray, " edge"], k_percent: float
+) -> Float64[np.ndarray, " sample"]:
+    if not 0 < k_percent <= 100:
+        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent}")
+    means = np.empty(len(offsets) - 1)
+    for i, (start, stop) in enumerate(pairwise(offsets)):
+        k = max(1, math.floor(k_percent * (stop - start) / 100))
+        means[i] = np.partition(values[start:stop], k - 1)[:k].mean()
+    return means
