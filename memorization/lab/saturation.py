@@ -4,12 +4,9 @@ import hashlib
 import math
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from tqdm import tqdm
 from memorization.capacity import Capacity, Convention, Estimator, fit_capacity
 from memorization.compression import compress_bits
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
+from memorization.lab.side_by_side import n_workers, side_by_side, stacks_of
 from memorization.lab.sizes import Size, build_seeded, random_tokens, stream
 from memorization.lab.stack import train_stack
 from memorization.lab.sweep import Store
@@ -36,8 +34,6 @@ PRECISIONS = {
     "bfloat16": (torch.bfloat16, None),
     "autocast": (torch.float32, torch.bfloat16),
 }
-# Logits of a whole stack, in numbers: beyond this a CPU waits for its memory, and a GPU has none left.
-_STACK_LOGITS = {"cpu": 2**21, "cuda": 2**28}
 
 Cell = dict[str, Any]  # what determines a training run
 Run = dict[str, Any]  # a cell and what came of it
@@ -73,7 +69,7 @@ class Lab:
         self.seconds = 0.0
         self._weights, self._autocast = PRECISIONS[dtype]
         self._progress = progress
-        self._n_threads = torch.get_num_threads() if device.type == "cpu" else 1
+        self._n_threads = n_workers(device)
         self.store = Store(
             store,
             {
@@ -213,42 +209,21 @@ class Lab:
 
     def _stacks(self, size: Size, cells: list[Cell]) -> list[list[Cell]]:
         """Cells that are trained at once: of one number of steps, and no more than the device has room for."""
-        room = _STACK_LOGITS.get(self.device.type, _STACK_LOGITS["cuda"])
-        most = max(1, room // (size.batch_size * self.seq_len * self.vocab_size))
-        n_stacks = max(-(-len(cells) // most), min(self._n_threads, len(cells) // 2))
-        return [cells[begin::n_stacks] for begin in range(n_stacks)]
+        return stacks_of(cells, size.batch_size * self.seq_len * self.vocab_size, self.device)
 
     def _train_all(
         self, size: Size, stacks: list[list[Cell]], bar: "tqdm[Any]"
     ) -> Iterator[tuple[list[Cell], "_Trained", float]]:
-        """Stacks as they are finished, and the seconds each took of the time there is: several at once on a CPU.
+        """Stacks as they are finished, and the seconds each took of the time there is: several at once on a CPU."""
 
-        A thread a stack, and none within its operations: these are short, and threads that wait for each other at the end of
-        each one come to a standstill when anything else runs on the machine (a quarter of the speed of one thread was seen).
-        """
-        if not stacks:
-            return
-        n_threads = torch.get_num_threads()
-        n_workers = min(self._n_threads, len(stacks))
-        stopped = threading.Event()
+        def train(stack: list[Cell], check: Callable[[], None]) -> "_Trained":
+            def advance(n_steps: int) -> None:
+                check()
+                bar.update(len(stack) * n_steps)
 
-        def train(stack: list[Cell]) -> tuple[list[Cell], _Trained, float]:
-            begin = time.perf_counter()
-            trained = self._train(size, stack, partial(_advance, bar, len(stack), stopped))
-            return stack, trained, (time.perf_counter() - begin) / n_workers
+            return self._train(size, stack, advance)
 
-        torch.set_num_threads(max(1, n_threads // n_workers))
-        try:
-            with ThreadPoolExecutor(n_workers) as pool:
-                try:
-                    for done in as_completed([pool.submit(train, stack) for stack in stacks]):
-                        yield done.result()
-                except BaseException:
-                    stopped.set()
-                    pool.shutdown(cancel_futures=True)
-                    raise
-        finally:
-            torch.set_num_threads(n_threads)
+        yield from side_by_side(stacks, train, self._n_threads)
 
     def _train(self, size: Size, cells: list[Cell], on_steps: Callable[[int], object] | None = None) -> "_Trained":
         """Models of one stack, trained; their data; at which step each diverged, -1 where none did."""
@@ -305,12 +280,6 @@ class Lab:
             estimator=estimator,
             convention=convention,
         )
-
-
-def _advance(bar: "tqdm[Any]", n_models: int, stopped: threading.Event, n_steps: int) -> None:
-    if stopped.is_set():
-        raise RuntimeError("another stack failed, or the user interrupted")
-    bar.update(n_models * n_steps)
 
 
 def _whole(runs: list[Run], n_samples: int) -> list[list[Run]]:
