@@ -1,5 +1,6 @@
 """The command line: what it writes and prints, its exit codes, and that nothing measured is lost."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -11,9 +12,23 @@ import pandas as pd
 import pytest
 import torch
 
-from memorization import Capacity, CodeLengths, Memorization, MIScalingLaw, cli, fit_capacity, fit_mi_scaling_law
+from memorization import (
+    Capacity,
+    CodeLengths,
+    Memorization,
+    MIScalingLaw,
+    cli,
+    compress_bits,
+    fit_capacity,
+    fit_mi_scaling_law,
+)
+from memorization.data import addresses
 from memorization.errors import InputError
+from memorization.extraction import Extraction
 from memorization.lab.architectures import Architecture
+from memorization.lab.text import text_sweep
+from memorization.lab.text_result import TextSweep
+from memorization.membership import MembershipAudit, loss_attack
 
 TEXTS = [
     "The house met again.",
@@ -231,7 +246,7 @@ def test_warnings_are_one_line_on_stderr(model_folder, oracle_folder, data, tmp_
 def test_the_installed_command_runs():
     finished = subprocess.run([sys.executable, "-m", "memorization.cli", "--help"], capture_output=True, text=True)
     assert finished.returncode == 0
-    for command in ("measure", "bits", "capacity", "mi-law", "quickstart", "doctor"):
+    for command in ("measure", "bits", "attack", "extract", "capacity", "text-sweep", "mi-law", "quickstart", "doctor"):
         assert command in finished.stdout
 
 
@@ -497,3 +512,115 @@ def test_mi_law_predict_refuses_other_units_and_sizes(tmp_path, capsys):
     assert "capacity must be finite and above 0" in capsys.readouterr().err
     assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", tmp_path) == 2
     assert "holds no saved MIScalingLaw" in capsys.readouterr().err
+
+
+# --- attack, extract, text-sweep
+
+
+def test_attack_prints_the_table_and_writes_scores_and_picture(
+    model_folder, oracle_folder, data, control, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    arguments = ["--target", model_folder, "--oracle", oracle_folder, "--members", data, "--nonmembers", control]
+    assert run("attack", *arguments, "--output", output, "--quiet") == 0
+    captured = capsys.readouterr()
+    result = MembershipAudit.load(output)
+    assert str(result) in captured.out
+    assert list(result.attacks) == ["loss", "reference", "zlib", "min_k", "min_k_plus_plus"]
+    assert "memorization: warning: there are 4 members and 3 non-members" in captured.err
+    assert (output / "roc.png").read_bytes().startswith(b"\x89PNG")
+    scores = loss_attack(compress_bits(str(model_folder), TEXTS, first_token="bos", progress=False))
+    np.testing.assert_allclose(result.attacks["loss"].member_scores, np.sort(scores), rtol=1e-6)
+    assert run("attack", *arguments, "--output", output) == 2
+    assert "holds the results of an earlier run" in capsys.readouterr().err
+
+
+def test_attack_names_the_sample_that_is_in_both(model_folder, data, tmp_path, capsys):
+    arguments = ["--target", model_folder, "--members", data, "--nonmembers", data, "--output", tmp_path / "out"]
+    assert run("attack", *arguments) == 2
+    assert "member 0 is also non-member 0: 'The house met again.' (4 of 4" in capsys.readouterr().err
+
+
+def test_extract_prints_the_table_and_writes_it(model_folder, data, control, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["--model", model_folder, "--data", data, "--heldout", control, "--prefix", 2, "--prefix", 4]
+    assert run("extract", *arguments, "--output", output, "--quiet") == 0
+    captured = capsys.readouterr()
+    result = Extraction.load(output)
+    assert str(result) in captured.out
+    assert result.to_pandas()["prefix_tokens"].tolist() == [2, 4]
+    assert (output / "extraction.png").read_bytes().startswith(b"\x89PNG")
+    assert run("extract", *arguments, "--prefix", 1000, "--output", tmp_path / "other") == 2
+    assert "1000" in capsys.readouterr().err
+
+
+SMALL_SWEEP = [
+    *(
+        "--width",
+        8,
+        "--seq-len",
+        8,
+        "--vocab-size",
+        300,
+        "--size",
+        16,
+        "--size",
+        64,
+        "--size",
+        256,
+        "--test-samples",
+        64,
+    ),
+    *("--steps", 20, "--peak-lr", 0.03, "--oracle-epochs", 0.02, "--prefix", 4, "--device", "cpu", "--quiet"),
+]
+
+
+def test_text_sweep_trains_writes_and_goes_on(tmp_path, capsys, monkeypatch):
+    output = tmp_path / "out"
+    documents = tmp_path / "documents.txt"
+    documents.write_text("\n".join(paragraph for address in addresses()[:6] for paragraph in address))
+    arguments = ["text-sweep", "--output", output, "--data", documents, *SMALL_SWEEP]
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out
+    result = TextSweep.load(output)
+    assert str(result) in printed
+    assert "membership laws of F1" in printed
+    assert result.cells["n_samples"].tolist() == [16, 16, 64, 64, 256, 256]
+    assert result.settings["vocab_size"] == 300
+    pd.testing.assert_frame_equal(pd.read_csv(output / "cells.csv"), result.cells)
+    assert (output / "laws.csv").exists()
+    assert (output / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("memorization.lab.text_runs.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("memorization.lab.oracles.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    assert run(*arguments) == 2
+    assert "holds the results of an earlier run" in capsys.readouterr().err
+    assert run(*arguments, "--overwrite") == 0
+    pd.testing.assert_frame_equal(TextSweep.load(output).cells, result.cells)
+
+
+def test_options_of_text_sweep_reach_it(tmp_path, capsys, monkeypatch):
+    calls = []
+
+    def sweep(builders, documents, **options):
+        calls.append((builders, documents, options))
+        raise InputError("seen")
+
+    monkeypatch.setattr("memorization.lab.text.text_sweep", sweep)
+    assert run("text-sweep", "--output", tmp_path / "out") == 2
+    builders, documents, options = calls[-1]
+    assert builders == [Architecture("gpt2", width=width) for width in (16, 32, 64)]
+    assert documents == [paragraph for address in addresses() for paragraph in address]
+    defaults = inspect.signature(text_sweep).parameters
+    for name in ("seq_len", "vocab_size", "n_samples", "n_test", "steps", "batch_size", "peak_lr", "oracle", "folds"):
+        assert options[name] == defaults[name].default, name
+    assert options["build_oracle"] == builders[-1]
+    assert options["bits_per_param"] == defaults["bits_per_param"].default
+    assert tuple(options["prefix_tokens"]) == defaults["prefix_tokens"].default
+    given = ["--arch", "llama", "--width", 8, "--oracle-width", 16, "--oracle-layers", 2, "--size", 32, "--seeds", 3]
+    assert run("text-sweep", "--output", tmp_path / "out", *given, "--bits-per-param", 2.5, "--tokenizer", "a") == 2
+    builders, _, options = calls[-1]
+    assert builders == [Architecture("llama", width=8)]
+    assert options["build_oracle"] == Architecture("llama", layers=2, width=16)
+    assert (options["n_samples"], list(options["seeds"]), options["tokenizer"]) == ([32], [0, 1, 2], "a")
+    assert options["bits_per_param"] == 2.5
+    assert options["store"] == tmp_path / "out" / "runs"

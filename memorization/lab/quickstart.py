@@ -22,6 +22,7 @@ from torch import Tensor
 
 from memorization.data import addresses
 from memorization.errors import InputError
+from memorization.lab.documents import byte_level_bpe, with_end_of_text
 from memorization.lab.training import train
 from memorization.significance import Control
 from memorization.unintended import Memorization, unintended_memorization
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Quickstart", "run_quickstart"]
 
-END_OF_TEXT = "<|endoftext|>"
 # 1,024 ids keep the embedding from being most of a small model: 39 % of the target's parameters.
 VOCAB_SIZE = 1024
 SAMPLE_TOKENS = 64
@@ -211,33 +211,15 @@ def _claim(output: Path) -> None:
 
 def _tokenize_addresses() -> "tuple[PreTrainedTokenizerFast, list[str], Int[Tensor, 'sample position']]":
     """A byte-level BPE tokenizer of the addresses, and their distinct samples as texts and as ids."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
     documents = [" ".join(paragraphs) for paragraphs in addresses()]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator(documents, trainer)
-    # clean_up_tokenization_spaces would turn "is n't" into "isn't": decode(encode(text)) must be the text.
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        model_max_length=SAMPLE_TOKENS,
-        clean_up_tokenization_spaces=False,
-    )
+    bpe = byte_level_bpe(documents, VOCAB_SIZE)
     ids_of: dict[str, list[int]] = {}
     for document in documents:
         for text in _cut(document, lambda text: bpe.encode(text).offsets):
             ids = bpe.encode(text).ids
             if len(ids) == SAMPLE_TOKENS and bpe.decode(ids) == text:
                 ids_of.setdefault(text, ids)
-    return tokenizer, list(ids_of), torch.tensor(list(ids_of.values()))
+    return with_end_of_text(bpe, SAMPLE_TOKENS), list(ids_of), torch.tensor(list(ids_of.values()))
 
 
 def _cut(document: str, token_offsets: Callable[[str], list[tuple[int, int]]]) -> list[str]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from memorization.capacity import Capacity, Convention, Estimator, fit_capacity
 from memorization.compression import compress_bits
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.lab.side_by_side import n_workers, side_by_side, stacks_of
+from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
 from memorization.lab.sizes import Size, build_seeded, random_tokens, stream
 from memorization.lab.stack import train_stack
 from memorization.lab.sweep import Store
@@ -217,11 +217,7 @@ class Lab:
         """Stacks as they are finished, and the seconds each took of the time there is: several at once on a CPU."""
 
         def train(stack: list[Cell], check: Callable[[], None]) -> "_Trained":
-            def advance(n_steps: int) -> None:
-                check()
-                bar.update(len(stack) * n_steps)
-
-            return self._train(size, stack, advance)
+            return self._train(size, stack, counted(bar, check, len(stack)))
 
         yield from side_by_side(stacks, train, self._n_threads)
 

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-__all__ = ["n_workers", "side_by_side", "stacks_of"]
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["counted", "n_workers", "side_by_side", "stacks_of"]
 
 # Logits of a whole stack, in numbers: beyond this a CPU waits for its memory, and a GPU has none left.
 _STACK_LOGITS = {"cpu": 2**21, "cuda": 2**28}
@@ -70,3 +73,13 @@ def side_by_side(
                 raise
     finally:
         torch.set_num_threads(n_threads)
+
+
+def counted(bar: "tqdm[Any]", check: Callable[[], None], n_models: int = 1) -> Callable[[int], None]:
+    """What a training calls with the steps it has done: they show in the bar, and it ends where `check` says so."""
+
+    def advance(n_steps: int) -> None:
+        check()
+        bar.update(n_models * n_steps)
+
+    return advance

@@ -18,7 +18,7 @@ from memorization.capacity import information_ceiling_bits
 from memorization.errors import InputError, ModelError
 from memorization.lab.architectures import ParamCounts, count_params
 
-__all__ = ["Builder", "Size", "build_seeded", "random_tokens", "size_of", "stream"]
+__all__ = ["Builder", "Size", "build_seeded", "builder_identity", "random_tokens", "size_of", "stream"]
 
 Builder = Callable[[int, int], nn.Module]
 
@@ -107,6 +107,11 @@ def build_seeded(build: Builder, vocab_size: int, seq_len: int, seed: int) -> nn
 def stream(purpose: str, seed: int) -> int:
     """A seed of its own for each purpose: the same weights must not always meet the same data."""
     return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7], "big")
+
+
+def builder_identity(build: Builder, vocab_size: int, seq_len: int) -> str:
+    """What tells a builder from another one, the same in each process."""
+    return _identity(build, build_seeded(build, vocab_size, seq_len, seed=0))
 
 
 def _identity(build: Builder, model: nn.Module) -> str:

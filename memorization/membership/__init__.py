@@ -7,16 +7,21 @@ from memorization.membership.attacks import (
     reference_attack,
     token_moments,
     zlib_attack,
+    zlib_bits,
 )
-from memorization.membership.metrics import FPRS, Membership, membership_metrics
+from memorization.membership.audit import MembershipAudit, audit_membership
+from memorization.membership.metrics import FPRS, Membership, f1_and_auc, membership_metrics
 from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
 
 __all__ = [
     "FPRS",
     "BagOfWords",
     "Membership",
+    "MembershipAudit",
+    "audit_membership",
     "bag_of_words_auc",
     "check_disjoint",
+    "f1_and_auc",
     "loss_attack",
     "membership_metrics",
     "min_k_attack",
@@ -24,4 +29,5 @@ __all__ = [
     "reference_attack",
     "token_moments",
     "zlib_attack",
+    "zlib_bits",
 ]

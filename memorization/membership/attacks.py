@@ -1,6 +1,7 @@
 """Attacks: scores of samples from the bits of their tokens, higher = more likely a member of the training set."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -82,8 +83,6 @@ def zlib_attack(target: CodeLengths, samples: Any) -> Float64[np.ndarray, " samp
     Source:
         Carlini et al., arXiv:2012.07805, which divides the loss *per token* by zlib's *total* and so favours long samples.
     """
-    import zlib
-
     record = target.settings["samples"]
     read = read_samples(samples)
     if read.texts is None:
@@ -95,8 +94,19 @@ def zlib_attack(target: CodeLengths, samples: Any) -> Float64[np.ndarray, " samp
             "the same texts, or measure again"
         )
     assert read.texts is not None
-    packed_bits = np.array([8 * len(zlib.compress(text.encode(), 9)) for text in read.texts], dtype=np.float64)
-    return np.asarray(-target.ideal_bits / packed_bits)
+    return np.asarray(-target.ideal_bits / zlib_bits(read.texts))
+
+
+def zlib_bits(texts: Sequence[str]) -> Float64[np.ndarray, " sample"]:
+    """Bits of each text after zlib (level 9), header and checksum included.
+
+    Examples:
+        >>> zlib_bits([""]).tolist()
+        [64.0]
+    """
+    import zlib
+
+    return np.array([8 * len(zlib.compress(text.encode(), 9)) for text in texts], dtype=np.float64)
 
 
 def min_k_attack(target: CodeLengths, *, k_percent: float = 20.0) -> Float64[np.ndarray, " sample"]:
@@ -163,6 +173,7 @@ def token_moments(
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
     """Mean and standard deviation, over the vocabulary, of the bits that a token would have cost in each coded token's place.
 
@@ -175,6 +186,7 @@ def token_moments(
         dtype: likewise.
         revision: likewise.
         trust_remote_code: likewise.
+        allow_pickle: likewise.
 
     Returns:
         mean_bits and sd_bits, laid out like `lengths.token_bits`. A uniform first token has sd 0.
@@ -206,7 +218,12 @@ def token_moments(
         moments[:, places[i]] = np.concatenate(parts, axis=1)
 
     with opened_model(
-        model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
+        model,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
     ) as opened:
         read_windows(
             opened,

@@ -365,3 +365,22 @@ def auc_with_interval(
     auc, resampled = _bootstrap(_auc, places, np.random.default_rng(seed))
     n_each = min(len(member_scores), len(nonmember_scores))
     return auc, _logit_interval(auc, resampled, n_each, interval, stretch)
+
+
+def f1_and_auc(member_scores: Any, nonmember_scores: Any) -> tuple[float, float]:
+    """F1 at the pooled median and AUC of as many members as non-members, as `membership_metrics` has them, without the intervals.
+
+    For sweeps over many models, whose scatter between seeds says more.
+
+    Raises:
+        InputError: fewer than two of either, unequal numbers, or scores that are not finite.
+
+    Examples:
+        >>> f1_and_auc([3.0, 2.0, 2.0, 0.0], [2.0, 1.0, 0.0, 0.0])
+        (0.75, 0.75)
+    """
+    scores = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
+    if len(scores[0]) != len(scores[1]):
+        raise InputError(f"F1 needs as many members as non-members; there are {len(scores[0])} and {len(scores[1])}")
+    counts = _counts(_places(*scores))
+    return float(_f1(*counts)[0]), float(_auc(*counts)[0])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from memorization.capacity import Capacity
     from memorization.compression import CodeLengths
     from memorization.lab.quickstart import Quickstart
-    from memorization.membership import Membership
+    from memorization.membership import Membership, MembershipAudit
     from memorization.scaling_law import MIScalingLaw
     from memorization.unintended import Memorization
 
@@ -22,6 +22,7 @@ __all__ = [
     "plot_capacity",
     "plot_code_lengths",
     "plot_membership",
+    "plot_membership_audit",
     "plot_memorization",
     "plot_quickstart",
     "plot_scaling_law",
@@ -30,6 +31,7 @@ __all__ = [
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey print by lightness.
 _VERMILION, _BLUE, _GREY = "#D55E00", "#0072B2", "#6B6B6B"
+_ATTACKS = (_VERMILION, _BLUE, "#009E73", "#CC79A7", "#E69F00")
 
 
 def plot_memorization(
@@ -372,10 +374,34 @@ def plot_membership(result: "Membership", ax: "Axes | None" = None) -> "Axes":
     label = f"AUC {result.auc:.3f} [{low:.3f}, {high:.3f}]"
     ax.step(mistaken, found, where="post", color=_VERMILION, linewidth=1.6, zorder=3, label=label)
     # One sample of either kind is the least that such axes can show.
-    floor = 0.7 / max(len(result.member_scores), len(result.nonmember_scores))
+    _roc_axes(ax, 0.7 / max(len(result.member_scores), len(result.nonmember_scores)))
+    return ax
+
+
+def plot_membership_audit(result: "MembershipAudit", ax: "Axes | None" = None) -> "Axes":
+    """Share of members found against share of non-members taken for members, a line an attack, both logarithmic.
+
+    Args:
+        result: what `audit_membership` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, (5.6, 6.0))
+    floor = 1.0
+    for colour, (name, attack) in zip(_ATTACKS, result.attacks.items(), strict=False):
+        found, mistaken = attack.roc()
+        label = f"{name}: AUC {attack.auc:.3f}"
+        ax.step(mistaken, found, where="post", color=colour, linewidth=1.5, zorder=3, label=label)
+        floor = min(floor, 0.7 / max(len(attack.member_scores), len(attack.nonmember_scores)))
+    _roc_axes(ax, floor)
+    return ax
+
+
+def _roc_axes(ax: "Axes", floor: float) -> None:
     ax.plot([floor, 1], [floor, 1], color=_GREY, linewidth=1.0, linestyle=":", zorder=1, label="chance")
     ax.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.05))
     ax.set_xlabel("non-members taken for members (FPR)")
     ax.set_ylabel("members found (TPR)")
-    _legend_above(ax)
-    return ax
+    _legend_above(ax, 2 if len(ax.lines) > 2 else 1)

@@ -1,0 +1,211 @@
+"""Commands that train models: capacity, sweeps over text, the quickstart; and the examination of this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memorization.cli.options import Device, Output, Quiet, TextColumn, read_batch_size
+from memorization.cli.output import NOT_WRITTEN, claim, save, save_picture
+from memorization.errors import InputError
+
+
+def capacity(
+    output: Annotated[Path, typer.Option(help="Folder for the results. Finished runs are kept in its runs/.")],
+    arch: Annotated[str, typer.Option(help="gpt2, llama, moe, mamba, rwkv, lstm, gru or mlp.")] = "gpt2",
+    layers: Annotated[int, typer.Option(help="Blocks.")] = 1,
+    width: Annotated[
+        list[int] | None, typer.Option(help="Of the model [8]. Given several times: several model sizes.")
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Tokens to choose from.")] = 128,
+    seq_len: Annotated[int, typer.Option(help="Tokens of a sample.")] = 32,
+    paper_row: Annotated[
+        str | None, typer.Option(help="Layers,width of the paper's Table 1, in place of the five options above: 1,32.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A first answer: at most 3 minutes, data to 4 times the expected capacity.")
+    ] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for training: 90s, 30m, 2h [10m]. Steps double until it ends.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="In place of a budget: of the last of three rounds.")] = None,
+    multiple: Annotated[
+        list[float] | None,
+        typer.Option(help="Data sets, in multiples of the expected capacity; several times [0.5 1 2 4 8]."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each cell.")] = 2,
+    peak_lr: Annotated[float | None, typer.Option(help="Hotter rate of the first round [found by a pilot].")] = None,
+    batch_size: Annotated[str, typer.Option(help="Samples a step; auto: a quarter of twice the capacity.")] = "auto",
+    estimator: Annotated[str, typer.Option(help="max, plateau, slope, slope_origin or mean.")] = "max",
+    convention: Annotated[str, typer.Option(help="Which tokens count: start, strict or paper.")] = "start",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 (the weights too) or autocast.")] = "float32",
+    device: Device = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
+    from memorization import capacity_bits_per_param
+    from memorization.lab.architectures import Architecture
+    from memorization.lab.synthetic import MULTIPLES, PAPER_ROWS
+
+    claim(output, overwrite)
+    if (budget is not None) + (steps is not None) + quick > 1:
+        raise InputError("give one of --quick, --budget and --steps: each says how long to train")
+    widths = width or [8]
+    if paper_row is not None:
+        layers, one_width = _paper_row(paper_row, list(PAPER_ROWS))
+        arch, widths, vocab_size, seq_len = "gpt2", [one_width], 2048, 64
+    result = capacity_bits_per_param(
+        [Architecture(arch, layers=layers, width=each) for each in widths],
+        vocab_size=vocab_size,
+        seq_len=seq_len,
+        data_multiples=multiple or (MULTIPLES[:-1] if quick else MULTIPLES),
+        seeds=range(seeds),
+        steps="auto" if steps is None else steps,
+        dtype=dtype,  # type: ignore[arg-type]
+        device=device,
+        store=output / "runs",
+        progress=not quiet,
+        budget_seconds=150.0 if quick else _seconds(budget or "10m"),
+        peak_lr="auto" if peak_lr is None else peak_lr,
+        batch_size=read_batch_size(batch_size),
+        estimator=estimator,  # type: ignore[arg-type]
+        convention=convention,  # type: ignore[arg-type]
+    )
+    print(result)
+    if paper_row is not None:
+        in_float32, in_bfloat16 = PAPER_ROWS[layers, widths[0]]
+        tokens = result.settings["tokens_trained_a_run"][0]
+        print(
+            f"  the paper    {in_float32} in float32, {in_bfloat16} in bfloat16, 1.3e11 tokens a run; here "
+            f"{result.bits_per_param:.2f} in {dtype}, {tokens:.1e} tokens"
+        )
+    save_picture(result.plot().figure, output / "capacity.png")
+    save(result, output)
+
+
+def text_sweep(
+    output: Annotated[Path, typer.Option(help="Folder for the results. Finished runs are kept in its runs/.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Documents: .txt (one a line), .jsonl, .csv or .parquet; several times [text of the package]."
+        ),
+    ] = None,
+    arch: Annotated[str, typer.Option(help="gpt2, llama, moe, mamba, rwkv, lstm, gru or mlp.")] = "gpt2",
+    layers: Annotated[int, typer.Option(help="Blocks.")] = 1,
+    width: Annotated[
+        list[int] | None, typer.Option(help="Of a model; several times: several sizes [16 32 64].")
+    ] = None,
+    seq_len: Annotated[int, typer.Option(help="Tokens of a sample.")] = 32,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Of the byte-level BPE that is trained on the texts [512].")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id, in place of one that is trained.")] = None,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(help="A data set, in samples; several times [powers of two around the capacity]."),
+    ] = None,
+    test_samples: Annotated[int, typer.Option(help="Samples that no model is trained on.")] = 1024,
+    seeds: Annotated[int, typer.Option(help="Runs of each cell.")] = 2,
+    steps: Annotated[int, typer.Option(help="Of each run.")] = 3000,
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 32,
+    peak_lr: Annotated[float | None, typer.Option(help="Learning rate [found by a pilot for each size].")] = None,
+    oracle: Annotated[str | None, typer.Option(help="Model of the same tokenizer, in place of trained ones.")] = None,
+    oracle_layers: Annotated[int | None, typer.Option(help="Of the trained oracles [as the models].")] = None,
+    oracle_width: Annotated[int | None, typer.Option(help="Of the trained oracles [the largest model's].")] = None,
+    oracle_epochs: Annotated[float, typer.Option(help="Passes of an oracle over its samples.")] = 1.0,
+    folds: Annotated[int, typer.Option(help="Cross-fitted oracles.")] = 2,
+    bits_per_param: Annotated[float, typer.Option(help="Capacity of a parameter, for data/capacity.")] = 3.6,
+    prefix: Annotated[list[int] | None, typer.Option(help="Tokens given for extraction; several times [8 16].")] = None,
+    text_column: TextColumn = "text",
+    device: Device = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on more and more text: double descent, memU, membership and its law, extraction. About 15 minutes on two cores."""
+    from memorization.lab.architectures import Architecture
+    from memorization.lab.documents import documents_of
+    from memorization.lab.text import text_sweep as sweep
+
+    claim(output, overwrite)
+    widths = sorted(width or [16, 32, 64])
+    result = sweep(
+        [Architecture(arch, layers=layers, width=each) for each in widths],
+        documents_of(data, text_column),
+        seq_len=seq_len,
+        vocab_size=vocab_size,
+        tokenizer=tokenizer,
+        n_samples=size or "auto",
+        n_test=test_samples,
+        seeds=range(seeds),
+        steps=steps,
+        batch_size=batch_size,
+        peak_lr="auto" if peak_lr is None else peak_lr,
+        oracle=oracle,
+        build_oracle=Architecture(arch, layers=oracle_layers or layers, width=oracle_width or widths[-1]),
+        oracle_epochs=oracle_epochs,
+        folds=folds,
+        bits_per_param=bits_per_param,
+        prefix_tokens=prefix or (8, 16),
+        device=device,
+        store=output / "runs",
+        progress=not quiet,
+    )
+    print(result)
+    save(result, output)
+    save_picture(result.plot(), output / "sweep.png")
+    result.cells.to_csv(output / "cells.csv", index=False)
+    laws = result.laws()
+    if len(laws):
+        laws.to_csv(output / "laws.csv", index=False)
+        print("membership laws of F1 (n_params 0: all sizes)")
+        print(laws.to_string(index=False, float_format=lambda number: f"{number:.4g}"))
+
+
+def quickstart(
+    output: Output = Path("quickstart"),
+    seed: Annotated[int, typer.Option(help="Of the split, the weights and the batches.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Offline demonstration: train a target that memorizes and an oracle that has not seen, and measure both. 3 minutes."""
+    from memorization.lab.quickstart import run_quickstart
+    from memorization.report.plots import plot_quickstart
+
+    result = run_quickstart(output, seed=seed, progress=not quiet)
+    print(result)
+    picture = output / "quickstart.png"
+    plot_quickstart(result, picture)
+    print(f"\nPicture: {picture}   ({result.seconds:.0f} s in all)")
+
+
+def doctor() -> None:
+    """Versions, devices, threads, and a self-test of a few seconds."""
+    from memorization.lab.doctor import examine
+
+    examination = examine()
+    print(examination)
+    if not examination.healthy:
+        raise typer.Exit(NOT_WRITTEN)
+
+
+def _seconds(duration: str) -> float:
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        return float(duration[:-1]) * units[duration[-1:]]
+    except (KeyError, ValueError):
+        raise InputError(f"--budget must be a number with its unit, as in 90s, 30m or 2h; it is {duration!r}") from None
+
+
+def _paper_row(row: str, rows: list[tuple[int, int]]) -> tuple[int, int]:
+    """Layers and width of a row of the paper's table."""
+    layers, _, width = row.partition(",")
+    found = [each for each in rows if [str(number) for number in each] == [layers.strip(), width.strip()]]
+    if not found:
+        known = " ".join(f"{layers},{width}" for layers, width in rows)
+        raise InputError(f"--paper-row must be one of {known}; it is {row!r}")
+    return found[0]

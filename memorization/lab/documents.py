@@ -1,0 +1,162 @@
+"""Documents to samples of equal length: a byte-level tokenizer where none is given, consecutive runs of tokens, no sample twice."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from memorization.data import addresses
+from memorization.errors import InputError
+from memorization.samples import read_samples
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["END_OF_TEXT", "FixedLength", "byte_level_bpe", "documents_of", "fixed_length", "with_end_of_text"]
+
+END_OF_TEXT = "<|endoftext|>"  # id 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedLength:
+    """Samples of one length.
+
+    Attributes:
+        ids: int64 token ids, a row a sample; no two rows are equal.
+        tokenizer: what made them of texts; None where ids came.
+        vocab_size: tokens there are.
+        n_documents: documents that came.
+        n_short: those shorter than a sample, left out.
+        n_duplicates: samples left out because an earlier one is the same.
+    """
+
+    ids: Int64[np.ndarray, "sample position"]
+    tokenizer: Any
+    vocab_size: int
+    n_documents: int
+    n_short: int
+    n_duplicates: int
+
+
+def fixed_length(
+    documents: Any, *, seq_len: int, vocab_size: int | None = None, tokenizer: Any = None, text_column: str = "text"
+) -> FixedLength:
+    """Distinct samples of `seq_len` tokens: each document is cut into consecutive runs, what is left at its end is dropped.
+
+    Args:
+        documents: texts or token ids, as `compress_bits` takes them; a document is one of them.
+        seq_len: tokens of a sample.
+        vocab_size: of a byte-level BPE that is trained on the texts, at least 257, where no tokenizer is given (None: 512); of token
+            ids (None: the largest id and one more).
+        tokenizer: for texts: an object, or the folder or name to load one from.
+        text_column: of a file.
+
+    Returns:
+        The samples in the order of the documents, and what was left out.
+
+    Raises:
+        InputError: no document is long enough, ids outside the vocabulary, or options that do not go together.
+
+    Examples:
+        >>> fixed_length([[1, 2, 3, 4, 5], [1, 2, 6]], seq_len=2).ids.tolist()
+        [[1, 2], [3, 4]]
+
+    Source: de-duplication after cutting follows Morris et al., arXiv:2505.24832, section 4.
+    """
+    if seq_len < 2:
+        raise InputError(f"seq_len must be at least 2; it is {seq_len}")
+    read = read_samples(documents, text_column=text_column)
+    if read.texts is not None:
+        if tokenizer is None:
+            tokenizer = with_end_of_text(byte_level_bpe(read.texts, vocab_size or 512), seq_len)
+        elif vocab_size is not None:
+            raise InputError("vocab_size is for a tokenizer that is trained here; a tokenizer was given: leave one out")
+        else:
+            from memorization.models import load_tokenizer
+
+            tokenizer = load_tokenizer(tokenizer)
+        rows = tokenizer(read.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        vocab_size = len(tokenizer)
+    else:
+        rows = [ids.tolist() for ids in read.ids or []]
+        largest = max(max(row) for row in rows)
+        vocab_size = largest + 1 if vocab_size is None else vocab_size
+        if min(min(row) for row in rows) < 0 or largest >= vocab_size:
+            raise InputError(
+                f"token ids must lie in [0, {vocab_size}); they reach from {min(map(min, rows))} to {largest}"
+            )
+    lengths = np.array([len(row) for row in rows])
+    n_short = int((lengths < seq_len).sum())
+    if n_short == len(rows):
+        raise InputError(
+            f"all {len(rows)} documents are shorter than seq_len={seq_len} tokens, the longest has {lengths.max()}: take a smaller "
+            "seq_len, or longer documents (a line of a .txt file is one)"
+        )
+    cut = [row[start : start + seq_len] for row in rows for start in range(0, len(row) - seq_len + 1, seq_len)]
+    distinct = list(dict.fromkeys(map(tuple, cut)))
+    return FixedLength(
+        ids=np.array(distinct, dtype=np.int64),
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        n_documents=len(rows),
+        n_short=n_short,
+        n_duplicates=len(cut) - len(distinct),
+    )
+
+
+def documents_of(files: Sequence[Path] | None, text_column: str = "text") -> list[str]:
+    """Texts of several files, in their order; without files the addresses that come with the package, a paragraph a document.
+
+    Raises:
+        InputError: a file that cannot be read, or that holds token ids.
+    """
+    if not files:
+        return [paragraph for address in addresses() for paragraph in address]
+    texts: list[str] = []
+    for file in files:
+        read = read_samples(file, text_column=text_column)
+        if read.texts is None:
+            raise InputError(
+                f"{file} holds token ids in {text_column!r}, and texts are expected; name another --text-column"
+            )
+        texts += read.texts
+    return texts
+
+
+def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    """A byte-level BPE tokenizer of these texts, `END_OF_TEXT` being id 0. It gives every text back.
+
+    Raises:
+        InputError: a vocabulary that does not hold the 256 bytes and END_OF_TEXT.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if vocab_size < 257:
+        raise InputError(f"vocab_size must be at least 257, the bytes and {END_OF_TEXT}; it is {vocab_size}")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return bpe
+
+
+def with_end_of_text(bpe: "Tokenizer", max_length: int) -> "PreTrainedTokenizerFast":
+    """The tokenizer as transformers takes it, END_OF_TEXT being what begins and ends a text."""
+    from transformers import PreTrainedTokenizerFast
+
+    # clean_up_tokenization_spaces would turn "is n't" into "isn't": decode(encode(text)) must be the text.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )

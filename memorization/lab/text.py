@@ -1,0 +1,277 @@
+"""Real text: models trained on nested data sets of growing size, and all that the paper reads off them."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from memorization.capacity import Capacity
+from memorization.errors import InputError, ModelError
+from memorization.lab.architectures import count_params
+from memorization.lab.documents import fixed_length
+from memorization.lab.oracles import TrainedOracles, given_oracle_bits
+from memorization.lab.sizes import EXPECTED_BITS_PER_PARAM, Builder, build_seeded, builder_identity, stream
+from memorization.lab.sweep import Store
+from memorization.lab.text_result import TextSweep, assemble
+from memorization.lab.text_runs import ModelSize, TextRuns
+
+__all__ = ["text_sweep"]
+
+# Data of these multiples of the capacity, at half of log2 V bits a token: from where everything is memorized to where F1 is chance.
+_LEAST_MULTIPLE, _MOST_MULTIPLE = 0.06, 16.0
+_FEWEST = 16  # samples of a data set
+
+
+def text_sweep(
+    build_models: Builder | Sequence[Builder],
+    documents: Any,
+    *,
+    seq_len: int = 32,
+    vocab_size: int | None = None,
+    tokenizer: Any = None,
+    text_column: str = "text",
+    n_samples: Literal["auto"] | Sequence[int] = "auto",
+    n_test: int = 1024,
+    seeds: Sequence[int] = (0, 1),
+    steps: int = 3000,
+    batch_size: int = 32,
+    peak_lr: Literal["auto"] | float = "auto",
+    oracle: Any = None,
+    build_oracle: Builder | None = None,
+    oracle_epochs: int | float = 1.0,
+    oracle_batch_size: int = 128,
+    folds: int = 2,
+    bits_per_param: int | float | Capacity = EXPECTED_BITS_PER_PARAM,
+    prefix_tokens: Sequence[int] = (8, 16),
+    device: str | torch.device | None = None,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> TextSweep:
+    """Train models of several sizes on nested data sets of growing size, and measure in bits what each holds of its own.
+
+    Documents become distinct samples of seq_len tokens. n_test of them, drawn at random, are the test samples, which no model here
+    is trained on; the others are the pool. Each seed shuffles the pool, and its data sets are the first 2^k samples. A model trains on
+    one data set for a fixed number of steps with its learning rate decaying to zero, and is then measured on all its samples and on the
+    test samples: bits per token, memU, membership attacks, extraction.
+
+    The oracle decides what counts as memorized. An oracle trained on all of the pool has seen the samples, and what it
+    has memorized of them is hidden. Cross-fitted oracles have not: the pool is cut into folds, and each sample is asked of an oracle that
+    trained on the other folds. Both stand side by side.
+
+    Args:
+        build_models: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits, without
+            dropout; for example a `memorization.lab.architectures.Architecture`. A list of them: several model sizes.
+        documents: texts or token ids, as `compress_bits` takes them, or files. Each is cut into consecutive samples.
+        seq_len: tokens of a sample.
+        vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one more). Id 0 stands
+            before each sample.
+        tokenizer: for texts, in place of one that is trained.
+        text_column: of a file.
+        n_samples: sizes of the data sets; "auto": powers of two from about 0.06 to 16 times what a model size holds, as far as the
+            pool goes.
+        n_test: test samples; at most as many members are attacked and asked to be extracted.
+        seeds: one run of each cell for each; weights, data and order are drawn from separate streams of a seed.
+        steps: of each run.
+        batch_size: samples a step.
+        peak_lr: "auto": found by a short pilot for each model size.
+        oracle: a model of the same vocabulary, as `compress_bits` takes it, in place of the trained ones.
+        build_oracle: architecture of the trained oracles; None: the largest of build_models.
+        oracle_epochs: passes of an oracle over its samples.
+        oracle_batch_size: samples a step of an oracle.
+        folds: cross-fitted oracles, at least 2.
+        bits_per_param: capacity of a parameter, to state data-set sizes in units of capacity; a number or a measured `Capacity`.
+        prefix_tokens: prefixes for extraction, each shorter than seq_len.
+        device: torch device; None: a GPU if there is one.
+        store: folder or fsspec URL that keeps each finished run: made again, the call goes on where it was.
+        progress: bars on stderr, with the time left of each part.
+
+    Returns:
+        A row a run, memU a sample, the pictures, where the test bits peak, and the membership law of these models.
+
+    Raises:
+        InputError: options that cannot be, samples shorter than seq_len, too few for the test samples or the data sets, or an oracle of
+            another vocabulary.
+        ModelError: a model that has the wrong output or diverges at every rate.
+        ResultError: the store belongs to another experiment.
+
+    Guarantees:
+        torch's global generator is left as it was. A finished run is never repeated with the same store. Test samples are never
+        trained on; members of smaller data sets of a seed are members of its larger ones.
+
+    Examples:
+        Two steps teach nothing, so members cost what test samples cost.
+
+        >>> from memorization.lab.architectures import Architecture
+        >>> ids = torch.randint(16, (400, 8), generator=torch.Generator().manual_seed(0))
+        >>> sweep = text_sweep(
+        ...     Architecture("gpt2", width=4),
+        ...     ids,
+        ...     vocab_size=16,
+        ...     seq_len=8,
+        ...     n_samples=[64],
+        ...     n_test=64,
+        ...     steps=2,
+        ...     seeds=[0],
+        ...     peak_lr=1e-4,
+        ...     prefix_tokens=[4],
+        ...     progress=False,
+        ... )
+        >>> run = sweep.cells.iloc[0]
+        >>> print(f"members {run.train_bits_per_token:.1f}, test {run.test_bits_per_token:.1f} bits per token")
+        members 4.0, test 4.0 bits per token
+
+    Source: Morris et al., arXiv:2505.24832, sections 4 and 5. Differences: the start token, decaying rates, cross-fitted oracles.
+    """
+    builders = [build_models] if callable(build_models) else list(build_models)
+    _check_options(builders, seeds, steps, batch_size, n_test, folds, oracle_epochs, peak_lr, prefix_tokens, seq_len)
+    per_param = bits_per_param.bits_per_param if isinstance(bits_per_param, Capacity) else float(bits_per_param)
+    if not (per_param > 0 and math.isfinite(per_param)):
+        raise InputError(f"bits_per_param must be above 0; it is {per_param}")
+    samples = fixed_length(
+        documents, seq_len=seq_len, vocab_size=vocab_size, tokenizer=tokenizer, text_column=text_column
+    )
+    shuffled = samples.ids[np.random.default_rng(stream("split", 0)).permutation(len(samples.ids))]
+    if len(shuffled) < n_test + 2 * _FEWEST:
+        raise InputError(
+            f"there are {len(shuffled)} distinct samples of {seq_len} tokens; n_test={n_test} and a pool of at least {2 * _FEWEST} need "
+            "more: bring more text, or take a smaller n_test or seq_len"
+        )
+    test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
+    sizes = [_size(build, samples.vocab_size, seq_len, n_samples, len(pool), per_param) for build in builders]
+    sizes.sort(key=lambda size: size.params.total)
+    if len({size.params.total for size in sizes}) < len(sizes):
+        raise InputError(
+            "each builder must have a number of parameters of its own, which is what tells model sizes apart"
+        )
+    facts = {
+        "seq_len": seq_len,
+        "vocab_size": samples.vocab_size,
+        "n_test": n_test,
+        "prefix_tokens": list(prefix_tokens),
+        "samples_sha256": hashlib.sha256(shuffled.astype("<i8").tobytes()).hexdigest(),
+    }
+    kept = Store(store, {"measures": "nested data sets of text", **facts})
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    largest = max(size.n_samples[-1] for size in sizes)
+    members = {seed: _shuffle(len(pool), seed)[:largest] for seed in seeds}
+    asked = np.zeros(len(pool), dtype=bool)
+    asked[np.concatenate(list(members.values()))] = True
+    if oracle is not None:
+        oracle_bits = given_oracle_bits(oracle, pool, test, asked, samples.vocab_size, progress)
+        oracle_record: dict[str, Any] = {"given": True}
+    else:
+        build = build_oracle or sizes[-1].build
+        made = TrainedOracles(
+            build, builder_identity(build, samples.vocab_size, seq_len), folds, oracle_epochs, oracle_batch_size
+        )
+        oracle_bits = made.bits(pool, test, asked, samples.vocab_size, place, kept, progress)
+        oracle_record = {"given": False, "model": made.identity, "folds": folds, "epochs": oracle_epochs}
+
+    lab = TextRuns(
+        pool,
+        test,
+        samples.vocab_size,
+        members,
+        oracle_bits,
+        tuple(prefix_tokens),
+        samples.tokenizer,
+        place,
+        kept,
+        progress,
+    )
+    runs = [run for size in sizes for run in lab.runs(size, steps, batch_size, peak_lr)]
+    settings = {
+        **facts,
+        "n_documents": samples.n_documents,
+        "n_short": samples.n_short,
+        "n_duplicates": samples.n_duplicates,
+        "n_pool": len(pool),
+        "seeds": list(seeds),
+        "steps": steps,
+        "batch_size": batch_size,
+        "models": [size.identity for size in sizes],
+        "bits_per_param": per_param,
+        "oracle": {**oracle_record, "bits_per_token": oracle_bits.bits_per_token},
+        "device": str(place),
+    }
+    return assemble(runs, members, oracle_bits, pool.numpy(), settings)
+
+
+def _shuffle(n_pool: int, seed: int) -> Int64[np.ndarray, " sample"]:
+    return np.random.default_rng(stream("members", seed)).permutation(n_pool)
+
+
+def _size(
+    build: Builder,
+    vocab_size: int,
+    seq_len: int,
+    n_samples: Literal["auto"] | Sequence[int],
+    n_pool: int,
+    bits_per_param: float,
+) -> ModelSize:
+    model = build_seeded(build, vocab_size, seq_len, seed=0)
+    params = count_params(model)
+    with torch.no_grad():
+        output = model(torch.zeros(2, seq_len, dtype=torch.int64))
+    shape = tuple(getattr(output, "logits", output).shape)
+    if shape != (2, seq_len, vocab_size):
+        raise ModelError(
+            f"the builder's model must map ids of shape (2, {seq_len}) to logits of shape (2, {seq_len}, {vocab_size}); "
+            f"their shape is {shape}"
+        )
+    if n_samples != "auto":
+        grid = sorted(set(n_samples))
+        if not grid or grid[0] < 2:
+            raise InputError(f'n_samples must be "auto" or numbers of at least 2; got {list(n_samples)}')
+        if grid[-1] > n_pool:
+            raise InputError(
+                f"a data set of {grid[-1]} samples was asked for, and the pool holds {n_pool}: bring more text, or take fewer or "
+                "shorter samples"
+            )
+    else:
+        full = bits_per_param * params.total / (seq_len * math.log2(vocab_size) / 2)
+        first = max(math.log2(_FEWEST), round(math.log2(full * _LEAST_MULTIPLE)))
+        last = min(math.log2(n_pool), round(math.log2(full * _MOST_MULTIPLE)))
+        grid = [2**k for k in range(int(min(first, last)), int(last) + 1)]
+    return ModelSize(build, builder_identity(build, vocab_size, seq_len), params, tuple(grid))
+
+
+def _check_options(
+    builders: list[Builder],
+    seeds: Sequence[int],
+    steps: int,
+    batch_size: int,
+    n_test: int,
+    folds: int,
+    oracle_epochs: int | float,
+    peak_lr: Literal["auto"] | float,
+    prefix_tokens: Sequence[int],
+    seq_len: int,
+) -> None:
+    if not builders:
+        raise InputError("build_models is empty: give at least one builder")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}")
+    for name, value, least in (
+        ("seq_len", seq_len, 2),
+        ("steps", steps, 1),
+        ("batch_size", batch_size, 1),
+        ("n_test", n_test, 2),
+        ("folds", folds, 2),
+    ):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}; it is {value}")
+    if not oracle_epochs > 0:
+        raise InputError(f"oracle_epochs must be above 0; it is {oracle_epochs}")
+    if peak_lr != "auto" and not (peak_lr > 0 and math.isfinite(peak_lr)):
+        raise InputError(f'peak_lr must be "auto" or above 0; it is {peak_lr}')
+    long = [prefix for prefix in prefix_tokens if not 0 < prefix < seq_len]
+    if long or not prefix_tokens:
+        raise InputError(
+            f"prefix_tokens must lie in [1, seq_len - 1] = [1, {seq_len - 1}], at least one; got {list(prefix_tokens)}"
+        )

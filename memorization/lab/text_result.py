@@ -1,0 +1,342 @@
+"""What a sweep over text found: a row a run, bits of each member, and what is read off them."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
+from memorization.lab.oracles import OracleBits
+from memorization.records import read_json, read_table, versions, write_json, write_tables
+from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from memorization.rarity import Rarity
+
+__all__ = ["TextSweep", "assemble"]
+
+ATTACKS = ("loss", "reference", "zlib", "min_k", "min_k_plus_plus")
+_STUCK, _STUCK_USED = (
+    0.995,
+    2,
+)  # F1 from which it is stuck at 1 and tells nothing of the law; so many such data sets are used
+_CAPACITIES = Literal["parameters", "memorized"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextSweep:
+    """Models of several sizes on nested data sets of text.
+
+    Attributes:
+        cells: a row a run. Columns: n_params, n_non_embedding_params, n_samples, seed, steps, peak_lr; train_bits_per_token (of all
+            members, after training) and test_bits_per_token; data_bits (of all members, under the unseen oracle), capacity_bits,
+            data_per_capacity; memu_bits (sum over members, clipped at 0 a sample) and memu_signed_bits under the unseen oracle,
+            memu_seen_bits and memu_seen_signed_bits under the oracle that has seen them (NaN for a given oracle); test_memu_bits_a_sample
+            and test_memu_signed_bits_a_sample, the same of test samples, which is the null; f1_ and auc_ of each attack
+            (zlib: NaN for token ids); extracted_P and extracted_test_P for each prefix of P tokens; seconds. NaN where training diverged.
+        samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), target_bits, oracle_bits,
+            oracle_seen_bits.
+        ids: int64 token ids of the samples that were members of any run.
+        settings: what was decided for the caller.
+    """
+
+    cells: "pd.DataFrame"
+    samples: "pd.DataFrame"
+    ids: Int64[np.ndarray, "sample position"]
+    settings: dict[str, Any]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row a run: `cells`."""
+        return self.cells
+
+    def peaks(self) -> "pd.DataFrame":
+        """Where the bits of the test samples peak over the data-set sizes: double descent. A row a model size and seed.
+
+        Columns: n_params, seed; n_samples, data_per_capacity, data_bits_per_param, data_bits_per_non_embedding_param at the peak, all NaN
+        where the largest test bits are at the smallest or the largest data set, which is no peak; rise_bits_per_token, from the
+        smallest data set to the peak, and fall_bits_per_token, from there to the largest. The true peak lies between the neighbouring
+        data-set sizes.
+        """
+        import pandas as pd
+
+        rows = []
+        for (n_params, seed), runs in self.cells.dropna(subset="test_bits_per_token").groupby(["n_params", "seed"]):
+            runs = runs.sort_values("n_samples")
+            bits = runs["test_bits_per_token"].to_numpy()
+            at = int(np.argmax(bits))
+            peak = runs.iloc[at] if 0 < at < len(runs) - 1 else None
+            rows.append(
+                {
+                    "n_params": n_params,
+                    "seed": seed,
+                    "n_samples": np.nan if peak is None else peak["n_samples"],
+                    "data_per_capacity": np.nan if peak is None else peak["data_per_capacity"],
+                    "data_bits_per_param": np.nan if peak is None else peak["data_bits"] / n_params,
+                    "data_bits_per_non_embedding_param": np.nan
+                    if peak is None
+                    else peak["data_bits"] / peak["n_non_embedding_params"],
+                    "rise_bits_per_token": bits[at] - bits[0],
+                    "fall_bits_per_token": bits[at] - bits[-1],
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def law(
+        self,
+        *,
+        covariate: Covariate = "data/capacity",
+        capacity: _CAPACITIES = "parameters",
+        n_params: int | None = None,
+    ) -> MIScalingLaw:
+        """The membership law of the loss attack's F1, over all runs or those of one model size.
+
+        Of each model size and seed, data sets so small that F1 is stuck at 1 are left out but for the largest two.
+
+        Args:
+            covariate: x of the law, as for `fit_mi_scaling_law`.
+            capacity: "parameters", or "memorized": the most memU in bits that the model size shows on any data set (mean over seeds).
+            n_params: one model size; None: all.
+
+        Raises:
+            InputError: too few runs, or no such size.
+
+        Warns:
+            NotIdentifiedWarning: the runs do not determine the law.
+        """
+        if capacity not in get_args(_CAPACITIES):
+            raise InputError(f'capacity must be "parameters" or "memorized"; it is {capacity!r}')
+        found = self.cells.dropna(subset="f1_loss").sort_values("n_samples", ascending=False)
+        if n_params is not None:
+            self._check_size(n_params)
+            found = found[found["n_params"] == n_params]
+        stuck = found["f1_loss"] >= _STUCK
+        place = stuck.groupby([found["n_params"], found["seed"]]).cumsum()
+        used = found[~stuck | (place <= _STUCK_USED)]
+        most = self.cells.groupby(["n_params", "n_samples"])["memu_bits"].mean().groupby("n_params").max()
+        return fit_mi_scaling_law(
+            used["n_params"] if capacity == "parameters" else used["n_params"].map(most),
+            used["n_samples"],
+            used["f1_loss"],
+            covariate=covariate,
+            capacity_unit="parameters" if capacity == "parameters" else "bits of memU at most",
+            dataset_unit=f"samples of {self.settings['seq_len']} tokens",
+        )
+
+    def laws(self) -> "pd.DataFrame":
+        """Which law fits: a row for each of both ratios, both capacities, all sizes together (n_params 0) and each size alone.
+
+        Columns: n_params, covariate, capacity, c1, c2, c3, residual (scatter of F1 around the law), identified. Of one size
+        alone both capacities are the same law in other units, so there it is parameters only. Rows that cannot be fitted are left out.
+        """
+        import pandas as pd
+
+        sizes = sorted(set(self.cells["n_params"]))
+        rows = []
+        for n_params, capacity, covariate in [
+            *((None, capacity, covariate) for capacity in get_args(_CAPACITIES) for covariate in get_args(Covariate)),
+            *((size, "parameters", covariate) for size in sizes for covariate in get_args(Covariate)),
+        ]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotIdentifiedWarning)
+                try:
+                    law = self.law(covariate=covariate, capacity=capacity, n_params=n_params)
+                except InputError:
+                    continue
+            facts = {"n_params": n_params or 0, "covariate": covariate, "capacity": capacity}
+            constants = {"c1": law.c1, "c2": law.c2, "c3": law.c3, "residual": law.residual}
+            rows.append({**facts, **constants, "identified": "not_identified" not in law.settings})
+        return pd.DataFrame(rows)
+
+    def members(self, n_params: int, n_samples: int, seed: int | None = None) -> "pd.DataFrame":
+        """memU of each member of one run.
+
+        Columns: sample (row of `ids`), target_bits, oracle_bits, oracle_seen_bits, signed_bits and seen_signed_bits (oracle less target).
+
+        Raises:
+            InputError: there is no such run.
+        """
+        seed = self.settings["seeds"][0] if seed is None else seed
+        there = self.samples
+        chosen = there[(there["n_params"] == n_params) & (there["n_samples"] == n_samples) & (there["seed"] == seed)]
+        if not len(chosen):
+            self._check_size(n_params)
+            raise InputError(
+                f"there are no bits of members of {n_params} parameters on {n_samples} samples with seed {seed}: data sets are of "
+                f"{sorted(set(self.cells['n_samples']))} samples, and a result loaded without samples.parquet has none"
+            )
+        return chosen.drop(columns=["n_params", "n_samples", "seed"]).assign(
+            signed_bits=chosen["oracle_bits"] - chosen["target_bits"],
+            seen_signed_bits=chosen["oracle_seen_bits"] - chosen["target_bits"],
+        )
+
+    def rarity(self, n_params: int, n_samples: int, seed: int | None = None) -> "Rarity":
+        """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates; see `memorization.rarity`."""
+        from memorization.rarity import rarity
+
+        found = self.members(n_params, n_samples, seed)
+        return rarity(found["signed_bits"].to_numpy(), self.ids[found["sample"].to_numpy()])
+
+    def _check_size(self, n_params: int) -> None:
+        sizes = sorted(set(self.cells["n_params"]))
+        if n_params not in sizes:
+            raise InputError(f"there is no model size of {n_params} parameters; there are {', '.join(map(str, sizes))}")
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder: cells.parquet (a row a run), samples.parquet (a row a member of a run), ids.parquet, settings.json."""
+        import pandas as pd
+
+        write_tables(
+            folder, {"cells": self.cells, "samples": self.samples, "ids": pd.DataFrame({"ids": list(self.ids)})}
+        )
+        write_json(Path(folder) / "settings.json", "TextSweep", self.settings)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "TextSweep":
+        """Read what `save` wrote. Without samples.parquet and ids.parquet, which are large, their rows are missing and no more.
+
+        Raises:
+            ResultError: the folder holds no TextSweep, or a damaged one.
+        """
+        import pandas as pd
+
+        settings = read_json(Path(folder) / "settings.json", "TextSweep")
+        cells = read_table(folder, "cells", _cell_columns(settings))
+        samples, ids = pd.DataFrame(columns=list(_SAMPLE_COLUMNS)), np.zeros((0, settings["seq_len"]), dtype=np.int64)
+        if (Path(folder) / "samples.parquet").exists():
+            samples = read_table(folder, "samples", _SAMPLE_COLUMNS)
+            ids = np.stack(read_table(folder, "ids", ("ids",))["ids"].to_list())
+        return cls(cells, samples, ids, settings)
+
+    def plot(self) -> "Figure":
+        """Four pictures: bits per token, memU, F1 and extraction against data-set size; see `memorization.report.sweep`."""
+        from memorization.report.sweep import plot_text_sweep
+
+        return plot_text_sweep(self)
+
+    def __repr__(self) -> str:
+        s = self.settings
+        oracle = s["oracle"]
+        kind = "given" if oracle["given"] else f"{oracle['folds']} cross-fitted, and one that has seen all"
+        lines = [
+            f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, {s['steps']:,} steps",
+            f"  samples      {s['seq_len']} of {s['vocab_size']:,} tokens each; {s['n_pool']:,} in the pool, {s['n_test']:,} test samples",
+            f"  oracle       {kind}: {oracle['bits_per_token']:.3f} bits a token of the test samples",
+            f"  capacity     {s['bits_per_param']:.3g} bits x parameters, the unit of data/capacity",
+            "      n_params  non-emb.  data sets      memU, bits/param   F1 (loss)     test bits peak at data/capacity",
+        ]
+        peaks = self.peaks()
+        for n_params, runs in self.cells.groupby("n_params"):
+            f1 = runs.groupby("n_samples")["f1_loss"].mean()
+            most = runs.groupby("n_samples")["memu_bits"].mean().max() / n_params
+            at = peaks[peaks["n_params"] == n_params]["data_per_capacity"]
+            where = f"{at.mean():.2f} ({at.min():.2f} to {at.max():.2f})" if at.notna().all() else "no peak inside"
+            if at.notna().any() and not at.notna().all():
+                where = f"{at.mean():.2f}, in {at.notna().sum()} of {len(at)} seeds"
+            sets = f"{runs['n_samples'].min()} to {runs['n_samples'].max()}"
+            lines.append(
+                f"  {n_params:>12,}{runs['n_non_embedding_params'].iloc[0]:>10,}  {sets:<15}{most:>14.3f}       "
+                f"{f1.iloc[0]:.3f} to {f1.iloc[-1]:.3f}   {where}"
+            )
+        return "\n".join(lines)
+
+
+_SAMPLE_COLUMNS = ("n_params", "n_samples", "seed", "sample", "target_bits", "oracle_bits", "oracle_seen_bits")
+
+
+def _cell_columns(settings: dict[str, Any]) -> list[str]:
+    prefixes = settings["prefix_tokens"]
+    return [
+        *("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr"),
+        *("train_bits_per_token", "test_bits_per_token", "data_bits", "capacity_bits", "data_per_capacity"),
+        *("memu_bits", "memu_signed_bits", "memu_seen_bits", "memu_seen_signed_bits"),
+        *("test_memu_bits_a_sample", "test_memu_signed_bits_a_sample"),
+        *(f"{metric}_{attack}" for attack in ATTACKS for metric in ("f1", "auc")),
+        *(f"{name}_{prefix}" for prefix in prefixes for name in ("extracted", "extracted_test")),
+        "seconds",
+    ]
+
+
+def assemble(
+    runs: list[dict[str, Any]],
+    members: dict[int, Int64[np.ndarray, " member"]],
+    oracle: OracleBits,
+    pool: Int64[np.ndarray, "sample position"],
+    settings: dict[str, Any],
+) -> TextSweep:
+    """Runs as they are kept to tables: memU comes from the bits of the target and those of the oracles.
+
+    Warns:
+        MeasurementWarning: runs that diverged.
+    """
+    import pandas as pd
+
+    used = np.unique(np.concatenate(list(members.values())))
+    tables, rows = [], []
+    for run in sorted(runs, key=lambda run: (run["n_params"], run["n_samples"], run["seed"])):
+        identity = {name: run[name] for name in ("n_params", "n_samples", "seed")}
+        own = members[run["seed"]][: run["n_samples"]]
+        row = {
+            **{
+                name: run[name]
+                for name in ("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr")
+            },
+            "data_bits": float(oracle.pool[own].sum()),
+            "capacity_bits": settings["bits_per_param"] * run["n_params"],
+        }
+        row["data_per_capacity"] = row["data_bits"] / row["capacity_bits"]
+        if run["member_bits"] is not None:
+            target, on_test = np.array(run["member_bits"]), np.array(run["test_bits"])
+            row |= _measured(target, on_test, oracle.pool[own], oracle.pool_seen[own], oracle.test, pool.shape[1])
+            row |= {name: run.get(name, np.nan) for name in _cell_columns(settings) if name not in row}
+            tables.append(
+                pd.DataFrame(
+                    {
+                        **identity,
+                        "sample": np.searchsorted(used, own),
+                        "target_bits": target,
+                        "oracle_bits": oracle.pool[own],
+                        "oracle_seen_bits": oracle.pool_seen[own],
+                    }
+                )
+            )
+        rows.append(row)
+    cells = pd.DataFrame(rows).reindex(columns=_cell_columns(settings))
+    diverged = cells["train_bits_per_token"].isna()
+    if diverged.any():
+        first = cells[diverged].iloc[0]
+        warnings.warn(
+            f"{diverged.sum()} of {len(cells)} runs diverged, first {first['n_params']:.0f} parameters on {first['n_samples']:.0f} "
+            f"samples at a rate of {first['peak_lr']:g}; their rows are NaN. Give a lower peak_lr.",
+            MeasurementWarning,
+            stacklevel=3,
+        )
+    samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
+    return TextSweep(cells, samples, pool[used], {**settings, "versions": versions()})
+
+
+def _measured(
+    target: Float64[np.ndarray, " member"],
+    on_test: Float64[np.ndarray, " test"],
+    unseen: Float64[np.ndarray, " member"],
+    seen: Float64[np.ndarray, " member"],
+    oracle_on_test: Float64[np.ndarray, " test"],
+    seq_len: int,
+) -> dict[str, float]:
+    signed, seen_signed, null = unseen - target, seen - target, oracle_on_test - on_test
+    return {
+        "train_bits_per_token": float(target.mean()) / seq_len,
+        "test_bits_per_token": float(on_test.mean()) / seq_len,
+        "memu_bits": float(np.maximum(signed, 0).sum()),
+        "memu_signed_bits": float(signed.sum()),
+        "memu_seen_bits": float(np.maximum(seen_signed, 0).sum()),
+        "memu_seen_signed_bits": float(seen_signed.sum()),
+        "test_memu_bits_a_sample": float(np.maximum(null, 0).mean()),
+        "test_memu_signed_bits_a_sample": float(null.mean()),
+    }

@@ -1,0 +1,201 @@
+"""Pictures of a sweep over text: what training on more and more of it does to models of several sizes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memorization.errors import InputError, NotIdentifiedWarning
+from memorization.report.plots import _axes, _plain_ticks
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from memorization.lab.text_result import TextSweep
+    from memorization.scaling_law import Covariate
+
+_GREY = "#6B6B6B"
+
+
+def plot_text_sweep(sweep: "TextSweep") -> "Figure":
+    """Bits per token, memU, F1 and extraction in one figure.
+
+    Args:
+        sweep: what `text_sweep` returns.
+    """
+    import matplotlib.pyplot as plt  # so that a notebook shows the picture
+
+    figure, axes = plt.subplots(2, 2, figsize=(14.0, 11.0), layout="constrained")
+    drawn: list[tuple[Callable[..., Any], str]] = [
+        (plot_bits_per_token, "Bits per token of members and of test samples"),
+        (plot_memu, "Unintended memorization of the members"),
+        (plot_f1, "Membership inference by a loss threshold"),
+        (plot_extraction_rates, "Extraction of members and of test samples"),
+    ]
+    for ax, (draw, title) in zip(axes.flat, drawn, strict=True):
+        draw(sweep, ax)
+        ax.set_title(title, loc="left", fontweight="bold", pad=8)
+    return figure
+
+
+def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+    """Bits per token after training, of members (dashed) and test samples (solid), against data/capacity, with a line at ratio 1.
+
+    Lines are means over seeds, bands reach from the lowest to the highest seed.
+
+    Args:
+        sweep: what `text_sweep` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, (8.0, 5.0))
+    for n_params, runs, colour in _sizes(sweep):
+        _band(ax, runs, "data_per_capacity", "test_bits_per_token", colour, "-", f"{n_params:,} parameters: test")
+        _band(ax, runs, "data_per_capacity", "train_bits_per_token", colour, "--", "members")
+    ax.axvline(1.0, color=_GREY, linewidth=1.0, linestyle=":", zorder=1)
+    ax.text(1.0, 0.02, " data = capacity", color=_GREY, fontsize=9, transform=ax.get_xaxis_transform(), va="bottom")
+    oracle = sweep.settings["oracle"]["bits_per_token"]
+    ax.axhline(oracle, color=_GREY, linewidth=1.0, zorder=1, label=f"oracle on test samples: {oracle:.2f}")
+    ax.set(xscale="log", yscale="log")
+    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    _plain_ticks(ax.yaxis, *ax.get_ylim())
+    ax.set_xlabel(f"data (bits under the oracle) / capacity ({sweep.settings['bits_per_param']:.3g} bits x parameters)")
+    ax.set_ylabel("bits per token")
+    _legend_beside(ax)
+    return ax
+
+
+def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+    """memU of all members in bits per parameter against data-set size: under the unseen oracle, and (dashed) under the seen one.
+
+    Dotted: what as many test samples show, of which nothing was memorized. Where it is no longer small, the oracle is too weak.
+
+    Args:
+        sweep: what `text_sweep` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    ax = _axes(ax, (8.0, 5.0))
+    for n_params, runs, colour in _sizes(sweep):
+        scaled = runs.assign(unseen=runs["memu_bits"] / n_params, seen=runs["memu_seen_bits"] / n_params)
+        scaled["null"] = runs["test_memu_bits_a_sample"] * runs["n_samples"] / n_params
+        _band(ax, scaled, "n_samples", "unseen", colour, "-", f"{n_params:,} parameters")
+        if scaled["seen"].notna().any():
+            _band(ax, scaled, "n_samples", "seen", colour, "--", "oracle that has seen them")
+        _band(ax, scaled, "n_samples", "null", colour, ":", "as many test samples")
+    ax.set(xscale="log", ylim=(0, None))
+    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    ax.set_xlabel("data-set size, samples")
+    ax.set_ylabel("memU of all members, bits per parameter")
+    _legend_beside(ax)
+    return ax
+
+
+def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+    """F1 of the loss threshold against samples a parameter, one colour a model size, with the laws fitted to all of them.
+
+    Args:
+        sweep: what `text_sweep` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    import warnings
+
+    ax = _axes(ax, (8.0, 5.0))
+    for n_params, runs, colour in _sizes(sweep):
+        ratio = runs["n_samples"] / n_params
+        ax.plot(ratio, runs["f1_loss"], "o", color=colour, markersize=5, zorder=3, label=f"{n_params:,} parameters")
+    ratios = sweep.cells["n_samples"] / sweep.cells["n_params"]
+    ratio = np.geomspace(ratios.min(), ratios.max(), 300)
+    styles: dict[Covariate, str] = {"capacity/data": "-", "data/capacity": "--"}
+    for covariate, style in styles.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotIdentifiedWarning)
+            try:
+                law = sweep.law(covariate=covariate)
+            except InputError:
+                continue
+        doubt = ", not identified" if "not_identified" in law.settings else ""
+        label = f"law in {covariate}: scatter {law.residual:.3f}{doubt}"
+        ax.plot(ratio, law.predict(np.ones(300), ratio), style, color="black", linewidth=1.3, zorder=2, label=label)
+    ax.axhline(0.5, color=_GREY, linewidth=1.0, linestyle=":", zorder=1)
+    ax.set(xscale="log", ylim=(0.45, 1.03))
+    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    ax.set_xlabel(f"samples of {sweep.settings['seq_len']} tokens / parameters")
+    ax.set_ylabel("F1 of the loss threshold")
+    _legend_beside(ax)
+    return ax
+
+
+def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+    """Share of members (solid) and of test samples (dashed) extracted by the longest prefix of the sweep, against data-set size.
+
+    Args:
+        sweep: what `text_sweep` returns.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+    """
+    from matplotlib.ticker import NullLocator
+
+    ax = _axes(ax, (8.0, 5.0))
+    prefix = max(sweep.settings["prefix_tokens"])
+    for n_params, runs, colour in _sizes(sweep):
+        _band(ax, runs, "n_samples", f"extracted_{prefix}", colour, "-", f"{n_params:,} parameters: members")
+        _band(ax, runs, "n_samples", f"extracted_test_{prefix}", colour, "--", "test samples")
+    # Linear below one test sample, where a rate of 0 has its place.
+    ax.set_xscale("log")
+    least = 1 / sweep.settings["n_test"]
+    ax.set_yscale("symlog", linthresh=least, linscale=0.5)
+    ax.set_ylim(-0.2 * least, 1.3)
+    ticks = [0.0, *(tick for tick in (0.001, 0.01, 0.1, 1.0) if tick > least)]
+    ax.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    ax.yaxis.set_minor_locator(NullLocator())
+    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    ax.set_xlabel("data-set size, samples")
+    ax.set_ylabel(f"share extracted from {prefix} tokens")
+    _legend_beside(ax)
+    return ax
+
+
+def _sizes(sweep: "TextSweep") -> "list[tuple[int, pd.DataFrame, Any]]":
+    """Model sizes, their runs and their colours: the largest first, as the lines lie."""
+    from matplotlib import colormaps
+
+    cells = sweep.cells.dropna(subset="test_bits_per_token")
+    sizes = sorted(set(cells["n_params"]))
+    # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too light for lines.
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(sizes)))
+    return [(size, cells[cells["n_params"] == size], colour) for size, colour in zip(sizes, colours, strict=True)][::-1]
+
+
+def _band(ax: "Axes", runs: "pd.DataFrame", x: str, y: str, colour: Any, style: str, label: str) -> None:
+    """Mean over seeds as a line, and from the lowest to the highest seed as a band."""
+    table = runs.groupby("n_samples").agg(x=(x, "mean"), mean=(y, "mean"), low=(y, "min"), high=(y, "max"))
+    marker = "o" if style == "-" else ""
+    ax.plot(
+        table["x"],
+        table["mean"],
+        style,
+        marker=marker,
+        markersize=4,
+        color=colour,
+        linewidth=1.5,
+        label=label,
+        zorder=3,
+    )
+    ax.fill_between(table["x"], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0, zorder=2)
+
+
+def _legend_beside(ax: "Axes") -> None:
+    """Lines are many: the legend covers no data."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, borderaxespad=0, fontsize=8)

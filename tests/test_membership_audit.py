@@ -1,0 +1,199 @@
+"""All attacks at once: each is the attack alone; controls find nobody; what is left out, and why."""
+
+import itertools
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memorization import UniformModel, compress_bits, unintended_memorization
+from memorization.data import addresses
+from memorization.errors import InputError, ResultError, SplitLeakWarning, UnequalSetsWarning
+from memorization.lab.architectures import Architecture
+from memorization.lab.sizes import random_tokens
+from memorization.lab.stack import train_stack
+from memorization.membership import (
+    MembershipAudit,
+    audit_membership,
+    f1_and_auc,
+    loss_attack,
+    membership_metrics,
+    min_k_attack,
+    min_k_plus_plus_attack,
+    token_moments,
+    zlib_attack,
+    zlib_bits,
+)
+
+VOCAB, SEQ_LEN = 64, 16
+SCORES = st.lists(st.integers(-4, 4).map(float), min_size=2, max_size=10)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    """Random tokens, of which nothing is known beforehand: members and others differ in nothing but having been seen."""
+    ids = random_tokens(240, SEQ_LEN, VOCAB, seed=5)
+    return ids[:80], ids[80:160], ids[160:]
+
+
+def trained_on(ids: torch.Tensor) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = Architecture("gpt2", width=16)(VOCAB, SEQ_LEN)
+    train_stack([model], [ids], context=0, steps=12, batch_size=40, peak_lrs=[0.02], seeds=[0])
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(sets):
+    return trained_on(sets[0])
+
+
+@pytest.fixture(scope="module")
+def audit(model, sets) -> MembershipAudit:
+    return audit_membership(model, sets[0], sets[1], oracle=UniformModel(VOCAB), first_token=0, progress=False)
+
+
+def test_each_is_the_attack_alone(audit, model, sets):
+    members, nonmembers = (compress_bits(model, ids, first_token=0, progress=False) for ids in sets[:2])
+    memorized = unintended_memorization(
+        model, UniformModel(VOCAB), sets[0], control=sets[1], first_token=0, progress=False
+    )
+    alone = {
+        "loss": (loss_attack(members), loss_attack(nonmembers)),
+        "reference": (memorized.signed_bits, memorized.control.signed_bits),
+        "min_k": (min_k_attack(members), min_k_attack(nonmembers)),
+        "min_k_plus_plus": tuple(
+            min_k_plus_plus_attack(part, *token_moments(model, part)) for part in (members, nonmembers)
+        ),
+    }
+    assert list(audit.attacks) == list(alone)
+    for name, scores in alone.items():
+        there, here = audit.attacks[name], membership_metrics(*scores)
+        assert there.to_pandas().equals(here.to_pandas()), name
+        np.testing.assert_array_equal(there.member_scores, here.member_scores)
+    assert 0.6 < audit.attacks["loss"].auc < 1  # 12 steps: some of it, or the test would show nothing
+    assert audit.bag_of_words is not None
+    assert not audit.bag_of_words.leaks
+
+
+# Of eighteen 95 % intervals one leaves chance out; so the next two tests ask for 99.9 %.
+
+
+def test_a_target_that_has_seen_neither_shows_no_excess(sets):
+    other = audit_membership(
+        trained_on(sets[2]), sets[0], sets[1], oracle=UniformModel(VOCAB), first_token=0, progress=False, interval=0.999
+    )
+    for name, attack in other.attacks.items():
+        low, high = attack.auc_interval
+        assert low < 0.5 < high, name
+        low, high = attack.f1_interval
+        assert low < 0.5 < high, name
+
+
+def test_random_labels_are_at_chance(model, sets):
+    """Members and non-members dealt into two hands: no attack tells the hands apart."""
+    both = torch.cat(sets[:2])[torch.randperm(160, generator=torch.Generator().manual_seed(1))]
+    dealt = audit_membership(model, both[:80], both[80:], first_token=0, progress=False, interval=0.999)
+    for name, attack in dealt.attacks.items():
+        assert attack.auc_interval[0] < 0.5 < attack.auc_interval[1], name
+        assert attack.f1_interval[0] < 0.5 < attack.f1_interval[1], name
+
+
+def test_texts_are_attacked_with_zlib_too_and_names_are_loaded(model_folder):
+    texts = list(dict.fromkeys(text[:50] for text in itertools.chain(*addresses()) if len(text) > 100))[:24]
+    found = audit_membership(str(model_folder), texts[:12], texts[12:], oracle=str(model_folder), progress=False)
+    assert list(found.attacks) == ["loss", "reference", "zlib", "min_k", "min_k_plus_plus"]
+    assert found.attacks["reference"].auc == 0.5  # the target is its own oracle: all differences are 0
+    scores = [
+        zlib_attack(compress_bits(str(model_folder), part, progress=False), part) for part in (texts[:12], texts[12:])
+    ]
+    np.testing.assert_array_equal(found.attacks["zlib"].member_scores, np.sort(scores[0]))
+    assert "zlib" in repr(found)
+    assert "IT LEAKS" not in repr(found)
+
+
+def test_zlib_bits_are_bytes_of_the_stream():
+    import zlib
+
+    texts = ["", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "Bürger"]
+    assert zlib_bits(texts).tolist() == [8 * len(zlib.compress(text.encode("utf-8"), 9)) for text in texts]
+
+
+def test_sets_of_other_sizes_are_said_once(model, sets):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = audit_membership(model, sets[0], sets[1][:50], first_token=0, progress=False)
+    assert [w.category for w in caught] == [UnequalSetsWarning]
+    assert "80 members and 50 non-members" in str(caught[0].message)
+    assert all(attack.settings["n_each"] == 50 for attack in found.attacks.values())
+
+
+def test_a_split_that_leaks_is_said():
+    members, nonmembers = [[1, 2, k] for k in range(3, 33)], [[40, 41, k] for k in range(3, 33)]
+    with pytest.warns(SplitLeakWarning, match="the split leaks"):
+        found = audit_membership(UniformModel(VOCAB), members, nonmembers)
+    assert "IT LEAKS" in repr(found)
+    assert found.attacks["loss"].auc == 0.5
+
+
+def test_the_first_sample_in_both_is_named(model, sets):
+    both = torch.cat([sets[1], sets[0][3:5]])
+    with pytest.raises(InputError, match=r"member 3 is also non-member 80: .* \(2 of 80 members are in both\)"):
+        audit_membership(model, sets[0], both, first_token=0, progress=False)
+
+
+def test_what_is_left_out_has_its_reason(model, sets, monkeypatch):
+    few = audit_membership(model, sets[0][:9], sets[1][:9], first_token="skip", progress=False)
+    assert list(few.attacks) == ["loss", "min_k"]
+    assert few.bag_of_words is None
+    assert "not checked: it needs 10 samples of each kind, and there are 9" in repr(few)
+    assert "none, so no reference attack" in repr(few)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    without = audit_membership(model, sets[0], sets[1], first_token=0, progress=False)
+    assert 'pip install "lm-memorization[audit]"' in repr(without)
+
+
+def test_saved_and_loaded(audit, model, sets, tmp_path):
+    audit.save(tmp_path / "audit")
+    back = MembershipAudit.load(tmp_path / "audit")
+    assert repr(back) == repr(audit)
+    assert back.to_pandas().equals(audit.to_pandas())
+    assert back.bag_of_words == audit.bag_of_words
+    few = audit_membership(model, sets[0][:9], sets[1][:9], first_token=0, progress=False)
+    few.save(tmp_path / "few")
+    assert MembershipAudit.load(tmp_path / "few").bag_of_words is None
+    settings = tmp_path / "few" / "settings.json"
+    settings.write_text(settings.read_text().replace('"attacks"', '"other"'))
+    with pytest.raises(ResultError, match=r"is damaged: settings\.json lacks attacks"):
+        MembershipAudit.load(tmp_path / "few")
+
+
+def test_a_line_an_attack(audit):
+    ax = audit.plot()
+    labels = [line.get_label() for line in ax.lines]
+    assert labels[:-1] == [f"{name}: AUC {attack.auc:.3f}" for name, attack in audit.attacks.items()]
+    assert labels[-1] == "chance"
+
+
+@given(SCORES, SCORES)
+def test_f1_and_auc_without_intervals_are_the_same(members, nonmembers):
+    from sklearn.metrics import roc_auc_score
+
+    n = min(len(members), len(nonmembers))
+    members, nonmembers = members[:n], nonmembers[:n]
+    f1, auc = f1_and_auc(members, nonmembers)
+    assert auc == pytest.approx(roc_auc_score([1] * n + [0] * n, members + nonmembers))
+    # Brute force: of all ways to break ties at the edge, the mean.
+    edge = sorted(members + nonmembers, reverse=True)[n - 1]
+    above = sum(s > edge for s in members), sum(s > edge for s in nonmembers)
+    tied = members.count(edge), nonmembers.count(edge)
+    assert f1 == pytest.approx((above[0] + (n - sum(above)) * tied[0] / sum(tied)) / n)
+
+
+def test_f1_needs_as_many_of_both():
+    with pytest.raises(InputError, match="as many members as non-members; there are 3 and 2"):
+        f1_and_auc([1.0, 2.0, 3.0], [1.0, 2.0])

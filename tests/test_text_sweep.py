@@ -1,0 +1,528 @@
+"""The sweep over text: against models trained and scored anew, oracles that have and have not seen, resuming, what is read off it."""
+
+import dataclasses
+import itertools
+import math
+import warnings
+
+import jaxtyping
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from memorization import UniformModel
+from memorization.data import addresses
+from memorization.errors import InputError, MeasurementWarning, ModelError, NotIdentifiedWarning, ResultError
+from memorization.lab import oracles, text_runs
+from memorization.lab.architectures import Architecture
+from memorization.lab.documents import byte_level_bpe, documents_of, fixed_length, with_end_of_text
+from memorization.lab.sizes import build_seeded, stream
+from memorization.lab.stack import train_stack
+from memorization.lab.text import text_sweep
+from memorization.lab.text_result import TextSweep
+from memorization.report.sweep import plot_bits_per_token, plot_extraction_rates, plot_f1, plot_memu
+
+SEQ_LEN, VOCAB = 8, 300
+BUILDS = [Architecture("gpt2", width=8), Architecture("gpt2", width=12)]
+OPTIONS = {
+    "seq_len": SEQ_LEN,
+    "vocab_size": VOCAB,
+    "n_samples": [16, 64, 256],
+    "n_test": 96,
+    "steps": 120,
+    "batch_size": 16,
+    "peak_lr": 0.03,
+    "prefix_tokens": [2, 4],
+    "oracle_epochs": 0.2,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[str]:
+    return list(itertools.chain(*addresses()))[:300]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def sweep(documents, place) -> TextSweep:
+    return text_sweep(BUILDS, documents, store=place, **OPTIONS)
+
+
+def scored(model: torch.nn.Module, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bits of each token in float64, and whether it is the arg max: one sample at a time, by torch's log-softmax."""
+    bits, first = [], []
+    for row in torch.from_numpy(ids):
+        with torch.no_grad():
+            logits = model(torch.cat([torch.zeros(1, dtype=torch.int64), row[:-1]])[None])[0].double()
+        bits.append((-logits.log_softmax(-1)[range(len(row)), row] / math.log(2)).numpy())
+        first.append((logits.argmax(-1) == row).numpy())
+    return np.array(bits), np.array(first)
+
+
+def greedy(model: torch.nn.Module, row: np.ndarray, prefix: int) -> bool:
+    """Token by token, as a decoder does it."""
+    ids = [0, *row[:prefix].tolist()]
+    while len(ids) <= len(row):
+        with torch.no_grad():
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[1:] == row.tolist()
+
+
+def test_a_row_a_run(sweep):
+    assert len(sweep.cells) == 2 * 3 * 2
+    assert sweep.cells.notna().all().all()
+    assert len(sweep.samples) == 2 * 2 * (16 + 64 + 256)
+    assert sweep.to_pandas() is sweep.cells
+
+
+@pytest.mark.parametrize(("build", "n_samples", "seed"), [(0, 16, 0), (1, 64, 1), (1, 256, 0)])
+def test_every_figure_is_that_of_a_model_trained_and_scored_anew(documents, build, n_samples, seed):
+    from sklearn.metrics import roc_auc_score
+
+    options = {**OPTIONS, "n_samples": [n_samples], "seeds": [seed], "oracle": UniformModel(VOCAB)}
+    found = text_sweep(BUILDS[build], documents, **options)
+    run = found.cells.iloc[0]
+    table = found.members(int(run.n_params), n_samples, seed)
+    members = found.ids[table["sample"].to_numpy()]
+    model = build_seeded(BUILDS[build], VOCAB, SEQ_LEN, seed)
+    train_stack(
+        [model],
+        [torch.from_numpy(members)],
+        context=0,
+        steps=OPTIONS["steps"],
+        batch_size=OPTIONS["batch_size"],
+        peak_lrs=[OPTIONS["peak_lr"]],
+        seeds=[stream("order", seed)],
+    )
+    shuffled = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids
+    test = shuffled[np.random.default_rng(stream("split", 0)).permutation(len(shuffled))][: OPTIONS["n_test"]]
+    own, own_first = scored(model, members)
+    others, _ = scored(model, test)
+    # The coder's truncation is at most 0.006 bits a token.
+    np.testing.assert_allclose(table["target_bits"], own.sum(1), atol=0.06)
+    assert run.train_bits_per_token == pytest.approx(own.mean(), abs=0.002)
+    assert run.test_bits_per_token == pytest.approx(others.mean(), abs=0.002)
+    uniform = SEQ_LEN * math.log2(VOCAB)
+    assert run.data_bits == pytest.approx(n_samples * uniform, rel=1e-3)
+    assert run.data_per_capacity == pytest.approx(run.data_bits / 3.6 / run.n_params)
+    assert run.memu_signed_bits == pytest.approx((uniform - own.sum(1)).sum(), abs=0.05 * n_samples)
+    assert run.memu_bits == pytest.approx((uniform - own.sum(1)).clip(0).sum(), abs=0.05 * n_samples)
+    assert run.test_memu_signed_bits_a_sample == pytest.approx((uniform - others.sum(1)).mean(), abs=0.05)
+    assert run.test_memu_bits_a_sample == pytest.approx((uniform - others.sum(1)).clip(0).mean(), abs=0.05)
+
+    k = min(n_samples, len(test))
+    label = np.repeat([1, 0], k)
+    mine, theirs = own[:k], others[:k]
+    pooled = np.concatenate([mine.sum(1), theirs.sum(1)])
+    for name in ("loss", "reference"):  # of a uniform oracle the reference is the same for all
+        assert run[f"auc_{name}"] == pytest.approx(roc_auc_score(label, -pooled), abs=2e-3)
+        taken = np.argsort(pooled)[:k]  # the k lowest of 2k
+        assert run[f"f1_{name}"] == pytest.approx(np.mean(taken < k), abs=1.1 / k)
+    dearest = np.concatenate([mine, theirs]).max(1)  # 20 % of 8 tokens is one
+    assert run.auc_min_k == pytest.approx(roc_auc_score(label, -dearest), abs=2e-3)
+    for prefix in (2, 4):
+        rate = np.mean([greedy(model, row, prefix) for row in members[:k]])
+        assert run[f"extracted_{prefix}"] == pytest.approx(rate)
+        assert run[f"extracted_{prefix}"] == pytest.approx(own_first[:k, prefix:].all(1).mean())
+        assert run[f"extracted_test_{prefix}"] == np.mean([greedy(model, row, prefix) for row in test[:k]])
+
+
+def test_memu_is_bits_of_the_oracle_less_bits_of_the_target(sweep):
+    for run in sweep.cells.itertuples():
+        found = sweep.members(run.n_params, run.n_samples, run.seed)
+        assert len(found) == run.n_samples
+        assert run.train_bits_per_token == pytest.approx(found["target_bits"].mean() / SEQ_LEN)
+        assert run.data_bits == pytest.approx(found["oracle_bits"].sum())
+        for name, oracle in (("memu", "oracle_bits"), ("memu_seen", "oracle_seen_bits")):
+            signed = found[oracle] - found["target_bits"]
+            assert getattr(run, f"{name}_signed_bits") == pytest.approx(signed.sum())
+            assert getattr(run, f"{name}_bits") == pytest.approx(signed[signed > 0].sum())
+        np.testing.assert_allclose(found["signed_bits"], found["oracle_bits"] - found["target_bits"])
+        np.testing.assert_allclose(found["seen_signed_bits"], found["oracle_seen_bits"] - found["target_bits"])
+
+
+def test_small_sets_are_known_by_heart_and_large_ones_are_not(sweep):
+    means = sweep.cells.groupby("n_samples").mean(numeric_only=True)
+    assert means["f1_loss"].is_monotonic_decreasing
+    assert means.loc[16, "f1_loss"] > 0.95
+    assert means["train_bits_per_token"].is_monotonic_increasing
+    assert (sweep.cells["train_bits_per_token"] < sweep.cells["test_bits_per_token"]).all()
+    # What was memorized cannot be more than there was.
+    assert (sweep.cells["memu_signed_bits"] < sweep.cells["data_bits"]).all()
+
+
+def test_data_sets_are_nested_and_test_samples_in_none(sweep, documents):
+    shuffled = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids
+    shuffled = shuffled[np.random.default_rng(stream("split", 0)).permutation(len(shuffled))]
+    test = set(map(tuple, shuffled[: OPTIONS["n_test"]].tolist()))
+    n_params = int(sweep.cells["n_params"].iloc[0])
+    drawn = {}
+    for seed in (0, 1):
+        small, middle, large = (sweep.members(n_params, n, seed)["sample"].tolist() for n in (16, 64, 256))
+        assert large[:64] == middle
+        assert middle[:16] == small
+        assert len(set(large)) == 256
+        assert not test & set(map(tuple, sweep.ids[large].tolist()))
+        drawn[seed] = large
+    assert drawn[0] != drawn[1]
+    assert sweep.members(n_params, 16).equals(sweep.members(n_params, 16, 0))
+
+
+class Remembers(torch.nn.Module):
+    """One bit a token for the samples of its training set, five for any other."""
+
+    def __init__(self, seen: torch.Tensor, vocab_size: int):
+        super().__init__()
+        self.seen, self.vocab_size = {tuple(row) for row in seen.tolist()}, vocab_size
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        rows = [row for row in self.seen if True]
+        logits = torch.zeros(*ids.shape, self.vocab_size)
+        starts = {row[:k]: row for row in rows for k in range(len(row))}
+        for i, row in enumerate(ids.tolist()):
+            for j in range(len(row)):
+                known = starts.get(tuple(row[1 : j + 1]))
+                if known is not None and len(known) > j:
+                    logits[i, j, known[j]] = math.log(self.vocab_size - 1)  # half of the probability: one bit
+        return logits
+
+
+def test_each_sample_is_asked_of_an_oracle_that_has_not_seen_it(monkeypatch, tmp_path):
+    """Samples that begin with tokens of their own, so that whoever has seen them knows all that follows."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.cat([torch.arange(40)[:, None], torch.randint(40, (40, 3), generator=generator)], dim=1)
+    pool, test = rows[:30], rows[30:]
+    trained = []
+
+    def remember(self, seen, vocab_size, steps, rate, device, on_steps):
+        trained.append(seen)
+        return Remembers(seen, vocab_size), 1.0
+
+    monkeypatch.setattr(oracles.TrainedOracles, "_train", remember)
+    made = oracles.TrainedOracles(BUILDS[0], "a model", folds=3, epochs=1.0, batch_size=10)
+    asked = np.arange(30) < 20
+    store = oracles.Store(None, {})
+    bits = made.bits(pool, test, asked, 40, torch.device("cpu"), store, progress=False)
+    # The first token of any sample has many continuations, so it costs about log2 40; the three after it one bit each, where seen.
+    assert (bits.pool_seen[asked] < 9.5).all()
+    assert (bits.pool[asked] > 15).all()
+    assert (bits.test > 15).all()
+    assert np.isnan(bits.pool[~asked]).all()
+    assert np.isnan(bits.pool_seen[~asked]).all()
+    assert bits.bits_per_token == pytest.approx(bits.test.mean() / 4)
+    sizes = sorted(len(seen) for seen in trained[len(oracles.PILOT_RATES) :])
+    assert sizes == [20, 20, 20, 30]
+    folds = [set(map(tuple, seen.tolist())) for seen in trained[len(oracles.PILOT_RATES) :] if len(seen) == 20]
+    for i, row in enumerate(map(tuple, pool.tolist())):
+        assert sum(row in fold for fold in folds) == 2, i  # in all folds' training sets but one
+    n_trained = len(trained)
+    again = made.bits(pool, test, asked, 40, torch.device("cpu"), store, progress=False)
+    assert len(trained) == n_trained
+    np.testing.assert_array_equal(again.pool, bits.pool)
+
+
+def test_an_oracle_that_has_seen_the_samples_hides_memorization(documents):
+    """Trained long enough to memorize its pool, the seen oracle is better on members than the others, and not on test samples."""
+    ids = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids[:250]
+    found = text_sweep(
+        BUILDS[1],
+        ids,
+        **{
+            **OPTIONS,
+            "vocab_size": VOCAB,
+            "n_samples": [64],
+            "n_test": 50,
+            "oracle_epochs": 60,
+            "oracle_batch_size": 25,
+        },
+    )
+    assert (found.samples["oracle_seen_bits"].mean() + 5) < found.samples["oracle_bits"].mean()
+    assert (found.cells["memu_seen_bits"] < found.cells["memu_bits"]).all()
+
+
+def test_a_given_oracle_stands_alone(documents):
+    found = text_sweep(
+        BUILDS[0], documents, **{**OPTIONS, "n_samples": [16], "seeds": [3], "oracle": UniformModel(VOCAB)}
+    )
+    run = found.cells.iloc[0]
+    assert run.data_bits == pytest.approx(16 * SEQ_LEN * math.log2(VOCAB), abs=0.5)
+    assert math.isnan(run.memu_seen_bits)
+    assert "given" in repr(found)
+    found.plot()
+
+
+def test_finished_runs_are_not_trained_again(sweep, documents, place, monkeypatch):
+    monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(oracles, "train_stack", lambda *_, **__: pytest.fail("trained again"))
+    again = text_sweep(BUILDS, documents, store=place, **OPTIONS)
+    pd.testing.assert_frame_equal(again.cells, sweep.cells)
+    pd.testing.assert_frame_equal(again.samples, sweep.samples)
+
+
+def test_a_sweep_that_was_cut_short_goes_on(documents, tmp_path, monkeypatch):
+    options = {**OPTIONS, "n_samples": [16, 64], "seeds": [0], "peak_lr": "auto", "steps": 24}
+    whole = text_sweep(BUILDS[0], documents, **options)
+    train, calls = text_runs.train_stack, []
+
+    def dies(*args, **kwargs):
+        calls.append(kwargs["steps"])
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(text_runs, "train_stack", dies)
+    with pytest.raises(KeyboardInterrupt):
+        text_sweep(BUILDS[0], documents, store=tmp_path, **options)
+    resumed = text_sweep(BUILDS[0], documents, store=tmp_path, **options)
+    pd.testing.assert_frame_equal(resumed.cells.drop(columns="seconds"), whole.cells.drop(columns="seconds"))
+
+
+def test_a_store_of_other_samples_is_refused(sweep, documents, place):
+    with pytest.raises(ResultError, match="belongs to another experiment: n_test is 96 there and 97 here"):
+        text_sweep(BUILDS, documents, store=place, **{**OPTIONS, "n_test": 97})
+
+
+def test_the_pilot_finds_a_rate_inside_its_range(documents):
+    found = text_sweep(BUILDS[0], documents, **{**OPTIONS, "n_samples": [64], "seeds": [0], "peak_lr": "auto"})
+    assert 0.002 < found.cells["peak_lr"].iloc[0] < 0.2
+
+
+def test_a_run_that_diverges_is_nan_and_said(documents):
+    with pytest.warns(MeasurementWarning, match="2 of 2 runs diverged, first .* Give a lower peak_lr"):
+        found = text_sweep(
+            BUILDS[0], documents, **{**OPTIONS, "n_samples": [16], "peak_lr": 1e30, "oracle": UniformModel(VOCAB)}
+        )
+    assert found.cells["train_bits_per_token"].isna().all()
+    assert found.cells["data_bits"].notna().all()
+
+
+def test_saved_and_loaded(sweep, tmp_path):
+    sweep.save(tmp_path / "whole")
+    back = TextSweep.load(tmp_path / "whole")
+    pd.testing.assert_frame_equal(back.cells, sweep.cells)
+    pd.testing.assert_frame_equal(back.samples, sweep.samples)
+    np.testing.assert_array_equal(back.ids, sweep.ids)
+    assert back.settings == sweep.settings
+    assert repr(back) == repr(sweep)
+    for large in ("samples", "ids"):
+        (tmp_path / "whole" / f"{large}.parquet").unlink()
+    small = TextSweep.load(tmp_path / "whole")
+    pd.testing.assert_frame_equal(small.cells, sweep.cells)
+    assert len(small.samples) == 0
+    with pytest.raises(InputError, match=r"a result loaded without samples\.parquet has none"):
+        small.members(int(sweep.cells["n_params"].iloc[0]), 16)
+    with pytest.raises(InputError, match="there is no model size of 3 parameters; there are"):
+        small.members(3, 16)
+    (tmp_path / "whole" / "cells.parquet").write_bytes(b"no table")
+    with pytest.raises(ResultError, match=r"cells\.parquet cannot be read"):
+        TextSweep.load(tmp_path / "whole")
+
+
+def planted(test_bits: list[float], f1: list[float] | None = None) -> TextSweep:
+    sizes = [2 ** (4 + k) for k in range(len(test_bits))]
+    cells = pd.DataFrame(
+        {
+            "n_params": 1000,
+            "n_non_embedding_params": 250,
+            "n_samples": sizes,
+            "seed": 0,
+            "test_bits_per_token": test_bits,
+            "data_bits": [100.0 * n for n in sizes],
+            "data_per_capacity": [100.0 * n / 3600 for n in sizes],
+            "f1_loss": f1 if f1 is not None else np.linspace(1, 0.5, len(sizes)),
+            "memu_bits": 1.0,
+        }
+    )
+    settings = {"seq_len": 8, "seeds": [0], "oracle": {"given": True, "bits_per_token": 4.0}, "prefix_tokens": [2]}
+    return TextSweep(cells, pd.DataFrame(), np.zeros((0, 8), dtype=np.int64), settings)
+
+
+def test_a_planted_peak_is_found_and_its_units_are_right():
+    peak = planted([6.0, 7.0, 9.0, 5.0, 4.0]).peaks().iloc[0]
+    assert peak.n_samples == 64
+    assert peak.data_per_capacity == pytest.approx(6400 / 3600)
+    assert peak.data_bits_per_param == pytest.approx(6.4)
+    assert peak.data_bits_per_non_embedding_param == pytest.approx(25.6)
+    assert (peak.rise_bits_per_token, peak.fall_bits_per_token) == (3.0, 5.0)
+
+
+@pytest.mark.parametrize("bits", [[9.0, 8.0, 7.0], [7.0, 8.0, 9.0]])
+def test_an_end_is_no_peak(bits):
+    peak = planted(bits).peaks().iloc[0]
+    assert math.isnan(peak.n_samples)
+    assert math.isnan(peak.data_per_capacity)
+
+
+def test_the_law_of_planted_runs_comes_back():
+    sizes = 2.0 ** (4 + np.arange(9))
+    f1 = 0.5 * (1 + 1.1 / (1 + np.exp(8 * (sizes / 1000 - 0.3))))
+    law = planted([5.0] * 9, f1.tolist()).law()
+    assert (law.c1, law.c2, law.c3) == pytest.approx((1.1, -8, -0.3), rel=1e-3)
+    assert law.dataset_unit == "samples of 8 tokens"
+    assert law.capacity_unit == "parameters"
+
+
+def test_only_two_data_sets_that_are_stuck_at_1_go_into_the_law():
+    f1 = [1.0, 1.0, 1.0, 0.996, 0.9, 0.7, 0.55, 0.51]
+    law = planted([5.0] * 8, f1).law()
+    assert law.points is not None
+    assert sorted(law.points["f1"], reverse=True) == [1.0, 0.996, 0.9, 0.7, 0.55, 0.51]
+
+
+def test_both_ratios_and_both_capacities_are_tried(monkeypatch):
+    """F1 planted in capacity/data, of two sizes that hold the same bits although one has twice the parameters."""
+    sizes = 2.0 ** (4 + np.arange(9))
+    f1 = 0.5 * (1 + 0.98 / (1 + np.exp(-0.2 * (1000 / sizes - 12))))
+    one = planted([5.0] * 9, f1.tolist()).cells
+    both = pd.concat([one, one.assign(n_params=2000)], ignore_index=True)
+    laws = dataclasses.replace(planted([5.0] * 9), cells=both).laws().set_index(["n_params", "capacity", "covariate"])
+    assert len(laws) == 8
+    found = laws.loc[(0, "memorized", "capacity/data")]
+    assert found.residual < 1e-6
+    assert (found.c1, found.c2 / 1000, found.c3 * 1000) == pytest.approx((0.98, 0.2, -12), rel=1e-3)
+    assert laws.loc[(0, "parameters", "capacity/data")].residual > 0.02
+    assert laws.loc[(1000, "parameters", "capacity/data")].residual < 1e-6
+    assert laws.loc[(2000, "parameters", "capacity/data")].residual < 1e-6
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are executed in the tests only
+    with pytest.raises(InputError, match='capacity must be "parameters" or "memorized"'):
+        dataclasses.replace(planted([5.0] * 9), cells=both).law(capacity="bits")
+
+
+def test_pictures_show_what_they_say(sweep):
+    ax = plot_bits_per_token(sweep)
+    assert any(list(line.get_xdata()) == [1.0, 1.0] for line in ax.lines)
+    tested = (
+        sweep.cells[sweep.cells["n_params"] == sweep.cells["n_params"].max()]
+        .groupby("n_samples")
+        .mean(numeric_only=True)
+    )
+    assert any(
+        len(line.get_ydata()) == 3 and np.allclose(line.get_ydata(), tested["test_bits_per_token"]) for line in ax.lines
+    )
+    ax = plot_memu(sweep)
+    assert any(
+        len(line.get_ydata()) == 3
+        and np.allclose(line.get_ydata(), tested["memu_bits"] / sweep.cells["n_params"].max())
+        for line in ax.lines
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotIdentifiedWarning)
+        plot_f1(sweep)
+    ax = plot_extraction_rates(sweep)
+    assert any(len(line.get_ydata()) == 3 and np.allclose(line.get_ydata(), tested["extracted_4"]) for line in ax.lines)
+
+
+def test_which_members_are_memorized(sweep):
+    n_params = int(sweep.cells["n_params"].max())
+    found = sweep.rarity(n_params, 256)
+    assert len(found.to_pandas()) == 256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"n_test": 10**6},
+            r"there are \d+ distinct samples of 8 tokens; n_test=1000000 and a pool of at least 32 need more",
+        ),
+        ({"n_test": 1}, "n_test must be at least 2; it is 1"),
+        ({"n_samples": [10**6]}, "a data set of 1000000 samples was asked for, and the pool holds"),
+        ({"n_samples": [1, 16]}, "numbers of at least 2"),
+        ({"n_samples": []}, "numbers of at least 2"),
+        ({"seeds": []}, "seeds must be different numbers, at least one"),
+        ({"seeds": [1, 1]}, "seeds must be different numbers"),
+        ({"steps": 0}, "steps must be at least 1; it is 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"folds": 1}, "folds must be at least 2; it is 1"),
+        ({"oracle_epochs": 0.0}, "oracle_epochs must be above 0"),
+        ({"peak_lr": -1.0}, "peak_lr must be"),
+        ({"prefix_tokens": [8]}, r"prefix_tokens must lie in \[1, seq_len - 1\] = \[1, 7\]"),
+        ({"prefix_tokens": []}, "at least one"),
+        ({"bits_per_param": 0.0}, "bits_per_param must be above 0"),
+        (
+            {"oracle": UniformModel(VOCAB + 1)},
+            f"has a vocabulary of {VOCAB + 1} tokens, and the samples one of {VOCAB}",
+        ),
+        ({"seq_len": 100_000}, r"all 300 documents are shorter than seq_len=100000 tokens, the longest has \d+"),
+        ({"seq_len": 1}, "seq_len must be at least 2; it is 1"),
+        ({"vocab_size": 256}, "vocab_size must be at least 257"),
+    ],
+)
+def test_what_cannot_be_is_said_before_training(documents, monkeypatch, change, message):
+    monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(oracles, "train_stack", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(InputError, match=message):
+        text_sweep(BUILDS, documents, **{**OPTIONS, **change})
+
+
+def test_builders_of_one_size_cannot_be_told_apart(documents):
+    with pytest.raises(InputError, match="a number of parameters of its own"):
+        text_sweep([BUILDS[0], BUILDS[0]], documents, **OPTIONS)
+    with pytest.raises(InputError, match="build_models is empty"):
+        text_sweep([], documents, **OPTIONS)
+
+
+def test_a_model_of_another_shape_is_named(documents):
+    with pytest.raises(ModelError, match=r"to logits of shape \(2, 8, 300\)"):
+        text_sweep(lambda v, s: Architecture("gpt2", width=8)(v + 1, s), documents, **OPTIONS)
+
+
+# --- documents
+
+
+def test_documents_are_cut_into_consecutive_samples():
+    made = fixed_length([[1, 2, 3, 4, 5], [1, 2], [9], [3, 4, 1, 2]], seq_len=2)
+    assert made.ids.tolist() == [[1, 2], [3, 4]]
+    assert (made.n_documents, made.n_short, made.n_duplicates, made.vocab_size) == (4, 1, 3, 10)
+
+
+def test_texts_are_cut_where_their_tokens_are(documents):
+    made = fixed_length(documents, seq_len=16, vocab_size=400)
+    assert made.ids.shape[1] == 16
+    assert made.vocab_size == 400
+    rows = set(map(tuple, made.ids.tolist()))
+    assert len(rows) == len(made.ids)
+    for document in documents[:20]:
+        ids = made.tokenizer(document)["input_ids"]
+        assert made.tokenizer.decode(ids) == document
+        for start in range(0, len(ids) - 15, 16):
+            assert tuple(ids[start : start + 16]) in rows
+    given = fixed_length(documents, seq_len=16, tokenizer=made.tokenizer)
+    np.testing.assert_array_equal(given.ids, made.ids)
+
+
+def test_a_tokenizer_gives_every_text_back():
+    tokenizer = with_end_of_text(byte_level_bpe(["abc abc"], 300), 10)
+    for odd in ("is n't , so", "  two  spaces ", "Zeichen: ß 猫\n"):
+        assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
+    assert tokenizer.bos_token_id == 0
+
+
+def test_ids_and_options_of_documents_are_checked(tmp_path):
+    with pytest.raises(InputError, match=r"token ids must lie in \[0, 4\); they reach from 1 to 5"):
+        fixed_length([[1, 5]], seq_len=2, vocab_size=4)
+    with pytest.raises(InputError, match="a tokenizer was given: leave one out"):
+        fixed_length(["text"], seq_len=2, vocab_size=400, tokenizer=object())
+    rows = tmp_path / "ids.jsonl"
+    rows.write_text('{"text": [1, 2]}\n')
+    with pytest.raises(InputError, match="holds token ids in 'text', and texts are expected"):
+        documents_of([rows])
+
+
+def test_documents_of_files_come_in_order(tmp_path):
+    for name, content in (("a", "one\ntwo\n"), ("b", "three\n")):
+        (tmp_path / f"{name}.txt").write_text(content)
+    assert documents_of([tmp_path / "b.txt", tmp_path / "a.txt"]) == ["three", "one", "two"]
+    assert len(documents_of(None)) > 1000
+
+
+def test_builders_in_any_order_give_the_same(sweep, documents, place):
+    again = text_sweep(BUILDS[::-1], documents, store=place, **OPTIONS)
+    pd.testing.assert_frame_equal(again.cells, sweep.cells)
+    assert dataclasses.replace(again).settings["models"] == sweep.settings["models"]
