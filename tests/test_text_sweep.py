@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from memorization import UniformModel
+from memorization import UniformModel, fit_capacity
 from memorization.data import addresses
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotIdentifiedWarning, ResultError
 from memorization.lab import oracles, text_runs
@@ -257,6 +257,19 @@ def test_a_given_oracle_stands_alone(documents):
     found.plot()
 
 
+def test_a_measured_capacity_is_each_sizes_own(documents, place, sweep):
+    sizes = sorted(set(sweep.cells["n_params"].tolist()))
+    capacity = fit_capacity([sizes[0], 10**6], [2.0 * sizes[0], 3e6], estimator="mean")
+    again = text_sweep(BUILDS, documents, store=place, bits_per_param=capacity, **OPTIONS)
+    first = again.cells.groupby("n_params")["capacity_bits"].first()
+    assert first[sizes[0]] == 2.0 * sizes[0]
+    assert first[sizes[1]] == pytest.approx(2.5 * sizes[1])
+    np.testing.assert_allclose(
+        again.cells["data_per_capacity"], again.cells["data_bits"] / again.cells["capacity_bits"]
+    )
+    assert "2, 2.5 bits x parameters" in repr(again)
+
+
 def test_finished_runs_are_not_trained_again(sweep, documents, place, monkeypatch):
     monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(oracles, "train_stack", lambda *_, **__: pytest.fail("trained again"))
@@ -334,12 +347,19 @@ def planted(test_bits: list[float], f1: list[float] | None = None) -> TextSweep:
             "seed": 0,
             "test_bits_per_token": test_bits,
             "data_bits": [100.0 * n for n in sizes],
+            "capacity_bits": 3600.0,
             "data_per_capacity": [100.0 * n / 3600 for n in sizes],
             "f1_loss": f1 if f1 is not None else np.linspace(1, 0.5, len(sizes)),
             "memu_bits": 1.0,
         }
     )
-    settings = {"seq_len": 8, "seeds": [0], "oracle": {"given": True, "bits_per_token": 4.0}, "prefix_tokens": [2]}
+    settings = {
+        "seq_len": 8,
+        "vocab_size": 64,
+        "seeds": [0],
+        "oracle": {"given": True, "bits_per_token": 4.0},
+        "prefix_tokens": [2],
+    }
     return TextSweep(cells, pd.DataFrame(), np.zeros((0, 8), dtype=np.int64), settings)
 
 
@@ -347,6 +367,7 @@ def test_a_planted_peak_is_found_and_its_units_are_right():
     peak = planted([6.0, 7.0, 9.0, 5.0, 4.0]).peaks().iloc[0]
     assert peak.n_samples == 64
     assert peak.data_per_capacity == pytest.approx(6400 / 3600)
+    assert peak.uniform_data_per_capacity == pytest.approx(64 * 8 * 6 / 3600)
     assert peak.data_bits_per_param == pytest.approx(6.4)
     assert peak.data_bits_per_non_embedding_param == pytest.approx(25.6)
     assert (peak.rise_bits_per_token, peak.fall_bits_per_token) == (3.0, 5.0)

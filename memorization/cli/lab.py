@@ -119,6 +119,12 @@ def text_sweep(
     oracle_epochs: Annotated[float, typer.Option(help="Passes of an oracle over its samples.")] = 1.0,
     folds: Annotated[int, typer.Option(help="Cross-fitted oracles.")] = 2,
     bits_per_param: Annotated[float, typer.Option(help="Capacity of a parameter, for data/capacity.")] = 3.6,
+    capacity_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--capacity", help="Folder of `memorization capacity` with these models, in place of --bits-per-param."
+        ),
+    ] = None,
     prefix: Annotated[list[int] | None, typer.Option(help="Tokens given for extraction; several times [8 16].")] = None,
     text_column: TextColumn = "text",
     device: Device = None,
@@ -128,6 +134,7 @@ def text_sweep(
     quiet: Quiet = False,
 ) -> None:
     """Train on more and more text: double descent, memU, membership and its law, extraction. About 15 minutes on two cores."""
+    from memorization import Capacity
     from memorization.lab.architectures import Architecture
     from memorization.lab.documents import documents_of
     from memorization.lab.text import text_sweep as sweep
@@ -150,7 +157,7 @@ def text_sweep(
         build_oracle=Architecture(arch, layers=oracle_layers or layers, width=oracle_width or widths[-1]),
         oracle_epochs=oracle_epochs,
         folds=folds,
-        bits_per_param=bits_per_param,
+        bits_per_param=bits_per_param if capacity_of is None else Capacity.load(capacity_of),
         prefix_tokens=prefix or (8, 16),
         device=device,
         store=output / "runs",

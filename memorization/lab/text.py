@@ -84,7 +84,8 @@ def text_sweep(
         oracle_epochs: passes of an oracle over its samples.
         oracle_batch_size: samples a step of an oracle.
         folds: cross-fitted oracles, at least 2.
-        bits_per_param: capacity of a parameter, to state data-set sizes in units of capacity; a number or a measured `Capacity`.
+        bits_per_param: to state data-set sizes in units of capacity: bits a parameter, or a measured `Capacity`, of which each model
+            size has its own capacity where that was measured, else the bits a parameter.
         prefix_tokens: prefixes for extraction, each shorter than seq_len.
         device: torch device; None: a GPU if there is one.
         store: folder or fsspec URL that keeps each finished run: made again, the call goes on where it was.
@@ -129,7 +130,8 @@ def text_sweep(
     """
     builders = [build_models] if callable(build_models) else list(build_models)
     _check_options(builders, seeds, steps, batch_size, n_test, folds, oracle_epochs, peak_lr, prefix_tokens, seq_len)
-    per_param = bits_per_param.bits_per_param if isinstance(bits_per_param, Capacity) else float(bits_per_param)
+    measured = bits_per_param if isinstance(bits_per_param, Capacity) else None
+    per_param = float(bits_per_param) if measured is None else measured.bits_per_param  # type: ignore[arg-type]
     if not (per_param > 0 and math.isfinite(per_param)):
         raise InputError(f"bits_per_param must be above 0; it is {per_param}")
     samples = fixed_length(
@@ -195,7 +197,7 @@ def text_sweep(
         "steps": steps,
         "batch_size": batch_size,
         "models": [size.identity for size in sizes],
-        "bits_per_param": per_param,
+        "capacity_bits": _capacity_bits(sizes, per_param, measured),
         "oracle": {**oracle_record, "bits_per_token": oracle_bits.bits_per_token},
         "device": str(place),
     }
@@ -204,6 +206,14 @@ def text_sweep(
 
 def _shuffle(n_pool: int, seed: int) -> Int64[np.ndarray, " sample"]:
     return np.random.default_rng(stream("members", seed)).permutation(n_pool)
+
+
+def _capacity_bits(sizes: list[ModelSize], per_param: float, measured: Capacity | None) -> dict[str, float]:
+    """By number of parameters (as text: it is kept as JSON)."""
+    own = (
+        {} if measured is None else dict(zip(measured.n_params.tolist(), measured.capacity_bits.tolist(), strict=True))
+    )
+    return {str(n): own.get(n, per_param * n) for n in (size.params.total for size in sizes)}
 
 
 def _size(

@@ -27,6 +27,10 @@ _STUCK, _STUCK_USED = (
     0.995,
     2,
 )  # F1 from which it is stuck at 1 and tells nothing of the law; so many such data sets are used
+_AT_PEAK = (
+    *("n_samples", "data_per_capacity", "uniform_data_per_capacity"),
+    *("data_bits_per_param", "data_bits_per_non_embedding_param"),
+)
 _CAPACITIES = Literal["parameters", "memorized"]
 
 
@@ -59,10 +63,10 @@ class TextSweep:
     def peaks(self) -> "pd.DataFrame":
         """Where the bits of the test samples peak over the data-set sizes: double descent. A row a model size and seed.
 
-        Columns: n_params, seed; n_samples, data_per_capacity, data_bits_per_param, data_bits_per_non_embedding_param at the peak, all NaN
-        where the largest test bits are at the smallest or the largest data set, which is no peak; rise_bits_per_token, from the
-        smallest data set to the peak, and fall_bits_per_token, from there to the largest. The true peak lies between the neighbouring
-        data-set sizes.
+        Columns: n_params, seed; n_samples, data_per_capacity, uniform_data_per_capacity (the data at log2 V bits a token),
+        data_bits_per_param, data_bits_per_non_embedding_param at the peak, all NaN where the largest test bits are at the smallest or the
+        largest data set, which is no peak; rise_bits_per_token, from the smallest data set to the peak, and fall_bits_per_token, from
+        there to the largest. The true peak lies between the neighbouring data-set sizes.
         """
         import pandas as pd
 
@@ -71,21 +75,17 @@ class TextSweep:
             runs = runs.sort_values("n_samples")
             bits = runs["test_bits_per_token"].to_numpy()
             at = int(np.argmax(bits))
-            peak = runs.iloc[at] if 0 < at < len(runs) - 1 else None
-            rows.append(
-                {
-                    "n_params": n_params,
-                    "seed": seed,
-                    "n_samples": np.nan if peak is None else peak["n_samples"],
-                    "data_per_capacity": np.nan if peak is None else peak["data_per_capacity"],
-                    "data_bits_per_param": np.nan if peak is None else peak["data_bits"] / n_params,
-                    "data_bits_per_non_embedding_param": np.nan
-                    if peak is None
-                    else peak["data_bits"] / peak["n_non_embedding_params"],
-                    "rise_bits_per_token": bits[at] - bits[0],
-                    "fall_bits_per_token": bits[at] - bits[-1],
-                }
-            )
+            where = dict.fromkeys(_AT_PEAK, np.nan)
+            if 0 < at < len(runs) - 1:
+                peak = runs.iloc[at]
+                uniform = peak["n_samples"] * self.settings["seq_len"] * np.log2(self.settings["vocab_size"])
+                figures = (
+                    *(peak["n_samples"], peak["data_per_capacity"], uniform / peak["capacity_bits"]),
+                    *(peak["data_bits"] / n_params, peak["data_bits"] / peak["n_non_embedding_params"]),
+                )
+                where = dict(zip(_AT_PEAK, figures, strict=True))
+            changes = {"rise_bits_per_token": bits[at] - bits[0], "fall_bits_per_token": bits[at] - bits[-1]}
+            rows.append({"n_params": n_params, "seed": seed, **where, **changes})
         return pd.DataFrame(rows)
 
     def law(
@@ -183,6 +183,12 @@ class TextSweep:
         found = self.members(n_params, n_samples, seed)
         return rarity(found["signed_bits"].to_numpy(), self.ids[found["sample"].to_numpy()])
 
+    @property
+    def capacity_in_words(self) -> str:
+        """Bits a parameter of each model size."""
+        each = [f"{bits / int(n):.3g}" for n, bits in self.settings["capacity_bits"].items()]
+        return f"{each[0] if len(set(each)) == 1 else ', '.join(each)} bits x parameters"
+
     def _check_size(self, n_params: int) -> None:
         sizes = sorted(set(self.cells["n_params"]))
         if n_params not in sizes:
@@ -228,7 +234,7 @@ class TextSweep:
             f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, {s['steps']:,} steps",
             f"  samples      {s['seq_len']} of {s['vocab_size']:,} tokens each; {s['n_pool']:,} in the pool, {s['n_test']:,} test samples",
             f"  oracle       {kind}: {oracle['bits_per_token']:.3f} bits a token of the test samples",
-            f"  capacity     {s['bits_per_param']:.3g} bits x parameters, the unit of data/capacity",
+            f"  capacity     {self.capacity_in_words}, the unit of data/capacity",
             "      n_params  non-emb.  data sets      memU, bits/param   F1 (loss)     test bits peak at data/capacity",
         ]
         peaks = self.peaks()
@@ -288,7 +294,7 @@ def assemble(
                 for name in ("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr")
             },
             "data_bits": float(oracle.pool[own].sum()),
-            "capacity_bits": settings["bits_per_param"] * run["n_params"],
+            "capacity_bits": settings["capacity_bits"][str(run["n_params"])],
         }
         row["data_per_capacity"] = row["data_bits"] / row["capacity_bits"]
         if run["member_bits"] is not None:

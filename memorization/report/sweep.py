@@ -63,7 +63,7 @@ def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     ax.set(xscale="log", yscale="log")
     _plain_ticks(ax.xaxis, *ax.get_xlim())
     _plain_ticks(ax.yaxis, *ax.get_ylim())
-    ax.set_xlabel(f"data (bits under the oracle) / capacity ({sweep.settings['bits_per_param']:.3g} bits x parameters)")
+    ax.set_xlabel(f"data (bits under the oracle) / capacity ({sweep.capacity_in_words})")
     ax.set_ylabel("bits per token")
     _legend_beside(ax)
     return ax
