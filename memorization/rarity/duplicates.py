@@ -1,0 +1,254 @@
+"""Copies and near copies of samples in a training set, and de-duplication."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from memorization.errors import InputError
+from memorization.samples import Samples, read_samples
+
+Shingles: TypeAlias = UInt64[np.ndarray, " _"]
+
+_RECALL = (
+    0.99  # of pairs right at the threshold. What the index offers too many costs 10 us each: it is compared exactly
+)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the constants of splitmix64 (Steele et al., doi:10.1145/2660193.2660195)
+_SHIFTS_AND_FACTORS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+    (np.uint64(31), np.uint64(1)),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DuplicateCounts:
+    """How often samples come in a training set, in the order of the samples.
+
+    Attributes:
+        exact: training samples that equal the sample, int64; where the training set is the samples themselves, itself included.
+        near: training samples that resemble it, those that equal it included, int64.
+    """
+
+    exact: Int64[np.ndarray, " sample"]
+    near: Int64[np.ndarray, " sample"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deduplicated:
+    """Samples of which none comes twice.
+
+    Attributes:
+        samples: the first of each kind, in the order of the input: a list of texts, or of int64 arrays; a 2-D array where one came.
+        index: position of each in the input, int64.
+        n_dropped: samples left out.
+    """
+
+    samples: Any
+    index: Int64[np.ndarray, " sample"]
+    n_dropped: int
+
+
+def duplicate_counts(
+    samples: Any,
+    training_set: Any = None,
+    *,
+    near: float = 0.8,
+    shingle_tokens: int = 5,
+    n_permutations: int = 128,
+    seed: int = 0,
+) -> DuplicateCounts:
+    """For each sample the number of training samples that equal it, and the number of those that resemble it.
+
+    Two samples resemble each other where the Jaccard similarity of their sets of shingles is at least `near`: the number of shingles in
+    both over the number in either. A shingle is a run of `shingle_tokens` tokens, or for texts of words (what white space separates); a
+    sample that is shorter is one shingle, the whole of it. In a sample of 32 different tokens, one other token in the middle changes 5 of
+    28 shingles: the similarity is 23 / 33 = 0.70.
+
+    Args:
+        samples: as `compress_bits` takes them.
+        training_set: likewise, texts or ids like the samples; None is the samples themselves.
+        near: least similarity, above 0 and at most 1.
+        shingle_tokens: tokens, or words, of a shingle.
+        n_permutations: numbers that a MinHash keeps of each sample.
+        seed: of the permutations, in [0, 2^32).
+
+    Returns:
+        The counts.
+
+    Raises:
+        InputError: an option out of range, texts against ids; or datasketch is not installed.
+
+    Guarantees:
+        `exact` is exact: whole samples are compared. `near` counts no pair below the threshold: MinHash and locality-sensitive hashing
+        only propose pairs, each of which is then compared shingle by shingle (by 64-bit hashes: ten million different shingles hold two
+        of the same hash with a probability of 3e-6). It may miss pairs: right at the threshold at most 1 % of them in expectation (0.2 %
+        with the defaults), of more similar ones fewer, of exact copies none. The counts depend on the seed alone, neither on the process
+        nor on the order of the samples.
+
+    Examples:
+        >>> counts = duplicate_counts([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [1, 2, 3, 4, 5, 6]], near=0.3)
+        >>> (
+        ...     counts.exact.tolist(),
+        ...     counts.near.tolist(),
+        ... )  # of the shingles 12345, 23456 and 23457 each two have one in common: 1/3
+        ([2, 1, 2], [3, 3, 3])
+
+    Source:
+        Lee et al., arXiv:2107.06499, and Broder, doi:10.1109/SEQUEN.1997.666900, for near duplicates by MinHash.
+    """
+    check_near_options(near, shingle_tokens, n_permutations, seed)
+    own = read_samples(samples)
+    training = own if training_set is None else read_samples(training_set)
+    if (own.texts is None) != (training.texts is None):
+        kinds = ["token ids" if part.texts is None else "texts" for part in (own, training)]
+        raise InputError(
+            f"samples are {kinds[0]} and the training set is {kinds[1]}: pass texts for both, or ids for both"
+        )
+    return count_duplicates(
+        own, training, near=near, shingle_tokens=shingle_tokens, n_permutations=n_permutations, seed=seed
+    )
+
+
+def deduplicate(samples: Any, *, n_tokens: int | None = None) -> Deduplicated:
+    """The samples without those that equal an earlier one, after truncation to `n_tokens`.
+
+    The order matters: of the paper's samples of web text, which had no duplicates, 1 to 2 % became duplicates when they were truncated.
+
+    Args:
+        samples: as `compress_bits` takes them.
+        n_tokens: keep so many tokens of each sample first; shorter samples stay as they are. None keeps all.
+
+    Returns:
+        The samples that are left, as they came (an integer array or tensor as an int64 array), their positions, and how many were dropped.
+
+    Raises:
+        InputError: `n_tokens` for texts, which have no tokens yet, or below 1.
+
+    Guarantees:
+        Whole samples are compared, not hashes of them. Doing it again drops nothing.
+
+    Examples:
+        >>> left = deduplicate([[1, 2, 3], [4, 5], [1, 2, 6]], n_tokens=2)
+        >>> [ids.tolist() for ids in left.samples], left.index.tolist(), left.n_dropped
+        ([[1, 2], [4, 5]], [0, 1], 1)
+
+    Source:
+        Morris et al., arXiv:2505.24832, section 4.
+    """
+    read = read_samples(samples)
+    if n_tokens is not None and read.texts is not None:
+        raise InputError(
+            f"n_tokens={n_tokens} truncates token ids, and these samples are texts: tokenize them first and pass the ids"
+        )
+    if n_tokens is not None and n_tokens < 1:
+        raise InputError(f"n_tokens must be at least 1; it is {n_tokens}")
+    rows: list[Any] = read.texts if read.texts is not None else [ids[:n_tokens] for ids in read.ids or []]
+    first: dict[Any, int] = {}
+    for i, key in enumerate(rows if read.texts is not None else map(np.ndarray.tobytes, rows)):
+        first.setdefault(key, i)
+    kept = [rows[i] for i in first.values()]
+    is_array = getattr(samples, "ndim", 0) == 2
+    index = np.array(list(first.values()), dtype=np.int64)
+    return Deduplicated(np.stack(kept) if is_array else kept, index, len(rows) - len(kept))
+
+
+def check_near_options(near: float, shingle_tokens: int, n_permutations: int, seed: int) -> None:
+    """Refuse options of `duplicate_counts` that are out of range."""
+    if not 0 < near <= 1:
+        raise InputError(f"near is a Jaccard similarity above 0 and at most 1, such as 0.8; it is {near}")
+    for name, value, least in (("shingle_tokens", shingle_tokens, 1), ("n_permutations", n_permutations, 2)):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}; it is {value}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2^32); it is {seed}")
+    bands_and_rows(near, n_permutations)
+
+
+def bands_and_rows(near: float, n_permutations: int) -> tuple[int, int]:
+    """Bands, and numbers a band: as many as find 99 % of the pairs at the threshold, since more of them propose fewer dissimilar pairs.
+
+    The share of equal numbers of two MinHashes is the similarity; a pair is proposed where all numbers of a band are equal.
+    """
+    for rows in range(n_permutations // 2, 0, -1):
+        bands = n_permutations // rows
+        if 1 - (1 - near**rows) ** bands >= _RECALL:
+            return bands, rows
+    found = 1 - (1 - near) ** n_permutations
+    raise InputError(
+        f"with n_permutations={n_permutations} only {100 * found:.0f} % of the pairs of similarity near={near} would be found: raise either"
+    )
+
+
+def count_duplicates(
+    samples: Samples, training: Samples, *, near: float, shingle_tokens: int, n_permutations: int, seed: int
+) -> DuplicateCounts:
+    """`duplicate_counts` of samples that were read; of their ids where they have some, else of their texts."""
+    keys, copies = sample_keys(samples), Counter(sample_keys(training))
+    # Copies share their shingles: each different sample is looked at once, so that a thousand copies are not a million pairs.
+    distinct = list(dict.fromkeys([*copies, *keys]))
+    n_copies, asked = list(copies.values()), set(keys)
+    shingles = list(_shingle_sets(distinct, shingle_tokens))
+    sketches, index = _index(shingles, len(copies), bands_and_rows(near, n_permutations), n_permutations, seed)
+    resembling = {
+        key: sum(n_copies[j] for j in index.query(sketch) if i == j or _jaccard(shingles[i], shingles[j]) >= near)
+        for i, (key, sketch) in enumerate(zip(distinct, sketches, strict=True))
+        if key in asked
+    }
+    return DuplicateCounts(
+        exact=np.array([copies[key] for key in keys], dtype=np.int64),
+        near=np.array([resembling[key] for key in keys], dtype=np.int64),
+    )
+
+
+def sample_keys(samples: Samples) -> list[Any]:
+    """What is equal for equal samples: bytes of the ids, or without ids the texts."""
+    return [ids.tobytes() for ids in samples.ids] if samples.ids is not None else list(samples.texts or ())
+
+
+def _index(
+    shingles: list[Shingles], n_training: int, bands_rows: tuple[int, int], n_permutations: int, seed: int
+) -> tuple[list[Any], Any]:
+    """The MinHash of each set of shingles, and the LSH index of the first `n_training`."""
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ImportError as error:
+        raise InputError(
+            f'near duplicates need datasketch, which is not installed ({error}): pip install "lm-memorization[audit]"'
+        ) from error
+    # MinHash takes 32 bits; these are well mixed already, so they need no other hash.
+    upper = ((part >> np.uint64(32)).tolist() for part in shingles)
+    sketches = list(MinHash.generator(upper, num_perm=n_permutations, seed=seed, hashfunc=int))
+    index = MinHashLSH(num_perm=n_permutations, params=bands_rows)
+    for i, sketch in enumerate(sketches[:n_training]):
+        index.insert(i, sketch, check_duplication=False)
+    return sketches, index
+
+
+def _jaccard(first: Shingles, second: Shingles) -> float:
+    n_shared = len(np.intersect1d(first, second, assume_unique=True))
+    return n_shared / (len(first) + len(second) - n_shared)
+
+
+def _shingle_sets(keys: Iterable[Any], shingle_tokens: int) -> Iterator[Shingles]:
+    """The hashes of each sample's different shingles. Python's own hash would be another one in each process."""
+    words: dict[str, int] = {}
+    for key in keys:
+        if isinstance(key, bytes):
+            tokens = np.frombuffer(key, dtype=np.uint64)
+        else:
+            for word in (split := key.split() or [key]):  # a text of white space is its own only word
+                if word not in words:
+                    words[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+            tokens = np.array([words[word] for word in split], dtype=np.uint64)
+        n = min(shingle_tokens, len(tokens))
+        hashes = np.zeros(len(tokens) - n + 1, dtype=np.uint64)
+        for place in range(n):
+            hashes = (hashes ^ tokens[place : place + len(hashes)]) + _GOLDEN
+            for shift, factor in _SHIFTS_AND_FACTORS:
+                hashes = (hashes ^ (hashes >> shift)) * factor
+        yield np.unique(hashes)
