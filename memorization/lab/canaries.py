@@ -1,0 +1,413 @@
+"""Canaries: random samples whose information is known to the bit, hidden in a training set, and memU of them after training."""
+
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from memorization.errors import ImpossibleTokenError, InputError, ModelError
+from memorization.lab.canaries_input import (
+    check_canaries,
+    check_training,
+    check_width,
+    different_counts,
+    repetitions_of,
+    token_rows,
+)
+from memorization.lab.canaries_result import DoseResponse, assemble, warn_of_faults
+from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
+from memorization.lab.sizes import Builder, build_seeded, builder_identity, random_tokens, stream
+from memorization.lab.stack import train_stack
+from memorization.lab.sweep import Store
+from memorization.models import UniformModel
+from memorization.records import describe_model, versions
+from memorization.unintended import unintended_memorization
+
+__all__ = ["DoseResponse", "canary_dose_response", "dose_response", "insert_canaries", "make_canaries"]
+
+
+def make_canaries(n_canaries: int, seq_len: int, vocab_size: int, *, seed: int = 0) -> Int64[Tensor, "canary position"]:
+    """Random token samples of exactly seq_len x log2(vocab_size) bits of information each, int64 (n_canaries, seq_len).
+
+    Nothing predicts them but having seen them. A smaller set is the beginning of a larger one.
+
+    Args:
+        n_canaries: how many, those of the control included.
+        seq_len: tokens of each, at least 2.
+        vocab_size: ids are drawn uniformly from [0, vocab_size).
+        seed: of the draw. `random_tokens` with the same seed draws others.
+
+    Raises:
+        InputError: a number out of range.
+
+    Examples:
+        >>> canaries = make_canaries(3, seq_len=16, vocab_size=256)
+        >>> canaries.shape, bool((canaries[:2] == make_canaries(2, 16, 256)).all())
+        (torch.Size([3, 16]), True)
+    """
+    if n_canaries < 1 or seq_len < 2 or vocab_size < 2:
+        raise InputError(
+            f"canaries need n_canaries >= 1, seq_len >= 2 and vocab_size >= 2; got {n_canaries=}, {seq_len=}, {vocab_size=}"
+        )
+    return random_tokens(n_canaries, seq_len, vocab_size, seed=stream("canaries", seed))
+
+
+def insert_canaries(background: Any, canaries: Any, repetitions: Any) -> Int64[Tensor, "sample position"]:
+    """The training set with canary i in it repetitions[i] times: the background's rows, then the canaries'. Shuffle it in training.
+
+    Args:
+        background: int64 token ids (sample, position), a tensor or an array.
+        canaries: int64 (canary, position), of the same length.
+        repetitions: one number a canary; 0 leaves it out, for the control.
+
+    Returns:
+        int64, (background samples + sum of repetitions, position).
+
+    Raises:
+        InputError: samples of two lengths, or not one number a canary.
+
+    Examples:
+        >>> insert_canaries([[1, 2]], [[3, 4], [5, 6], [7, 8]], [2, 1, 0]).tolist()
+        [[1, 2], [3, 4], [3, 4], [5, 6]]
+    """
+    rows, own = token_rows("background", background), token_rows("canaries", canaries)
+    times = repetitions_of(repetitions, len(own))
+    if rows.shape[1] != own.shape[1]:
+        raise InputError(
+            f"background and canaries must have one length; their samples have {rows.shape[1]} and {own.shape[1]} tokens"
+        )
+    return torch.cat([rows, own.repeat_interleave(torch.from_numpy(times), dim=0)])
+
+
+def dose_response(
+    target: Any,
+    canaries: Any,
+    repetitions: Any,
+    *,
+    vocab_size: int,
+    first_token: str | int = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    progress: bool = True,
+) -> DoseResponse:
+    """memU, in bits, of canaries in a model that you have trained on them, against the number of repetitions.
+
+    The oracle is exact: canaries were drawn uniformly, so H(x | oracle) is n log2 V, and all that the target codes them below that
+    it has memorized.
+
+    Args:
+        target: the trained model, as `compress_bits` takes it.
+        canaries: int64 (canary, position), as `make_canaries` gave them; no two are equal.
+        repetitions: how often each canary stands in the training set, one number a canary. 0 for those that the model was not trained on,
+            the control; at least two canaries of each number.
+        vocab_size: what the canaries were drawn from, [0, vocab_size). The model's vocabulary may be larger.
+        first_token: what stood before each sample in training, as for `compress_bits`. With "uniform" and "skip", the first token carries
+            no information.
+        batch_size: samples a forward pass.
+        device: where to measure.
+        dtype: of the weights of a model that is loaded here.
+        progress: a bar on stderr.
+
+    Returns:
+        memU a canary, means a count, and the trend.
+
+    Raises:
+        InputError: canaries that are no ids of the vocabulary, equal ones, too few of a count, counts that are none.
+        ModelError: as for `compress_bits`, or a model with a vocabulary smaller than vocab_size.
+
+    Warns:
+        MeasurementWarning: the control is memorized: it was trained on, or not drawn uniformly from [0, vocab_size); or memU is above the
+            information of a canary: the measurement is at fault.
+
+    Guarantees:
+        memU of a canary is at most n log2 V, and 1 bit for the rounding of the coder. Whatever the model, a control canary has a
+        signed memU of k bits or more with probability 2^-k at most (ideal bits), so its memU is 1.44 bits at most in expectation.
+        ideal_signed_bits is at most the canary's exposure.
+
+    Examples:
+        >>> canaries = make_canaries(4, seq_len=16, vocab_size=256)
+        >>> nothing = dose_response(UniformModel(256), canaries, [0, 0, 1, 1], vocab_size=256, first_token=0)
+        >>> nothing.information_bits, nothing.to_pandas()["mean_bits"].tolist(), nothing.trend_p_value
+        (128.0, [0.0, 0.0], 1.0)
+
+    Source:
+        memU: Morris et al., arXiv:2505.24832, section 2.3. Canaries and exposure: Carlini et al., arXiv:1802.08232.
+    """
+    ids = token_rows("canaries", canaries, vocab_size)
+    times = repetitions_of(repetitions, len(ids))
+    check_canaries(ids, times)
+    columns, facts = _measure(
+        target,
+        ids,
+        vocab_size,
+        first_token=first_token,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        progress=progress,
+    )
+    settings = {**facts, "n_training_samples": None, "training": None, "seeds": None}
+    return _result([{"repetitions": times, **columns}], settings)
+
+
+def canary_dose_response(
+    build_model: Builder,
+    background: Any,
+    *,
+    vocab_size: int,
+    repetitions: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
+    n_canaries: int = 16,
+    seeds: Sequence[int] = (0, 1),
+    epochs: int | float = 1,
+    batch_size: int = 32,
+    peak_lr: float = 0.01,
+    device: str | torch.device | None = None,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> DoseResponse:
+    """Train models on a background with canaries in it, and measure in bits how much of these they hold, against repetitions.
+
+    Each seed draws canaries of its own, n_canaries for each count and as many for the control, which is not trained on. Its model
+    reads token 0 and then a sample, and is trained on the shuffled rows by `train_stack`, the models of all seeds side by side. With
+    epochs=1 a canary is seen `repetitions` times (some once more, where rows have to fill up the last batch).
+
+    Args:
+        build_model: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits, without dropout;
+            for example a `memorization.lab.architectures.Architecture`.
+        background: int64 token ids (sample, position), text or random; canaries have its length.
+        vocab_size: V; ids lie in [0, V), and canaries are drawn from it.
+        repetitions: the counts, different positive integers.
+        n_canaries: for each count, at least 2.
+        seeds: one training for each; weights, canaries and the order of samples are drawn from separate streams of a seed.
+        epochs: passes over the training set.
+        batch_size: samples a step.
+        peak_lr: learning rate at the end of the warm-up.
+        device: torch device; None: a GPU if there is one.
+        store: folder or fsspec URL that keeps each finished seed: made again, the call trains only what is missing.
+        progress: a bar on stderr.
+
+    Returns:
+        memU a canary, means a count over all seeds' canaries, and the trend. Intervals are over canaries, those of one training
+        taken for independent: they say how sure the mean is for these models, not what other trainings would give.
+
+    Raises:
+        InputError: options that cannot be, or background ids outside the vocabulary.
+        ModelError: a model that has the wrong output or diverges.
+        ResultError: the store belongs to another experiment.
+
+    Warns:
+        MeasurementWarning: as for `dose_response`.
+
+    Guarantees:
+        Those of `dose_response`. torch's global generator is left as it was. A finished seed is never trained again with the same
+        store. A seed's result does not depend on the others, up to the rounding of a stack.
+
+    Examples:
+        Two steps teach nothing, so nothing is memorized.
+
+        >>> from memorization.lab.architectures import Architecture
+        >>> result = canary_dose_response(
+        ...     Architecture("gpt2", width=4),
+        ...     random_tokens(60, seq_len=8, vocab_size=16, seed=0),
+        ...     vocab_size=16,
+        ...     repetitions=[1],
+        ...     n_canaries=4,
+        ...     seeds=[0],
+        ...     peak_lr=1e-5,
+        ...     progress=False,
+        ... )
+        >>> result.information_bits, bool(result.to_pandas()["mean_bits"].max() < 1.5)
+        (32.0, True)
+
+    Source:
+        Carlini et al., arXiv:1802.08232, for canaries in a training set; the measurement is that of Morris et al., arXiv:2505.24832.
+    """
+    rows = token_rows("background", background, vocab_size)
+    counts = different_counts(repetitions)
+    check_training(n_canaries, seeds, epochs, batch_size, peak_lr)
+    seq_len = rows.shape[1]
+    times = np.repeat([0, *counts], n_canaries)
+    canaries = {seed: make_canaries(len(times), seq_len, vocab_size, seed=seed) for seed in seeds}
+    for own in canaries.values():
+        check_canaries(own, times)
+    check_width(build_model, vocab_size, seq_len, seeds[0])
+    n_rows = len(rows) + int(times.sum())
+    training = {
+        "model": builder_identity(build_model, vocab_size, seq_len),
+        "epochs": float(epochs),
+        "steps": math.ceil(epochs * n_rows / batch_size),
+        "batch_size": batch_size,
+        "peak_lr": float(peak_lr),
+    }
+    facts = {
+        "seq_len": seq_len,
+        "vocab_size": vocab_size,
+        "repetitions": counts,
+        "n_canaries": n_canaries,
+        "background_sha256": hashlib.sha256(rows.numpy().astype("<i8").tobytes()).hexdigest(),
+    }
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kept = Store(store, {"measures": "memU of canaries", **facts})
+    cells = {seed: {**training, "seed": seed} for seed in seeds}
+    data = {seed: (own, insert_canaries(rows, own, times)) for seed, own in canaries.items()}
+    _train_missing(build_model, data, cells, vocab_size, place, kept, progress)
+    results = [kept.get(cells[seed]) or {} for seed in seeds]
+    settings = {
+        **results[0]["facts"],
+        "model": training["model"],
+        "n_training_samples": n_rows,
+        "training": training,
+        "seeds": list(seeds),
+        "background_sha256": facts["background_sha256"],
+    }
+    return _result([{"repetitions": times, **result["columns"]} for result in results], settings)
+
+
+def _train_missing(
+    build: Builder,
+    data: dict[int, tuple[Int64[Tensor, "canary position"], Int64[Tensor, "sample position"]]],
+    cells: dict[int, dict[str, Any]],
+    vocab_size: int,
+    device: torch.device,
+    store: Store,
+    progress: bool,
+) -> None:
+    """Train and measure the seeds that the store has nothing of, each on its samples, and keep what their canaries show."""
+    missing = [seed for seed in cells if store.get(cells[seed]) is None]
+    if not missing:
+        return
+    training, seq_len = cells[missing[0]], data[missing[0]][0].shape[1]
+    with tqdm(
+        total=training["steps"] * len(missing),
+        desc=f"{len(missing)} models, {training['steps']} steps",
+        unit="step",
+        unit_scale=True,
+        disable=not progress,
+        file=sys.stderr,
+        mininterval=0.5,
+    ) as bar:
+
+        def train(stack: list[int], check: Callable[[], None]) -> tuple[list[nn.Module], list[int]]:
+            models = [build_seeded(build, vocab_size, seq_len, seed).to(device) for seed in stack]
+            done = train_stack(
+                models,
+                [data[seed][1] for seed in stack],
+                context=0,
+                steps=training["steps"],
+                batch_size=training["batch_size"],
+                peak_lrs=[training["peak_lr"]] * len(stack),
+                seeds=[stream("order", seed) for seed in stack],
+                on_steps=counted(bar, check, len(stack)),
+            )
+            return models, done.diverged_at.tolist()
+
+        failed: list[ModelError] = []
+        stacks = stacks_of(missing, training["batch_size"] * seq_len * vocab_size, device)
+        for stack, (models, diverged_at), _ in side_by_side(stacks, train, n_workers(device)):
+            for seed, model, step in zip(stack, models, diverged_at, strict=True):
+                try:
+                    store.put(cells[seed], _trained(model, data[seed][0], vocab_size, step, cells[seed]))
+                except ModelError as error:  # raised when the other seeds are safe
+                    failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def _trained(
+    model: nn.Module,
+    canaries: Int64[Tensor, "canary position"],
+    vocab_size: int,
+    diverged_at: int,
+    cell: dict[str, Any],
+) -> dict[str, Any]:
+    """What a store keeps of a trained model."""
+    try:
+        if diverged_at >= 0:
+            raise ImpossibleTokenError("its logits are not finite")
+        columns, facts = _measure(model, canaries, vocab_size, first_token=0, progress=False)
+    except ImpossibleTokenError as error:  # training looks before each update, so the last one may break it
+        step = diverged_at if diverged_at >= 0 else cell["steps"]
+        raise ModelError(
+            f"training with seed {cell['seed']} diverged at step {step} of {cell['steps']} with peak_lr={cell['peak_lr']:g}; give a lower "
+            f"peak_lr, such as {cell['peak_lr'] / 4:g}"
+        ) from error
+    return {"columns": {name: values.tolist() for name, values in columns.items()}, "facts": facts}
+
+
+def _measure(
+    target: Any,
+    canaries: Int64[Tensor, "canary position"],
+    vocab_size: int,
+    *,
+    first_token: str | int,
+    batch_size: int | Literal["auto"] = "auto",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    progress: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The columns of the canaries' table, and what their measurement was."""
+    n_canaries, seq_len = canaries.shape
+    measured = unintended_memorization(
+        target,
+        UniformModel(vocab_size),
+        canaries,
+        first_token=first_token,
+        max_length=seq_len,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        progress=progress,
+    )
+    lengths = measured.target
+    record, rule = lengths.settings["model"], lengths.settings["first_token"]
+    if record["vocab_size"] < vocab_size:
+        raise ModelError(
+            f"{record['name']} has logits for {record['vocab_size']} tokens, and vocab_size={vocab_size}: canaries that were drawn from so "
+            f"many would hold ids that the model does not know. Pass the vocab_size that they were drawn from"
+        )
+    short = np.flatnonzero(lengths.n_tokens < lengths.n_tokens.max())
+    if len(short):
+        raise InputError(
+            f"canary {short[0]} begins with the BOS, which is taken for its context, so it has a token less than others; pass the id as "
+            f"first_token={rule['id']}, which codes it"
+        )
+    token_bits = lengths.token_bits.reshape(n_canaries, -1)
+    columns = {
+        "bits": measured.bits,
+        "signed_bits": measured.signed_bits,
+        "ideal_signed_bits": measured.ideal_signed_bits,
+        "second_half_bits": token_bits[:, -(seq_len // 2) :].sum(axis=1),
+    }
+    # A first token that is coded uniformly, or not at all, costs both models the same.
+    n_coded = seq_len - (rule["rule"] in ("uniform", "skip"))
+    facts = {
+        "seq_len": seq_len,
+        "vocab_size": vocab_size,
+        "information_bits": n_coded * math.log2(vocab_size),
+        "first_token": rule,
+        "model": describe_model(record),
+        "versions": versions(),
+    }
+    return columns, facts
+
+
+def _result(runs: list[dict[str, Any]], settings: dict[str, Any]) -> DoseResponse:
+    import pandas as pd
+
+    tables = []
+    for run, columns in enumerate(runs):
+        columns = {name: np.asarray(values) for name, values in columns.items()}
+        tables.append(pd.DataFrame({"run": run, "canary": np.arange(len(columns["repetitions"])), **columns}))
+    canaries = pd.concat(tables, ignore_index=True)
+    result = assemble(canaries, {**settings, "n_canaries": len(canaries)})
+    warn_of_faults(result)
+    return result

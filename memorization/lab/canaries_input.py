@@ -1,0 +1,115 @@
+"""What comes in where canaries are made, hidden and measured, checked before anything is trained."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from memorization.errors import InputError, ModelError
+from memorization.lab.sizes import Builder, build_seeded
+
+_LEAST = 2  # canaries of a count: one has no spread
+
+
+def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[Tensor, "sample position"]:
+    """Token ids as int64 on the CPU, checked."""
+    try:
+        ids = torch.as_tensor(values).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} must be token ids of shape (sample, position): {error}") from error
+    if ids.dim() != 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise InputError(
+            f"{name} must be integer token ids of shape (sample, position); it is {ids.dtype} of shape {tuple(ids.shape)}"
+        )
+    if len(ids) < 1 or ids.shape[1] < 2:
+        raise InputError(f"{name} must hold a sample, and two tokens a sample; its shape is {tuple(ids.shape)}")
+    ids = ids.to(torch.int64)
+    if vocab_size is not None:
+        if vocab_size < 2:
+            raise InputError(f"vocab_size must be at least 2, or a token carries no bits; it is {vocab_size}")
+        wrong = ((ids < 0) | (ids >= vocab_size)).nonzero()
+        if len(wrong):
+            sample, position = wrong[0].tolist()
+            raise InputError(
+                f"token ids of {name} must lie in [0, {vocab_size}); {len(wrong)} do not, the first is {ids[sample, position]} in sample "
+                f"{sample} at position {position}. Were they made with another tokenizer?"
+            )
+    return ids
+
+
+def repetitions_of(repetitions: Any, n_canaries: int) -> Int64[np.ndarray, " canary"]:
+    """Repetitions of each canary, checked to be counts."""
+    times = np.asarray(repetitions)
+    if times.shape != (n_canaries,):
+        raise InputError(
+            f"repetitions must be one number a canary: there are {n_canaries} canaries, and repetitions of shape {times.shape}"
+        )
+    if times.dtype.kind not in "iu":
+        raise InputError(f"repetitions must be integers; they are {times.dtype}")
+    if times.min() < 0:
+        first = int(np.flatnonzero(times < 0)[0])
+        raise InputError(f"repetitions must be 0 or more; that of canary {first} is {times[first]}")
+    return times.astype(np.int64)
+
+
+def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.ndarray, " canary"]) -> None:
+    """Refuse counts that show no trend, and canaries that are not one each."""
+    counts, numbers = np.unique(times, return_counts=True)
+    if len(counts) < 2:
+        raise InputError(
+            f"all canaries have {counts[0]} repetitions; two different counts are needed, best with 0 (the control) among them"
+        )
+    if numbers.min() < _LEAST:
+        raise InputError(
+            f"each count needs at least {_LEAST} canaries; {counts[numbers.argmin()]} repetitions have {numbers.min()}"
+        )
+    places: dict[tuple[int, ...], int] = {}
+    for i, canary in enumerate(map(tuple, canaries.tolist())):
+        first = places.setdefault(canary, i)
+        if first < i:
+            raise InputError(
+                f"canaries {first} and {i} are equal, so their repetitions are not what they seem; make canaries of more tokens, or of a "
+                "larger vocabulary"
+            )
+
+
+def different_counts(repetitions: Any) -> list[int]:
+    """Numbers of repetitions, ascending, checked."""
+    counts = list(repetitions)
+    whole = all(isinstance(count, (int, np.integer)) and not isinstance(count, bool) for count in counts)
+    if not counts or not whole or min(counts) < 1 or len(set(counts)) < len(counts):
+        raise InputError(
+            f"repetitions must be different positive integers, at least one; got {counts}. The control, 0, is always there"
+        )
+    return sorted(map(int, counts))
+
+
+def check_training(n_canaries: int, seeds: Sequence[int], epochs: int | float, batch_size: int, peak_lr: float) -> None:
+    """Refuse what nothing can be trained with."""
+    if n_canaries < _LEAST:
+        raise InputError(f"n_canaries must be at least {_LEAST} a count; it is {n_canaries}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}")
+    if not 0 < epochs < math.inf:
+        raise InputError(f"epochs must be above 0; it is {epochs}")
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1; it is {batch_size}")
+    if not 0 < peak_lr < math.inf:
+        raise InputError(f"peak_lr must be above 0; it is {peak_lr}")
+
+
+def check_width(build: Builder, vocab_size: int, seq_len: int, seed: int) -> None:
+    """Refuse a builder whose model has logits of another shape."""
+    model = build_seeded(build, vocab_size, seq_len, seed)
+    with torch.no_grad():
+        output = model(torch.zeros(2, seq_len, dtype=torch.int64))
+    shape, expected = tuple(getattr(output, "logits", output).shape), (2, seq_len, vocab_size)
+    if shape != expected:
+        raise ModelError(
+            f"the builder's model must map ids of shape (2, {seq_len}) to logits of shape {expected}; their shape is {shape}. Does it use "
+            "the vocab_size that it is called with?"
+        )

@@ -1,0 +1,210 @@
+"""What canaries show: memU of each, and how it rises with the repetitions in the training set."""
+
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memorization.errors import MeasurementWarning, ResultError
+from memorization.records import describe_first_token, read_json, read_table, write_json, write_tables
+from memorization.significance import mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["DoseResponse", "assemble", "warn_of_faults"]
+
+COLUMNS = ("run", "canary", "repetitions", "bits", "signed_bits", "ideal_signed_bits", "second_half_bits")
+_PERMUTATIONS = 9_999
+_DRAWS = 1_000_000  # of a batch of permutations: held in memory
+_SLACK_BITS = 1.0  # the range coder's rounding, at most
+_CHANCE = 1e-3  # of a warning about a control that nothing is wrong with
+_RECITED_BITS = 1.0  # probability 1/2: greedy decoding cannot go another way then
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DoseResponse:
+    """memU of canaries, in bits, against how often each stands in the training set.
+
+    Attributes:
+        canaries: one row a canary: run (of the training, from 0), canary (its place in that run), repetitions (0: the control),
+            bits (memU, coded, never below 0), signed_bits (the same not clipped), ideal_signed_bits (from -log2 p), second_half_bits
+            (ideal code length of the second half of its tokens, given the first).
+        information_bits: that each canary has, n log2 V for n tokens: the ceiling of memU.
+        trend: Spearman's rank correlation of repetitions and signed_bits over all canaries, the control counted as 0; NaN where all
+            signed_bits are equal.
+        trend_p_value: one-sided, for "memU does not rise": permutations of the canaries within a run, 0.0001 being the least there is.
+        settings: what was decided, by the caller or for the caller.
+    """
+
+    canaries: "pd.DataFrame"
+    information_bits: float
+    trend: float
+    trend_p_value: float
+    settings: dict[str, Any]
+
+    @property
+    def max_excess_bits(self) -> float:
+        """The most that a canary's signed_bits lie above its information. Above 1 (the coder's rounding) the measurement is at fault."""
+        return float(self.canaries["signed_bits"].max()) - self.information_bits
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a number of repetitions, ascending; 0 is the control.
+
+        Columns: repetitions; n_canaries (of all runs together); mean_bits (memU) with low and high, its 95 % interval; mean_signed_bits;
+        information_share (mean_bits / information_bits); recited_share (of canaries whose second half has probability of at least 1/2 given
+        the first: greedy decoding writes it out); by_heart_bits (memU of a model that knows its whole training set by heart:
+        information_bits - log2(training samples / repetitions), which is what it costs to say which sample; NaN where the training
+        set is not known); information_bits.
+        """
+        import pandas as pd
+
+        rows = []
+        for repetitions, group in self.canaries.groupby("repetitions"):
+            bits = group["bits"].to_numpy(np.float64)
+            low, high = mean_interval(bits)
+            rows.append(
+                {
+                    "repetitions": repetitions,
+                    "n_canaries": len(group),
+                    "mean_bits": float(bits.mean()),
+                    "low": low,
+                    "high": high,
+                    "mean_signed_bits": float(group["signed_bits"].mean()),
+                    "information_share": float(bits.mean()) / self.information_bits,
+                    "recited_share": float((group["second_half_bits"] <= _RECITED_BITS).mean()),
+                    "by_heart_bits": self._by_heart_bits(int(repetitions)),
+                    "information_bits": self.information_bits,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def _by_heart_bits(self, repetitions: int) -> float:
+        n_training_samples = self.settings["n_training_samples"]
+        if n_training_samples is None or repetitions == 0:
+            return math.nan
+        return max(0.0, self.information_bits - math.log2(n_training_samples / repetitions))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder: canaries.parquet (a row a canary), dose_response.parquet (a row a count), settings.json."""
+        write_tables(folder, {"canaries": self.canaries, "dose_response": self.to_pandas()})
+        write_json(Path(folder) / "settings.json", "DoseResponse", self.settings)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "DoseResponse":
+        """Read what `save` wrote. Means and the trend are computed again from the canaries.
+
+        Raises:
+            ResultError: the folder holds no DoseResponse, or a damaged one.
+        """
+        settings = read_json(Path(folder) / "settings.json", "DoseResponse")
+        canaries = read_table(folder, "canaries", COLUMNS)
+        if len(canaries) != settings["n_canaries"]:
+            raise ResultError(
+                f"{folder} is damaged: canaries.parquet has {len(canaries)} rows for {settings['n_canaries']} canaries"
+            )
+        return assemble(canaries, settings)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """memU against repetitions, with the ceiling; see `memorization.report.canary_plot.plot_dose_response`."""
+        from memorization.report.canary_plot import plot_dose_response
+
+        return plot_dose_response(self, ax)
+
+    def __len__(self) -> int:
+        return len(self.canaries)
+
+    def __repr__(self) -> str:
+        settings, table = self.settings, self.to_pandas()
+        n_runs = self.canaries["run"].nunique()
+        trained = f" in {n_runs} training{'s' * (n_runs > 1)}" if settings["training"] else ""
+        lines = [
+            f"DoseResponse of {len(self):,} canaries{trained}: {settings['seq_len']} of {settings['vocab_size']:,} tokens, "
+            f"{self.information_bits:,.1f} bits of information each",
+            "  repetitions  canaries    memU [95 % interval], bits    signed  of all  recited  by heart",
+        ]
+        for row in table.itertuples():
+            span = "[unknown]" if math.isnan(row.low) else f"[{row.low:,.1f}, {row.high:,.1f}]"
+            by_heart = "-" if math.isnan(row.by_heart_bits) else f"{row.by_heart_bits:,.1f}"
+            name = "0, control" if row.repetitions == 0 else f"{row.repetitions:,}"
+            lines.append(
+                f"  {name:>11}{row.n_canaries:>10,}{row.mean_bits:>11,.1f} {span:<19}{row.mean_signed_bits:>9,.1f}"
+                f"{100 * row.information_share:>6.0f} %{100 * row.recited_share:>7.0f} %{by_heart:>10}"
+            )
+        rises = "unknown: all canaries cost the same" if math.isnan(self.trend) else f"{self.trend:+.2f}"
+        least = "<= " if self.trend_p_value <= 1 / (1 + _PERMUTATIONS) else "= "
+        lines.append(
+            f"  trend        rank correlation {rises} of repetitions and signed memU, p {least}{self.trend_p_value:.2g}"
+        )
+        if table["repetitions"].iloc[0] > 0:
+            lines.append("  control      none: measure canaries with 0 repetitions, too")
+        lines.append(f"  ceiling      {-self.max_excess_bits:,.1f} bits above the most memorized canary")
+        if settings["training"]:
+            training = settings["training"]
+            lines.append(
+                f"  training     {training['steps']:,} steps of {training['batch_size']} samples (epochs: {training['epochs']:g}), "
+                f"peak_lr {training['peak_lr']:g}; {settings['n_training_samples']:,} samples, canaries included"
+            )
+        lines.append(f"  model        {settings['model']}")
+        lines.append(f"  first token  {describe_first_token(settings['first_token'])}")
+        return "\n".join(lines)
+
+
+def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse:
+    """The result of measured canaries, a row each, and of the settings, of which information_bits is one."""
+    trend, p_value = _trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
+    return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
+
+
+def _trend(repetitions: np.ndarray, signed_bits: np.ndarray, run: np.ndarray) -> tuple[float, float]:
+    """Spearman's rho, and the share of permutations within runs that have as large a one.
+
+    Canaries are drawn alike, so where training did nothing to them, those of one model can change places. Those of two models cannot,
+    and neither do they here: what a model does to all of its canaries does not count as evidence.
+    """
+    from scipy.stats import rankdata
+
+    doses, ranks = (rankdata(values) - (len(values) + 1) / 2 for values in (repetitions, signed_bits))
+    scale = math.sqrt((doses @ doses) * (ranks @ ranks))
+    groups = [(doses[run == one], ranks[run == one]) for one in np.unique(run)]
+    draws = np.random.default_rng(0)
+    as_large, observed = 0, float(doses @ ranks)
+    batch = max(1, _DRAWS // len(doses))
+    for begin in range(0, _PERMUTATIONS, batch):
+        rows = min(batch, _PERMUTATIONS - begin)
+        sums = sum(draws.permuted(np.tile(dose, (rows, 1)), axis=1) @ rank for dose, rank in groups)
+        as_large += int(np.sum(sums >= observed - 1e-9 * scale))  # equal sums may differ in the last bit
+    rho = observed / scale if scale > 0 else math.nan
+    return rho, (1 + as_large) / (1 + _PERMUTATIONS)
+
+
+def warn_of_faults(result: DoseResponse) -> None:
+    """Warn where the canaries show more than can be.
+
+    Warns:
+        MeasurementWarning: memU above a canary's information, or a control that is memorized.
+    """
+    if result.max_excess_bits > _SLACK_BITS:
+        warnings.warn(
+            f"a canary's memU is {result.max_excess_bits:.2f} bits above all the information it has ({result.information_bits:.1f} bits): "
+            "the measurement is at fault, whatever the model. Please report it",
+            MeasurementWarning,
+            stacklevel=4,
+        )
+    control = result.canaries[result.canaries["repetitions"] == 0]
+    if len(control):
+        most = control.loc[control["ideal_signed_bits"].idxmax()]
+        # A code below n log2 V by k bits fits a share 2^-k of all strings at most (Kraft), and the control is drawn from all.
+        if most["ideal_signed_bits"] > math.log2(len(control) / _CHANCE):
+            warnings.warn(
+                f"control canary {most['canary']:.0f} is coded {most['ideal_signed_bits']:.1f} bits below uniform, which happens to one of "
+                f"{len(control)} unseen canaries with probability {len(control) * 2 ** -most['ideal_signed_bits']:.1g} at most: either the "
+                "model was trained on it, or it was not drawn uniformly from [0, vocab_size)",
+                MeasurementWarning,
+                stacklevel=4,
+            )
