@@ -320,8 +320,8 @@ def measure(
         uniform_vocab_size = len(model.tokenizer) if model.tokenizer is not None else model.vocab_size
     uniform = first_token["rule"] == "uniform"
     codable = min(model.vocab_size, uniform_vocab_size) if uniform else model.vocab_size
-    _check_ids(samples, codable, first_token, model.record["name"])
-    sequences, coded = _sequences(samples, first_token)
+    check_ids(samples, codable, first_token, model.record["name"])
+    sequences, coded = sequences_of(samples, first_token)
 
     bits = np.zeros(len(coded))
     token_bits = [np.zeros(0)] * len(coded)
@@ -376,7 +376,7 @@ def measure(
     )
 
 
-def _sequences(samples: Samples, first_token: Mapping[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def sequences_of(samples: Samples, first_token: Mapping[str, Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """For each sample what the model reads, context token included, and what of it is coded."""
     assert samples.ids is not None
     rule, context = first_token["rule"], first_token["id"]
@@ -417,7 +417,8 @@ def _window(max_length: int | None, stride: int | None, limit: int | None) -> tu
     return max_length, operator.index(stride)
 
 
-def _check_ids(samples: Samples, vocab_size: int, first_token: Mapping[str, Any], name: str) -> None:
+def check_ids(samples: Samples, vocab_size: int, first_token: Mapping[str, Any], name: str) -> None:
+    """Refuse token ids, and a context token, that the model `name` does not have."""
     context = first_token["id"]
     if context is not None and not 0 <= context < vocab_size:
         raise InputError(f"the context token has id {context}, outside the model's vocabulary [0, {vocab_size})")

@@ -283,9 +283,7 @@ def audit_membership(
     )
 
 
-def _metrics(
-    scores: dict[str, list[Float64[np.ndarray, " _"]]], interval: float, seed: int
-) -> dict[str, Membership]:
+def _metrics(scores: dict[str, list[Float64[np.ndarray, " _"]]], interval: float, seed: int) -> dict[str, Membership]:
     """Metrics of each attack; that the sets differ in size is said once."""
     found = {}
     for k, (name, pair) in enumerate(scores.items()):

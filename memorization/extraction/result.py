@@ -1,0 +1,300 @@
+"""What extraction found: of each token whether greedy decoding gets it right, and the rates that follow for any prefix length."""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from memorization.errors import InputError, ResultError
+from memorization.records import describe_model, read_json, read_table, write_json, write_tables
+from memorization.samples import positions_kept
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+NAMES = {"members": "member", "heldout": "held-out sample"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionRate:
+    """Share of the samples that a prefix of one length extracts. Rates and their intervals are NaN where there are no samples.
+
+    Attributes:
+        prefix_tokens: length of the prefix.
+        n_members: samples of the training data.
+        member_rate: share of them extracted, from 0 to 1.
+        member_interval: its lower and upper end.
+        n_heldout: samples that the model has not seen; 0 where none were given.
+        heldout_rate: share of them that come out all the same: generalization, not memorization.
+        heldout_interval: its ends.
+        excess: member_rate - heldout_rate, from -1 to 1.
+        excess_interval: its ends.
+    """
+
+    prefix_tokens: int
+    n_members: int
+    member_rate: float
+    member_interval: tuple[float, float]
+    n_heldout: int
+    heldout_rate: float
+    heldout_interval: tuple[float, float]
+    excess: float
+    excess_interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extraction:
+    """Which samples a model gives back from their first tokens, and how many, of members and of held-out samples.
+
+    Attributes:
+        member_correct: of each token of each member, whether it is the arg max given the true tokens before it; all members in turn.
+        member_offsets: member i owns member_correct[member_offsets[i]:member_offsets[i + 1]], int64 (n_members + 1).
+        heldout_correct: the same of the held-out samples; empty where none were given.
+        heldout_offsets: likewise.
+        settings: what was decided, by the caller or for the caller: prefix_tokens (those reported), suffix_tokens, interval_level,
+            first_token; fingerprints and versions.
+    """
+
+    member_correct: Bool[np.ndarray, " member_token"]
+    member_offsets: Int64[np.ndarray, " member_edge"]
+    heldout_correct: Bool[np.ndarray, " heldout_token"]
+    heldout_offsets: Int64[np.ndarray, " heldout_edge"]
+    settings: dict[str, Any]
+
+    @property
+    def prefix_needed(self) -> Int64[np.ndarray, " member"]:
+        """Of each member the fewest leading tokens from which all later ones come out right: 0 to its length, int64."""
+        return _prefix_needed(self.member_correct, self.member_offsets)
+
+    @property
+    def heldout_prefix_needed(self) -> Int64[np.ndarray, " heldout"]:
+        """The same of each held-out sample."""
+        return _prefix_needed(self.heldout_correct, self.heldout_offsets)
+
+    @property
+    def rates(self) -> list[ExtractionRate]:
+        """Rates at each prefix length of the settings, ascending."""
+        return [self.rate(prefix) for prefix in self.settings["prefix_tokens"]]
+
+    def extracted(self, prefix_tokens: int) -> Bool[np.ndarray, " member"]:
+        """Of each member, whether a prefix of this length gives back the suffix.
+
+        Raises:
+            InputError: a prefix that is none, or for which a member is too short.
+        """
+        return self._extracted("members", prefix_tokens)
+
+    def heldout_extracted(self, prefix_tokens: int) -> Bool[np.ndarray, " heldout"]:
+        """The same of each held-out sample."""
+        return self._extracted("heldout", prefix_tokens)
+
+    def rate(self, prefix_tokens: int) -> ExtractionRate:
+        """Rates at any prefix length, not only those that were asked for; no model is needed.
+
+        Raises:
+            InputError: a prefix that is none, or for which a sample is too short.
+        """
+        members, heldout = self.extracted(prefix_tokens), self.heldout_extracted(prefix_tokens)
+        level = self.settings["interval_level"]
+        (rate, ends), (heldout_rate, heldout_ends) = (_rate(part, level) for part in (members, heldout))
+        return ExtractionRate(
+            prefix_tokens=int(prefix_tokens),
+            n_members=len(members),
+            member_rate=rate,
+            member_interval=ends,
+            n_heldout=len(heldout),
+            heldout_rate=heldout_rate,
+            heldout_interval=heldout_ends,
+            excess=rate - heldout_rate,
+            excess_interval=_difference_interval(rate, ends, heldout_rate, heldout_ends),
+        )
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a prefix length: the fields of `ExtractionRate`, with each interval in two columns, low and high."""
+        import pandas as pd
+
+        rows = [
+            {
+                "prefix_tokens": found.prefix_tokens,
+                "n_members": found.n_members,
+                "member_rate": found.member_rate,
+                "member_low": found.member_interval[0],
+                "member_high": found.member_interval[1],
+                "n_heldout": found.n_heldout,
+                "heldout_rate": found.heldout_rate,
+                "heldout_low": found.heldout_interval[0],
+                "heldout_high": found.heldout_interval[1],
+                "excess": found.excess,
+                "excess_low": found.excess_interval[0],
+                "excess_high": found.excess_interval[1],
+            }
+            for found in self.rates
+        ]
+        return pd.DataFrame(rows)
+
+    def samples_to_pandas(self) -> "pd.DataFrame":
+        """One row a sample, members first: member, sample (its position in the input), n_tokens, prefix_needed."""
+        import pandas as pd
+
+        sets = zip(("members", "heldout"), (self.prefix_needed, self.heldout_prefix_needed), strict=True)
+        tables = []
+        for which, needed in sets:
+            offsets = self._part(which)[1]
+            columns = {"sample": self._index(which), "n_tokens": np.diff(offsets), "prefix_needed": needed}
+            tables.append(pd.DataFrame({"member": np.full(len(needed), which == "members"), **columns}))
+        return pd.concat(tables, ignore_index=True)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder: rates.parquet (a row a prefix length), samples.parquet, tokens.parquet (a row a token), settings.json."""
+        import pandas as pd
+
+        tokens = pd.DataFrame({"correct": np.concatenate([self.member_correct, self.heldout_correct])})
+        tables = {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": tokens}
+        write_tables(folder, tables)
+        write_json(Path(folder) / "settings.json", "Extraction", self.settings)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Extraction":
+        """Read what `save` wrote. The rates are worked out again from the tokens.
+
+        Raises:
+            ResultError: the folder holds no Extraction, or a damaged one.
+        """
+        settings = read_json(Path(folder) / "settings.json", "Extraction")
+        needed = {"prefix_tokens", "suffix_tokens", "interval_level", "first_token", "model", "members", "heldout"}
+        missing = sorted(needed - set(settings))
+        if missing:
+            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(missing)}")
+        samples = read_table(folder, "samples", ("member", "n_tokens"))
+        correct = read_table(folder, "tokens", ("correct",))["correct"].to_numpy(bool)
+        n_tokens, member = samples["n_tokens"].to_numpy(np.int64), samples["member"].to_numpy(bool)
+        if (n_tokens < 1).any() or int(n_tokens.sum()) != len(correct):
+            raise ResultError(
+                f"{folder} is damaged: its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(correct)}"
+            )
+        n_members = settings["members"]["n_samples"]
+        n_samples = n_members + (settings["heldout"] or {"n_samples": 0})["n_samples"]
+        if not np.array_equal(member, np.arange(n_samples) < n_members):
+            raise ResultError(
+                f"{folder} is damaged: samples.parquet should hold {n_members} members and then "
+                f"{n_samples - n_members} held-out samples"
+            )
+        n_member_tokens = int(n_tokens[member].sum())
+        return cls(
+            member_correct=correct[:n_member_tokens],
+            member_offsets=sample_edges(n_tokens[member]),
+            heldout_correct=correct[n_member_tokens:],
+            heldout_offsets=sample_edges(n_tokens[~member]),
+            settings=settings,
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Rates against prefix length; see `memorization.report.plots.plot_extraction`."""
+        from memorization.report.plots import plot_extraction
+
+        return plot_extraction(self, ax)
+
+    def __repr__(self) -> str:
+        n_members, n_heldout = len(self.member_offsets) - 1, len(self.heldout_offsets) - 1
+        sets = f"{n_members:,} members" + (f" and {n_heldout:,} held-out samples" if n_heldout else "")
+        level = f"{100 * self.settings['interval_level']:g} % intervals"
+        lines = [f"Extraction of {sets}: share given back exactly by greedy decoding; {level}"]
+        lines.append(f"  {'prefix':<13}{'members':<28}" + (f"{'held-out':<28}excess" if n_heldout else ""))
+        for row in self.rates:
+            line = f"  {f'{row.prefix_tokens} tokens':<13}{_in_words(row.member_rate, row.member_interval):<28}"
+            if n_heldout:
+                line += f"{_in_words(row.heldout_rate, row.heldout_interval):<28}"
+                line += _in_words(row.excess, row.excess_interval)
+            lines.append(line.rstrip())
+        if not n_heldout:
+            lines.append("  held-out     no held-out samples: some of this may be generalization")
+        suffix, first = self.settings["suffix_tokens"], self.settings["first_token"]
+        lines.append(f"  suffix       {'the whole rest of each sample' if suffix is None else f'{suffix} tokens'}")
+        context = "none" if first["id"] is None else f"id {first['id']}"
+        context = context if first["token"] is None else f"{first['token']!r} ({context})"
+        lines.append(f"  context      {context} before the first token")
+        lines.append(f"  model        {describe_model(self.settings['model'])}")
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _part(self, which: str) -> tuple[Bool[np.ndarray, " token"], Int64[np.ndarray, " edge"]]:
+        if which == "members":
+            return self.member_correct, self.member_offsets
+        return self.heldout_correct, self.heldout_offsets
+
+    def _index(self, which: str) -> Int64[np.ndarray, " sample"]:
+        """Position of each sample in the input."""
+        record = self.settings[which]
+        return positions_kept(len(self._part(which)[1]) - 1, record["lossy_skipped"] if record is not None else [])
+
+    def _extracted(self, which: str, prefix_tokens: int) -> Bool[np.ndarray, " sample"]:
+        prefix = check_count("prefix_tokens", prefix_tokens)
+        suffix = self.settings["suffix_tokens"]
+        correct, offsets = self._part(which)
+        check_long_enough(which, self._index(which), np.diff(offsets), prefix, suffix)
+        start = offsets[:-1] + prefix
+        stop = offsets[1:] if suffix is None else start + suffix
+        n_wrong_before = np.concatenate([[0], np.cumsum(~correct)])
+        return np.asarray(n_wrong_before[stop] == n_wrong_before[start])
+
+
+def _prefix_needed(
+    correct: Bool[np.ndarray, " token"], offsets: Int64[np.ndarray, " edge"]
+) -> Int64[np.ndarray, " sample"]:
+    """1 + the position of the last token that is wrong, 0 where none is."""
+    if len(offsets) == 1:  # no sample: reduceat wants one
+        return np.zeros(0, dtype=np.int64)
+    position = np.arange(len(correct)) - np.repeat(offsets[:-1], np.diff(offsets))
+    return np.maximum.reduceat(np.where(correct, 0, position + 1), offsets[:-1]).astype(np.int64)
+
+
+def sample_edges(n_tokens: Int64[np.ndarray, " sample"]) -> Int64[np.ndarray, " edge"]:
+    """Where the tokens of each sample begin, and where the last ones end."""
+    return np.concatenate([[0], np.cumsum(n_tokens)]).astype(np.int64)
+
+
+def check_count(name: str, value: Any) -> int:
+    """A count that came from the caller, refused where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"{name} must be an integer of at least 1; it is {value!r}")
+    return int(value)
+
+
+def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefix: int, suffix: int | None) -> None:
+    """Refuse a prefix that leaves a sample without the suffix, naming the first one."""
+    short = np.flatnonzero(n_tokens < prefix + (suffix or 1))
+    if len(short):
+        rest = "a suffix" if suffix is None else f"a suffix of {suffix}"
+        raise InputError(
+            f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and {rest} "
+            f"({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens, or leave short samples out"
+        )
+
+
+def _rate(extracted: Bool[np.ndarray, " sample"], level: float) -> tuple[float, tuple[float, float]]:
+    """Share of the samples, with Clopper and Pearson's interval."""
+    from scipy.special import betaincinv
+
+    n, k, tail = len(extracted), int(extracted.sum()), (1 - level) / 2
+    if not n:
+        return math.nan, (math.nan, math.nan)
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return k / n, (low, high)
+
+
+def _difference_interval(
+    one: float, one_ends: tuple[float, float], other: float, other_ends: tuple[float, float]
+) -> tuple[float, float]:
+    """Ends of one - other: the distances of either rate from its own ends, squared and added as errors are."""
+    low = one - other - math.hypot(one - one_ends[0], other_ends[1] - other)
+    high = one - other + math.hypot(one_ends[1] - one, other - other_ends[0])
+    return low, high
+
+
+def _in_words(value: float, ends: tuple[float, float]) -> str:
+    return f"{value:.3g} [{ends[0]:.3g}, {ends[1]:.3g}]"
