@@ -16,7 +16,6 @@ from scipy import stats
 
 from memorization import UniformModel
 from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
-from memorization.lab import canaries as module
 from memorization.lab.architectures import Architecture
 from memorization.lab.canaries import (
     DoseResponse,
@@ -25,8 +24,9 @@ from memorization.lab.canaries import (
     insert_canaries,
     make_canaries,
 )
-from memorization.lab.canaries_input import different_counts
-from memorization.lab.canaries_result import assemble, warn_of_faults
+from memorization.lab.canaries import dose as module
+from memorization.lab.canaries.result import assemble, warn_of_faults
+from memorization.lab.canaries.rows import different_counts
 from memorization.lab.sizes import build_seeded, random_tokens, stream
 from memorization.lab.stack import train_stack
 

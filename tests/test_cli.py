@@ -27,7 +27,7 @@ from memorization.errors import InputError
 from memorization.extraction import Extraction
 from memorization.lab.architectures import Architecture
 from memorization.lab.text import text_sweep
-from memorization.lab.text_result import TextSweep
+from memorization.lab.text.result import TextSweep
 from memorization.membership import MembershipAudit, loss_attack
 
 TEXTS = [
@@ -590,8 +590,8 @@ def test_text_sweep_trains_writes_and_goes_on(tmp_path, capsys, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_csv(output / "cells.csv"), result.cells)
     assert (output / "laws.csv").exists()
     assert (output / "sweep.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr("memorization.lab.text_runs.train_stack", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr("memorization.lab.oracles.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("memorization.lab.text.runs.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("memorization.lab.text.oracles.train_stack", lambda *_, **__: pytest.fail("trained again"))
     assert run(*arguments) == 2
     assert "holds the results of an earlier run" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0

@@ -14,13 +14,13 @@ import torch
 from memorization import UniformModel, fit_capacity
 from memorization.data import addresses
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotIdentifiedWarning, ResultError
-from memorization.lab import oracles, text_runs
 from memorization.lab.architectures import Architecture
 from memorization.lab.documents import byte_level_bpe, documents_of, fixed_length, with_end_of_text
 from memorization.lab.sizes import build_seeded, stream
 from memorization.lab.stack import train_stack
-from memorization.lab.text import text_sweep
-from memorization.lab.text_result import TextSweep
+from memorization.lab.text import oracles, text_sweep
+from memorization.lab.text import runs as text_runs
+from memorization.lab.text.result import TextSweep
 from memorization.report.sweep import plot_bits_per_token, plot_extraction_rates, plot_f1, plot_memu
 
 SEQ_LEN, VOCAB = 8, 300

@@ -9,7 +9,7 @@ from memorization.report.plots import _BLUE, _GREY, _VERMILION, _axes, _legend_a
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from memorization.lab.canaries_result import DoseResponse
+    from memorization.lab.canaries.result import DoseResponse
 
 __all__ = ["plot_dose_response"]
 

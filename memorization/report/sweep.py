@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from memorization.lab.text_result import TextSweep
+    from memorization.lab.text.result import TextSweep
     from memorization.scaling_law import Covariate
 
 _GREY = "#6B6B6B"

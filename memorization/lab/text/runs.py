@@ -16,11 +16,11 @@ from memorization.compression import CodeLengths, compress_bits
 from memorization.errors import ImpossibleTokenError, ModelError
 from memorization.extraction import extract
 from memorization.lab.architectures import ParamCounts
-from memorization.lab.oracles import OracleBits
 from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
 from memorization.lab.sizes import Builder, build_seeded, stream
 from memorization.lab.stack import train_stack
 from memorization.lab.sweep import Store
+from memorization.lab.text.oracles import OracleBits
 from memorization.membership import (
     f1_and_auc,
     loss_attack,

@@ -1,4 +1,4 @@
-"""Canaries: random samples whose information is known to the bit, hidden in a training set, and memU of them after training."""
+"""Canaries made, hidden in a training set, trained on, and measured."""
 
 import hashlib
 import math
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.lab.canaries_input import (
+from memorization.lab.canaries.result import DoseResponse, assemble, warn_of_faults
+from memorization.lab.canaries.rows import (
     check_canaries,
     check_training,
     check_width,
@@ -22,7 +23,6 @@ from memorization.lab.canaries_input import (
     repetitions_of,
     token_rows,
 )
-from memorization.lab.canaries_result import DoseResponse, assemble, warn_of_faults
 from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
 from memorization.lab.sizes import Builder, build_seeded, builder_identity, random_tokens, stream
 from memorization.lab.stack import train_stack

@@ -1,4 +1,4 @@
-"""Real text: models trained on nested data sets of growing size, and all that the paper reads off them."""
+"""`text_sweep`: samples, test samples and nested data sets, oracles, runs, and the tables made of them."""
 
 import hashlib
 import math
@@ -14,11 +14,11 @@ from memorization.capacity import Capacity
 from memorization.errors import InputError, ModelError
 from memorization.lab.architectures import count_params
 from memorization.lab.documents import fixed_length
-from memorization.lab.oracles import TrainedOracles, given_oracle_bits
 from memorization.lab.sizes import EXPECTED_BITS_PER_PARAM, Builder, build_seeded, builder_identity, stream
 from memorization.lab.sweep import Store
-from memorization.lab.text_result import TextSweep, assemble
-from memorization.lab.text_runs import ModelSize, TextRuns
+from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
+from memorization.lab.text.result import TextSweep, assemble
+from memorization.lab.text.runs import ModelSize, TextRuns
 
 __all__ = ["text_sweep"]
 

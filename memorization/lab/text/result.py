@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
-from memorization.lab.oracles import OracleBits
+from memorization.lab.text.oracles import OracleBits
 from memorization.records import read_json, read_table, versions, write_json, write_tables
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
 
