@@ -321,6 +321,7 @@ def test_saved_and_loaded(sweep, tmp_path):
     pd.testing.assert_frame_equal(back.cells, sweep.cells)
     pd.testing.assert_frame_equal(back.samples, sweep.samples)
     np.testing.assert_array_equal(back.ids, sweep.ids)
+    assert back.tokenizer.decode(sweep.ids[0]) == sweep.tokenizer.decode(sweep.ids[0])
     assert back.settings == sweep.settings
     assert repr(back) == repr(sweep)
     for large in ("samples", "ids"):
@@ -360,7 +361,7 @@ def planted(test_bits: list[float], f1: list[float] | None = None) -> TextSweep:
         "oracle": {"given": True, "bits_per_token": 4.0},
         "prefix_tokens": [2],
     }
-    return TextSweep(cells, pd.DataFrame(), np.zeros((0, 8), dtype=np.int64), settings)
+    return TextSweep(cells, pd.DataFrame(), np.zeros((0, 8), dtype=np.int64), None, settings)
 
 
 def test_a_planted_peak_is_found_and_its_units_are_right():
@@ -443,6 +444,10 @@ def test_which_members_are_memorized(sweep):
     n_params = int(sweep.cells["n_params"].max())
     found = sweep.rarity(n_params, 256)
     assert len(found.to_pandas()) == 256
+    there = sweep.members(n_params, 256)
+    np.testing.assert_array_equal(found.signed_bits, there["signed_bits"])
+    first = sweep.tokenizer.decode(sweep.ids[there["sample"].iloc[0]])
+    assert found.previews[0].removesuffix(" ...") in first
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
 from memorization.lab.text.oracles import OracleBits
+from memorization.models import load_tokenizer
 from memorization.records import read_json, read_table, versions, write_json, write_tables
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
 
@@ -48,12 +49,14 @@ class TextSweep:
         samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), target_bits, oracle_bits,
             oracle_seen_bits.
         ids: int64 token ids of the samples that were members of any run.
+        tokenizer: what made them of texts; None where the documents were token ids.
         settings: what was decided for the caller.
     """
 
     cells: "pd.DataFrame"
     samples: "pd.DataFrame"
     ids: Int64[np.ndarray, "sample position"]
+    tokenizer: Any
     settings: dict[str, Any]
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -181,7 +184,8 @@ class TextSweep:
         from memorization.rarity import rarity
 
         found = self.members(n_params, n_samples, seed)
-        return rarity(found["signed_bits"].to_numpy(), self.ids[found["sample"].to_numpy()])
+        ids = self.ids[found["sample"].to_numpy()]
+        return rarity(found["signed_bits"].to_numpy(), ids, tokenizer=self.tokenizer)
 
     @property
     def capacity_in_words(self) -> str:
@@ -195,17 +199,19 @@ class TextSweep:
             raise InputError(f"there is no model size of {n_params} parameters; there are {', '.join(map(str, sizes))}")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: cells.parquet (a row a run), samples.parquet (a row a member of a run), ids.parquet, settings.json."""
+        """Write a folder: cells.parquet, samples.parquet (a row a member of a run), ids.parquet, tokenizer/ and settings.json."""
         import pandas as pd
 
         write_tables(
             folder, {"cells": self.cells, "samples": self.samples, "ids": pd.DataFrame({"ids": list(self.ids)})}
         )
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(Path(folder) / "tokenizer")
         write_json(Path(folder) / "settings.json", "TextSweep", self.settings)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "TextSweep":
-        """Read what `save` wrote. Without samples.parquet and ids.parquet, which are large, their rows are missing and no more.
+        """Read what `save` wrote. Without samples.parquet, ids.parquet and tokenizer/, which are large, these are missing and no more.
 
         Raises:
             ResultError: the folder holds no TextSweep, or a damaged one.
@@ -218,7 +224,8 @@ class TextSweep:
         if (Path(folder) / "samples.parquet").exists():
             samples = read_table(folder, "samples", _SAMPLE_COLUMNS)
             ids = np.stack(read_table(folder, "ids", ("ids",))["ids"].to_list())
-        return cls(cells, samples, ids, settings)
+        there = (Path(folder) / "tokenizer").exists()
+        return cls(cells, samples, ids, load_tokenizer(Path(folder) / "tokenizer") if there else None, settings)
 
     def plot(self) -> "Figure":
         """Four pictures: bits per token, memU, F1 and extraction against data-set size; see `memorization.report.sweep`."""
@@ -274,6 +281,7 @@ def assemble(
     members: dict[int, Int64[np.ndarray, " member"]],
     oracle: OracleBits,
     pool: Int64[np.ndarray, "sample position"],
+    tokenizer: Any,
     settings: dict[str, Any],
 ) -> TextSweep:
     """Runs as they are kept to tables: memU comes from the bits of the target and those of the oracles.
@@ -324,7 +332,7 @@ def assemble(
             stacklevel=3,
         )
     samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
-    return TextSweep(cells, samples, pool[used], {**settings, "versions": versions()})
+    return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions()})
 
 
 def _measured(

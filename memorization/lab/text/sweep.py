@@ -201,7 +201,7 @@ def text_sweep(
         "oracle": {**oracle_record, "bits_per_token": oracle_bits.bits_per_token},
         "device": str(place),
     }
-    return assemble(runs, members, oracle_bits, pool.numpy(), settings)
+    return assemble(runs, members, oracle_bits, pool.numpy(), samples.tokenizer, settings)
 
 
 def _shuffle(n_pool: int, seed: int) -> Int64[np.ndarray, " sample"]:
