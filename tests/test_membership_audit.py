@@ -146,6 +146,20 @@ def test_the_first_sample_in_both_is_named(model, sets):
         audit_membership(model, sets[0], both, first_token=0, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"k_percent": 0.0}, "k_percent must lie above 0"), ({"interval": 1.0}, "interval is a level between 0 and 1")],
+)
+def test_options_are_checked_before_anything_is_measured(sets, change, message):
+    def never(ids):
+        pytest.fail("measured")
+
+    with pytest.raises(InputError, match=message):
+        audit_membership(never, sets[0], sets[1], first_token=0, progress=False, **change)
+    with pytest.raises(InputError, match=r"at least two non-members, to rank them .*; there is 1"):
+        audit_membership(never, sets[0], sets[1][:1], first_token=0, progress=False)
+
+
 def test_what_is_left_out_has_its_reason(model, sets, monkeypatch):
     few = audit_membership(model, sets[0][:9], sets[1][:9], first_token="skip", progress=False)
     assert list(few.attacks) == ["loss", "min_k"]

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import warnings
+import zlib
 
 import jaxtyping
 import numpy as np
@@ -65,6 +66,23 @@ def scored(model: torch.nn.Module, ids: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.array(bits), np.array(first)
 
 
+def standardised(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
+    """The least log p of a sample's tokens, standardised by what the model expects there: 20 % of 8 tokens is one."""
+    least = []
+    for row in torch.from_numpy(ids):
+        with torch.no_grad():
+            log_p = model(torch.cat([torch.zeros(1, dtype=torch.int64), row[:-1]])[None])[0].double().log_softmax(-1)
+        mean = (log_p.exp() * log_p).sum(-1)
+        sd = (log_p.exp() * (log_p - mean[:, None]) ** 2).sum(-1).sqrt()
+        least.append(float(((log_p[range(len(row)), row] - mean) / sd).min()))
+    return np.array(least)
+
+
+def uneven(ids: torch.Tensor) -> torch.Tensor:
+    """An oracle that finds some tokens likelier than others, whatever stands before them."""
+    return (torch.arange(VOCAB).float() * 7 % 13 / 4).expand(*ids.shape, VOCAB)
+
+
 def greedy(model: torch.nn.Module, row: np.ndarray, prefix: int) -> bool:
     """Token by token, as a decoder does it."""
     ids = [0, *row[:prefix].tolist()]
@@ -85,7 +103,7 @@ def test_a_row_a_run(sweep):
 def test_every_figure_is_that_of_a_model_trained_and_scored_anew(documents, build, n_samples, seed):
     from sklearn.metrics import roc_auc_score
 
-    options = {**OPTIONS, "n_samples": [n_samples], "seeds": [seed], "oracle": UniformModel(VOCAB)}
+    options = {**OPTIONS, "n_samples": [n_samples], "seeds": [seed], "oracle": uneven}
     found = text_sweep(BUILDS[build], documents, **options)
     run = found.cells.iloc[0]
     table = found.members(int(run.n_params), n_samples, seed)
@@ -108,22 +126,33 @@ def test_every_figure_is_that_of_a_model_trained_and_scored_anew(documents, buil
     np.testing.assert_allclose(table["target_bits"], own.sum(1), atol=0.06)
     assert run.train_bits_per_token == pytest.approx(own.mean(), abs=0.002)
     assert run.test_bits_per_token == pytest.approx(others.mean(), abs=0.002)
-    uniform = SEQ_LEN * math.log2(VOCAB)
-    assert run.data_bits == pytest.approx(n_samples * uniform, rel=1e-3)
+    by_oracle, by_oracle_test = scored(uneven, members)[0].sum(1), scored(uneven, test)[0].sum(1)
+    assert np.ptp(by_oracle) > 10  # or the reference attack would be the loss attack
+    np.testing.assert_allclose(table["oracle_bits"], by_oracle, atol=0.06)
+    assert run.data_bits == pytest.approx(by_oracle.sum(), rel=1e-3)
     assert run.data_per_capacity == pytest.approx(run.data_bits / 3.6 / run.n_params)
-    assert run.memu_signed_bits == pytest.approx((uniform - own.sum(1)).sum(), abs=0.05 * n_samples)
-    assert run.memu_bits == pytest.approx((uniform - own.sum(1)).clip(0).sum(), abs=0.05 * n_samples)
-    assert run.test_memu_signed_bits_a_sample == pytest.approx((uniform - others.sum(1)).mean(), abs=0.05)
-    assert run.test_memu_bits_a_sample == pytest.approx((uniform - others.sum(1)).clip(0).mean(), abs=0.05)
+    signed, null = by_oracle - own.sum(1), by_oracle_test - others.sum(1)
+    assert run.memu_signed_bits == pytest.approx(signed.sum(), abs=0.05 * n_samples)
+    assert run.memu_bits == pytest.approx(signed.clip(0).sum(), abs=0.05 * n_samples)
+    assert run.test_memu_signed_bits_a_sample == pytest.approx(null.mean(), abs=0.05)
+    assert run.test_memu_bits_a_sample == pytest.approx(null.clip(0).mean(), abs=0.05)
 
     k = min(n_samples, len(test))
     label = np.repeat([1, 0], k)
     mine, theirs = own[:k], others[:k]
     pooled = np.concatenate([mine.sum(1), theirs.sum(1)])
-    for name in ("loss", "reference"):  # of a uniform oracle the reference is the same for all
-        assert run[f"auc_{name}"] == pytest.approx(roc_auc_score(label, -pooled), abs=2e-3)
-        taken = np.argsort(pooled)[:k]  # the k lowest of 2k
-        assert run[f"f1_{name}"] == pytest.approx(np.mean(taken < k), abs=1.1 / k)
+    texts = found.tokenizer.batch_decode([*members[:k].tolist(), *test[:k].tolist()])
+    packed = np.array([len(zlib.compress(text.encode(), 9)) for text in texts])
+    dearer = {
+        "loss": -pooled,
+        "reference": np.concatenate([signed[:k], null[:k]]),
+        "zlib": -pooled / packed,
+        "min_k_plus_plus": np.concatenate([standardised(model, members[:k]), standardised(model, test[:k])]),
+    }
+    for name, scores in dearer.items():
+        assert run[f"auc_{name}"] == pytest.approx(roc_auc_score(label, scores), abs=2e-3), name
+        taken = np.argsort(-scores)[:k]  # the k highest of 2k
+        assert run[f"f1_{name}"] == pytest.approx(np.mean(taken < k), abs=1.1 / k), name
     dearest = np.concatenate([mine, theirs]).max(1)  # 20 % of 8 tokens is one
     assert run.auc_min_k == pytest.approx(roc_auc_score(label, -dearest), abs=2e-3)
     for prefix in (2, 4):
@@ -200,35 +229,43 @@ def test_each_sample_is_asked_of_an_oracle_that_has_not_seen_it(monkeypatch, tmp
     pool, test = rows[:30], rows[30:]
     trained = []
 
-    def remember(self, seen, vocab_size, steps, rate, device, on_steps):
-        trained.append(seen)
-        return Remembers(seen, vocab_size), 1.0
+    def remember(self, seen, steps, rate, on_steps):
+        trained.append((seen, steps))
+        return Remembers(seen, self.vocab_size), 1.0
 
     monkeypatch.setattr(oracles.TrainedOracles, "_train", remember)
-    made = oracles.TrainedOracles(BUILDS[0], "a model", folds=3, epochs=1.0, batch_size=10)
-    asked = np.arange(30) < 20
-    store = oracles.Store(None, {})
-    bits = made.bits(pool, test, asked, 40, torch.device("cpu"), store, progress=False)
+    made = oracles.TrainedOracles(
+        build=BUILDS[0],
+        identity="a model",
+        folds=3,
+        epochs=1.0,
+        batch_size=10,
+        vocab_size=40,
+        context=0,
+        device=torch.device("cpu"),
+        store=oracles.Store(None, {}),
+        progress=False,
+    )
+    bits = made.bits(pool, test)
     # The first token of any sample has many continuations, so it costs about log2 40; the three after it one bit each, where seen.
-    assert (bits.pool_seen[asked] < 9.5).all()
-    assert (bits.pool[asked] > 15).all()
+    assert (bits.pool_seen < 9.5).all()
+    assert (bits.pool > 15).all()
     assert (bits.test > 15).all()
-    assert np.isnan(bits.pool[~asked]).all()
-    assert np.isnan(bits.pool_seen[~asked]).all()
     assert bits.bits_per_token == pytest.approx(bits.test.mean() / 4)
-    sizes = sorted(len(seen) for seen in trained[len(oracles.PILOT_RATES) :])
-    assert sizes == [20, 20, 20, 30]
-    folds = [set(map(tuple, seen.tolist())) for seen in trained[len(oracles.PILOT_RATES) :] if len(seen) == 20]
+    # One pass each over what an oracle is trained on.
+    sizes = sorted((len(seen), steps) for seen, steps in trained[len(oracles.PILOT_RATES) :])
+    assert sizes == [(20, 2), (20, 2), (20, 2), (30, 3)]
+    folds = [set(map(tuple, seen.tolist())) for seen, _ in trained[len(oracles.PILOT_RATES) :] if len(seen) == 20]
     for i, row in enumerate(map(tuple, pool.tolist())):
         assert sum(row in fold for fold in folds) == 2, i  # in all folds' training sets but one
     n_trained = len(trained)
-    again = made.bits(pool, test, asked, 40, torch.device("cpu"), store, progress=False)
+    again = made.bits(pool, test)
     assert len(trained) == n_trained
     np.testing.assert_array_equal(again.pool, bits.pool)
 
 
 def test_an_oracle_that_has_seen_the_samples_hides_memorization(documents):
-    """Trained long enough to memorize its pool, the seen oracle is better on members than the others, and not on test samples."""
+    """Trained long enough to memorize its pool, the seen oracle is better on members than those that have not seen them."""
     ids = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids[:250]
     found = text_sweep(
         BUILDS[1],
@@ -253,14 +290,18 @@ def test_a_given_oracle_stands_alone(documents):
     run = found.cells.iloc[0]
     assert run.data_bits == pytest.approx(16 * SEQ_LEN * math.log2(VOCAB), abs=0.5)
     assert math.isnan(run.memu_seen_bits)
-    assert "given" in repr(found)
+    assert "given, UniformModel(300)" in repr(found)
     found.plot()
 
 
 def test_a_measured_capacity_is_each_sizes_own(documents, place, sweep):
     sizes = sorted(set(sweep.cells["n_params"].tolist()))
     capacity = fit_capacity([sizes[0], 10**6], [2.0 * sizes[0], 3e6], estimator="mean")
-    again = text_sweep(BUILDS, documents, store=place, bits_per_param=capacity, **OPTIONS)
+    with pytest.warns(
+        MeasurementWarning,
+        match=rf"of {sizes[0]}, 1000000 parameters, and of {sizes[1]} it says",
+    ):
+        again = text_sweep(BUILDS, documents, store=place, bits_per_param=capacity, **OPTIONS)
     first = again.cells.groupby("n_params")["capacity_bits"].first()
     assert first[sizes[0]] == 2.0 * sizes[0]
     assert first[sizes[1]] == pytest.approx(2.5 * sizes[1])
@@ -296,6 +337,77 @@ def test_a_sweep_that_was_cut_short_goes_on(documents, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(resumed.cells.drop(columns="seconds"), whole.cells.drop(columns="seconds"))
 
 
+def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(documents, tmp_path, monkeypatch):
+    options = {**OPTIONS, "n_samples": [64], "seeds": [0]}
+    first = text_sweep(BUILDS[0], documents, store=tmp_path, **options)
+    monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("targets do not depend on the oracle"))
+    for change in (
+        {"oracle": uneven},
+        {"oracle_epochs": 0.4},
+        {"build_oracle": BUILDS[1]},
+        {"folds": 3},
+        {"seeds": [0]},
+    ):
+        again = text_sweep(BUILDS[0], documents, store=tmp_path, **{**options, **change})
+        with monkeypatch.context() as patch:
+            patch.setattr(text_runs, "train_stack", train_stack)
+            fresh = text_sweep(BUILDS[0], documents, **{**options, **change})
+        pd.testing.assert_frame_equal(again.cells.drop(columns="seconds"), fresh.cells.drop(columns="seconds"))
+        assert again.settings == fresh.settings
+        same = again.cells["memu_bits"].equals(first.cells["memu_bits"])
+        assert same == (change == {"seeds": [0]})
+
+
+def test_the_token_before_each_sample_is_the_tokenizers_own(documents, monkeypatch):
+    """A tokenizer whose BOS is not token 0."""
+    tokenizer = with_end_of_text(byte_level_bpe(documents, VOCAB), SEQ_LEN)
+    tokenizer.bos_token = tokenizer.convert_ids_to_tokens(5)
+    seen = []
+
+    def oracle(ids: torch.Tensor) -> torch.Tensor:
+        seen.extend(ids[:, 0].tolist())
+        return uneven(ids)
+
+    contexts = []
+    monkeypatch.setattr(text_runs, "train_stack", lambda *a, **k: contexts.append(k["context"]) or train_stack(*a, **k))
+    options = {**OPTIONS, "vocab_size": None, "n_samples": [16], "seeds": [0], "oracle": oracle}
+    found = text_sweep(BUILDS[0], documents, tokenizer=tokenizer, **options)
+    assert found.settings["context"] == 5
+    assert set(contexts) == {5}
+    assert seen.count(5) >= 16 + OPTIONS["n_test"]
+
+
+def test_numpy_numbers_and_short_samples_of_plain_modules(documents):
+    class Plain(torch.nn.Module):
+        """A table of positions that ends at 4, and nothing that says so."""
+
+        def __init__(self, vocab_size: int):
+            super().__init__()
+            self.token, self.position = torch.nn.Embedding(vocab_size, 4), torch.nn.Embedding(4, 4)
+            self.head = torch.nn.Linear(4, vocab_size)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.token(ids) + self.position(torch.arange(ids.shape[1])))
+
+    ids = fixed_length(documents, seq_len=4, vocab_size=VOCAB).ids
+    options = {**OPTIONS, "seq_len": 4, "n_samples": 2 ** np.arange(4, 6), "seeds": np.arange(1), "steps": 5}
+    found = text_sweep(lambda v, s: Plain(v), ids, **{**options, "prefix_tokens": np.array([2])})
+    assert found.cells["n_samples"].tolist() == [16, 32]
+    assert found.cells["auc_min_k_plus_plus"].notna().all()
+    assert found.cells["f1_zlib"].isna().all()  # token ids
+
+
+def test_a_wider_oracle_is_one_with_padded_embeddings(documents):
+    class Wide(torch.nn.Module):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.pad(uneven(ids), (0, 20), value=-30.0)
+
+    options = {**OPTIONS, "n_samples": [16], "seeds": [0]}
+    narrow = text_sweep(BUILDS[0], documents, **options, oracle=uneven).cells["data_bits"]
+    wide = text_sweep(BUILDS[0], documents, **options, oracle=Wide()).cells["data_bits"]
+    np.testing.assert_allclose(wide, narrow, rtol=1e-3)
+
+
 def test_a_store_of_other_samples_is_refused(sweep, documents, place):
     with pytest.raises(ResultError, match="belongs to another experiment: n_test is 96 there and 97 here"):
         text_sweep(BUILDS, documents, store=place, **{**OPTIONS, "n_test": 97})
@@ -307,7 +419,10 @@ def test_the_pilot_finds_a_rate_inside_its_range(documents):
 
 
 def test_a_run_that_diverges_is_nan_and_said(documents):
-    with pytest.warns(MeasurementWarning, match="2 of 2 runs diverged, first .* Give a lower peak_lr"):
+    with pytest.warns(
+        MeasurementWarning,
+        match=r"2 of 2 runs failed.* on 16 samples: diverged at a rate of 1e\+30: give a lower",
+    ):
         found = text_sweep(
             BUILDS[0], documents, **{**OPTIONS, "n_samples": [16], "peak_lr": 1e30, "oracle": UniformModel(VOCAB)}
         )
@@ -333,6 +448,8 @@ def test_saved_and_loaded(sweep, tmp_path):
         small.members(int(sweep.cells["n_params"].iloc[0]), 16)
     with pytest.raises(InputError, match="there is no model size of 3 parameters; there are"):
         small.members(3, 16)
+    small.save(tmp_path / "small")
+    assert TextSweep.load(tmp_path / "small").ids.shape == (0, SEQ_LEN)
     (tmp_path / "whole" / "cells.parquet").write_bytes(b"no table")
     with pytest.raises(ResultError, match=r"cells\.parquet cannot be read"):
         TextSweep.load(tmp_path / "whole")
@@ -352,13 +469,14 @@ def planted(test_bits: list[float], f1: list[float] | None = None) -> TextSweep:
             "data_per_capacity": [100.0 * n / 3600 for n in sizes],
             "f1_loss": f1 if f1 is not None else np.linspace(1, 0.5, len(sizes)),
             "memu_bits": 1.0,
+            "test_memu_bits_a_sample": 0.0,
         }
     )
     settings = {
         "seq_len": 8,
         "vocab_size": 64,
         "seeds": [0],
-        "oracle": {"given": True, "bits_per_token": 4.0},
+        "oracle": {"given": "a model", "bits_per_token": 4.0},
         "prefix_tokens": [2],
     }
     return TextSweep(cells, pd.DataFrame(), np.zeros((0, 8), dtype=np.int64), None, settings)
@@ -467,13 +585,16 @@ def test_which_members_are_memorized(sweep):
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"folds": 1}, "folds must be at least 2; it is 1"),
         ({"oracle_epochs": 0.0}, "oracle_epochs must be above 0"),
+        ({"oracle_epochs": math.inf}, "oracle_epochs must be above 0"),
+        ({"oracle_batch_size": 0}, "oracle_batch_size must be at least 1; it is 0"),
+        ({"n_samples": "all"}, "n_samples must be \"auto\" or numbers of at least 2; it is 'all'"),
         ({"peak_lr": -1.0}, "peak_lr must be"),
         ({"prefix_tokens": [8]}, r"prefix_tokens must lie in \[1, seq_len - 1\] = \[1, 7\]"),
         ({"prefix_tokens": []}, "at least one"),
         ({"bits_per_param": 0.0}, "bits_per_param must be above 0"),
         (
-            {"oracle": UniformModel(VOCAB + 1)},
-            f"has a vocabulary of {VOCAB + 1} tokens, and the samples one of {VOCAB}",
+            {"oracle": UniformModel(VOCAB - 1)},
+            f"has a vocabulary of {VOCAB - 1} tokens, and the samples one of {VOCAB}",
         ),
         ({"seq_len": 100_000}, r"all 300 documents are shorter than seq_len=100000 tokens, the longest has \d+"),
         ({"seq_len": 1}, "seq_len must be at least 2; it is 1"),
@@ -481,6 +602,7 @@ def test_which_members_are_memorized(sweep):
     ],
 )
 def test_what_cannot_be_is_said_before_training(documents, monkeypatch, change, message):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are executed in the tests only
     monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("trained"))
     monkeypatch.setattr(oracles, "train_stack", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(InputError, match=message):
@@ -534,7 +656,9 @@ def test_ids_and_options_of_documents_are_checked(tmp_path):
     with pytest.raises(InputError, match=r"token ids must lie in \[0, 4\); they reach from 1 to 5"):
         fixed_length([[1, 5]], seq_len=2, vocab_size=4)
     with pytest.raises(InputError, match="a tokenizer was given: leave one out"):
-        fixed_length(["text"], seq_len=2, vocab_size=400, tokenizer=object())
+        fixed_length(["text"], seq_len=2, vocab_size=400, tokenizer=with_end_of_text(byte_level_bpe(["a"], 300), 2))
+    with pytest.raises(InputError, match="must be one of transformers, or the name of one; it is a Tokenizer"):
+        fixed_length([[1, 2]], seq_len=2, tokenizer=byte_level_bpe(["a"], 300))
     rows = tmp_path / "ids.jsonl"
     rows.write_text('{"text": [1, 2]}\n')
     with pytest.raises(InputError, match="holds token ids in 'text', and texts are expected"):

@@ -82,8 +82,8 @@ def capacity(
             f"  the paper    {in_float32} in float32, {in_bfloat16} in bfloat16, 1.3e11 tokens a run; here "
             f"{result.bits_per_param:.2f} in {dtype}, {tokens:.1e} tokens"
         )
-    save_picture(result.plot().figure, output / "capacity.png")
     save(result, output)
+    save_picture(result.plot().figure, output / "capacity.png")
 
 
 def text_sweep(

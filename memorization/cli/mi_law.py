@@ -48,8 +48,8 @@ def fit(
     unused = [str(name) for name in table.columns if name not in ("capacity", "dataset_size", "f1", "weight")]
     if unused:
         print(f"  not used     columns {', '.join(unused)}")
-    save_picture(law.plot().figure, output / "law.png")
     save(law, output)
+    save_picture(law.plot().figure, output / "law.png")
 
 
 def predict(

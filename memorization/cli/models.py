@@ -191,8 +191,8 @@ def attack(
         progress=not quiet,
     )
     print(result)
-    save_picture(result.plot().figure, output / "roc.png")
     save(result, output)
+    save_picture(result.plot().figure, output / "roc.png")
 
 
 def extract(
@@ -244,8 +244,8 @@ def extract(
         progress=not quiet,
     )
     print(result)
-    save_picture(result.plot().figure, output / "extraction.png")
     save(result, output)
+    save_picture(result.plot().figure, output / "extraction.png")
 
 
 def _model_or_lengths(name: str) -> "str | CodeLengths":

@@ -27,7 +27,7 @@ class FixedLength:
 
     Attributes:
         ids: int64 token ids, a row a sample; no two rows are equal.
-        tokenizer: what made them of texts; None where ids came.
+        tokenizer: what made them of texts, or came with the ids; None where ids came without one.
         vocab_size: tokens there are.
         n_documents: documents that came.
         n_short: those shorter than a sample, left out.
@@ -52,7 +52,7 @@ def fixed_length(
         seq_len: tokens of a sample.
         vocab_size: of a byte-level BPE that is trained on the texts, at least 257, where no tokenizer is given (None: 512); of token
             ids (None: the largest id and one more).
-        tokenizer: for texts: an object, or the folder or name to load one from.
+        tokenizer: of transformers: an object, or the folder or name to load one from. Token ids need none.
         text_column: of a file.
 
     Returns:
@@ -70,15 +70,21 @@ def fixed_length(
     if seq_len < 2:
         raise InputError(f"seq_len must be at least 2; it is {seq_len}")
     read = read_samples(documents, text_column=text_column)
+    given = tokenizer is not None
+    if given:
+        from memorization.models import load_tokenizer
+
+        tokenizer = load_tokenizer(tokenizer)
+        if not callable(tokenizer):
+            raise InputError(
+                f"tokenizer must be one of transformers, or the name of one; it is a {type(tokenizer).__name__}. Wrap it: "
+                "transformers.PreTrainedTokenizerFast(tokenizer_object=...)"
+            )
     if read.texts is not None:
-        if tokenizer is None:
+        if not given:
             tokenizer = with_end_of_text(byte_level_bpe(read.texts, vocab_size or 512), seq_len)
         elif vocab_size is not None:
             raise InputError("vocab_size is for a tokenizer that is trained here; a tokenizer was given: leave one out")
-        else:
-            from memorization.models import load_tokenizer
-
-            tokenizer = load_tokenizer(tokenizer)
         rows = tokenizer(read.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
         vocab_size = len(tokenizer)
     else:

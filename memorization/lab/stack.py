@@ -157,7 +157,7 @@ def train_stack(
     finally:
         for module, training in modes:
             module.training = training
-    last = bits[:, steps - max(1, steps // 10) :].double().mean(1).cpu()
+    last = bits[:, steps - max(1, steps // 10) :].cpu().double().mean(1)
     last[diverged_at >= 0] = math.nan
     back = torch.tensor(order).argsort()
     return StackTraining(last[back], diverged_at[back], isinstance(forward, _Vmapped))

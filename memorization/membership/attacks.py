@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -174,6 +174,8 @@ def token_moments(
     revision: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    batch_size: int | Literal["auto"] = "auto",
+    progress: bool = True,
 ) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
     """Mean and standard deviation, over the vocabulary, of the bits that a token would have cost in each coded token's place.
 
@@ -187,6 +189,8 @@ def token_moments(
         revision: likewise.
         trust_remote_code: likewise.
         allow_pickle: likewise.
+        batch_size: likewise.
+        progress: likewise.
 
     Returns:
         mean_bits and sd_bits, laid out like `lengths.token_bits`. A uniform first token has sd 0.
@@ -224,16 +228,18 @@ def token_moments(
         revision=revision,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        max_length=lengths.settings["max_length"],
+        progress=progress,
     ) as opened:
         read_windows(
             opened,
             sequences,
             max_length=lengths.settings["max_length"],
             stride=lengths.settings["stride"],
-            batch_size="auto",
+            batch_size=batch_size,
             read=_moments_of_windows,
             on_read=keep,
-            progress=False,
+            progress=progress,
         )
     difference = float(np.abs(moments[0] - lengths.token_bits).mean())
     if not difference <= _OTHER_MODEL_BITS:
@@ -252,9 +258,11 @@ def _moments_of_windows(
     for some, own in zip(
         torch.from_numpy(rows).split(_ROWS), torch.from_numpy(ids).to(logits.device).split(_ROWS), strict=True
     ):
-        bits = -logits[some.to(logits.device)].double().log_softmax(-1) / math.log(2)
+        rows_here = logits[some.to(logits.device)]
+        exact = (rows_here.cpu() if rows_here.device.type == "mps" else rows_here).double()  # mps has no float64
+        bits = -exact.log_softmax(-1) / math.log(2)
         share = torch.exp2(-bits)
-        own_bits = bits.gather(1, own[:, None])[:, 0]
+        own_bits = bits.gather(1, own.to(bits.device)[:, None])[:, 0]
         bits = torch.where(share > 0, bits, 0.0)  # 0 x inf is 0: such a token is never drawn
         mean = (share * bits).sum(-1)
         sd = (share * (bits - mean[:, None]) ** 2).sum(-1).sqrt()
@@ -263,11 +271,16 @@ def _moments_of_windows(
     return np.split(torch.cat(parts, dim=1).cpu().numpy(), edges, axis=1)
 
 
+def check_k_percent(k_percent: float) -> None:
+    """Refuse a share that is none."""
+    if not 0 < k_percent <= 100:
+        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent}")
+
+
 def _mean_of_lowest(
     values: Float64[np.ndarray, " token"], offsets: Int64[np.ndarray, " edge"], k_percent: float
 ) -> Float64[np.ndarray, " sample"]:
-    if not 0 < k_percent <= 100:
-        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent}")
+    check_k_percent(k_percent)
     means = np.empty(len(offsets) - 1)
     for i, (start, stop) in enumerate(pairwise(offsets)):
         k = max(1, math.floor(k_percent * (stop - start) / 100))

@@ -13,13 +13,14 @@ from jaxtyping import Float64
 from memorization.compression import compress_bits
 from memorization.errors import InputError, ResultError, UnequalSetsWarning
 from memorization.membership.attacks import (
+    check_k_percent,
     loss_attack,
     min_k_attack,
     min_k_plus_plus_attack,
     token_moments,
     zlib_attack,
 )
-from memorization.membership.metrics import Membership, membership_metrics, with_interval
+from memorization.membership.metrics import Membership, check_level, membership_metrics, with_interval
 from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
 from memorization.records import describe_first_token, describe_model, read_json, versions, write_json, write_tables
 from memorization.samples import read_samples
@@ -191,9 +192,16 @@ def audit_membership(
 
     Source: Morris et al., arXiv:2505.24832, section 5; the attacks' own papers stand with each of them.
     """
+    check_level(interval)
+    check_k_percent(k_percent)
     ours = read_samples(members, text_column=text_column, limit=limit)
     theirs = read_samples(nonmembers, text_column=text_column, limit=limit)
     sets = [part.texts if part.texts is not None else part.ids for part in (ours, theirs)]
+    for name, part in (("members", ours), ("non-members", theirs)):
+        if len(part) < 2:
+            raise InputError(
+                f"membership needs at least two {name}, to rank them and to say how sure that is; there is {len(part)}"
+            )
     check_disjoint(*sets)
     reference: list[Float64[np.ndarray, " _"]] | None = None
     if oracle is None:
@@ -260,6 +268,8 @@ def audit_membership(
                     revision=target_revision,
                     trust_remote_code=trust_remote_code,
                     allow_pickle=allow_pickle,
+                    batch_size=batch_size,
+                    progress=progress,
                 ),
                 k_percent=k_percent,
             )
@@ -273,8 +283,9 @@ def audit_membership(
             "target": lengths[0].settings["model"],
             "oracle": oracle_record,
             "first_token": lengths[0].settings["first_token"],
-            "members": lengths[0].settings["samples"],
-            "nonmembers": lengths[1].settings["samples"],
+            "members": ours.record(),
+            "nonmembers": theirs.record(),
+            "windows": {name: lengths[0].settings[name] for name in ("max_length", "stride", "batch_size")},
             "k_percent": k_percent,
             "seed": seed,
             "why_no_bag_of_words": why,

@@ -1,6 +1,5 @@
 """Oracles for samples of a pool: one trained on all of it, and others that each have not seen the samples they are asked about."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,24 +35,31 @@ class OracleBits:
         pool_seen: under an oracle trained on the whole pool; NaN for a given oracle.
         test: of test samples, which no oracle here has seen; each under the oracle of one fold.
         bits_per_token: mean over the test samples.
+        record: what the oracles are, for the settings of a result.
     """
 
     pool: Float64[np.ndarray, " sample"]
     pool_seen: Float64[np.ndarray, " sample"]
     test: Float64[np.ndarray, " test"]
     bits_per_token: float
+    record: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TrainedOracles:
-    """How the oracles are made: cross-fitted in `folds` parts, and one that has seen everything.
+    """Oracles that are made of a pool: cross-fitted in `folds` parts, and one that has seen everything.
 
     Attributes:
         build: their architecture.
         identity: what tells it from another one.
         folds: parts of the pool; sample i belongs to part i modulo folds.
-        epochs: passes over an oracle's samples.
+        epochs: passes of each over the samples it is trained on.
         batch_size: samples a step.
+        vocab_size: tokens there are.
+        context: the token that stands before each sample.
+        device: where they train.
+        store: keeps what each says of its samples.
+        progress: bars on stderr.
     """
 
     build: Builder
@@ -61,89 +67,85 @@ class TrainedOracles:
     folds: int
     epochs: int | float
     batch_size: int
+    vocab_size: int
+    context: int
+    device: torch.device
+    store: Store
+    progress: bool
 
-    def bits(
-        self,
-        pool: Int64[Tensor, "sample position"],
-        test: Int64[Tensor, "test position"],
-        asked: Bool[np.ndarray, " sample"],
-        vocab_size: int,
-        device: torch.device,
-        store: Store,
-        progress: bool,
-    ) -> OracleBits:
-        """Train the oracles, unless the store has what they say, and measure the pool samples asked for and all test samples."""
-        rate = self._rate(pool, vocab_size, device, store, progress)
-        steps = max(1, round(self.epochs * len(pool) / self.batch_size))
+    def bits(self, pool: Int64[Tensor, "sample position"], test: Int64[Tensor, "test position"]) -> OracleBits:
+        """Train the oracles, unless the store has what they say, and measure all samples of the pool and the test samples."""
+        rate = self._rate(pool)
         fold = np.arange(len(pool)) % self.folds
-        held = {k: asked if k == SEEN else asked & (fold == k) for k in range(SEEN, self.folds)}
-        cells: dict[int, dict[str, Any]] = {
-            k: {
-                "oracle": self.identity,
-                "unseen_fold": None if k == SEEN else k,
-                "folds": self.folds,
-                "steps": steps,
-                "batch_size": self.batch_size,
-                "peak_lr": rate,
-                "asked_sha256": hashlib.sha256(np.flatnonzero(held[k]).astype("<i8").tobytes()).hexdigest(),
-            }
-            for k in held
+        oracles = range(SEEN, self.folds)
+        asked = {k: np.full(len(pool), True) if k == SEEN else fold == k for k in oracles}
+        sets = {k: pool if k == SEEN else pool[torch.from_numpy(fold != k)] for k in oracles}
+        cells = {
+            k: {**self._cell(len(sets[k]), rate), "unseen_fold": None if k == SEEN else k, "folds": self.folds}
+            for k in oracles
         }
-        new = [k for k in held if store.get(cells[k]) is None]
-        names = f"{len(new)} oracles, {steps} steps"
-        with tqdm(
-            total=steps * len(new), desc=names, unit="step", disable=not (progress and new), file=sys.stderr
-        ) as bar:
+        new = [k for k in oracles if self.store.get(cells[k]) is None]
+        total = sum(cells[k]["steps"] for k in new)
+        with self._bar(total, f"{len(new)} oracles, {cells[SEEN]['steps']} steps") as bar:
 
             def train(k: int, check: Callable[[], None]) -> nn.Module:
-                seen = pool if k == SEEN else pool[torch.from_numpy(fold != k)]
-                model, bits = self._train(seen, vocab_size, steps, rate, device, counted(bar, check))
+                model, bits = self._train(sets[k], cells[k]["steps"], rate, counted(bar, check))
                 if not np.isfinite(bits):
                     raise ModelError(
-                        f"an oracle diverged, at a rate of {rate:g} and in {steps} steps; give another builder or batch size"
+                        f"an oracle diverged, at a rate of {rate:g} and in {cells[k]['steps']} steps; give another builder or batch size"
                     )
                 return model
 
-            for k, model, seconds in side_by_side(new, train, n_workers(device)):
-                asked_of = torch.cat([pool[torch.from_numpy(held[k])], test])
-                lengths = compress_bits(model, asked_of, first_token=0, max_length=pool.shape[1], progress=False)
-                store.put(cells[k], {"bits": np.round(lengths.bits, 3).tolist(), "seconds": seconds})
-        return self._gather(cells, held, len(test), pool.shape[1], store)
-
-    def _gather(
-        self,
-        cells: dict[int, dict[str, Any]],
-        held: dict[int, Bool[np.ndarray, " sample"]],
-        n_test: int,
-        seq_len: int,
-        store: Store,
-    ) -> OracleBits:
-        by_pool = {SEEN: np.full(len(held[SEEN]), np.nan), 0: np.full(len(held[SEEN]), np.nan)}
-        test = np.full(n_test, np.nan)
-        for k, cell in cells.items():
-            bits = np.array((store.get(cell) or {})["bits"])
-            by_pool[min(k, 0)][held[k]] = bits[: len(bits) - n_test]
+            for k, model, seconds in side_by_side(new, train, n_workers(self.device)):
+                rows = torch.cat([pool[torch.from_numpy(asked[k])], test])
+                lengths = compress_bits(model, rows, first_token=self.context, max_length=rows.shape[1], progress=False)
+                self.store.put(cells[k], {"bits": np.round(lengths.bits, 3).tolist(), "seconds": seconds})
+        by_pool = {SEEN: np.full(len(pool), np.nan), 0: np.full(len(pool), np.nan)}
+        on_test = np.full(len(test), np.nan)
+        for k in oracles:
+            bits = np.array((self.store.get(cells[k]) or {})["bits"])
+            by_pool[min(k, 0)][asked[k]] = bits[: len(bits) - len(test)]
             if (
                 k != SEEN
             ):  # as many test samples for each fold's oracle as it has of the pool: the same mixture of oracles
-                test[k :: self.folds] = bits[len(bits) - n_test :][k :: self.folds]
-        return OracleBits(by_pool[0], by_pool[SEEN], test, float(test.mean()) / seq_len)
+                on_test[k :: self.folds] = bits[len(bits) - len(test) :][k :: self.folds]
+        facts = ("folds", "epochs", "batch_size")
+        record = {"model": self.identity, **{name: getattr(self, name) for name in facts}, "peak_lr": rate}
+        return OracleBits(by_pool[0], by_pool[SEEN], on_test, float(on_test.mean()) / pool.shape[1], record)
+
+    def _cell(self, n_samples: int, rate: float, share: int = 1) -> dict[str, Any]:
+        steps = max(1, round(self.epochs * n_samples / self.batch_size / share))
+        return {"oracle": self.identity, "steps": steps, "batch_size": self.batch_size, "peak_lr": rate}
+
+    def _rate(self, pool: Int64[Tensor, "sample position"]) -> float:
+        """The rate of fewest bits per token in an eighth of the steps."""
+        cells = {rate: {**self._cell(len(pool), rate, _PILOT_SHARE), "pilot": True} for rate in PILOT_RATES}
+        new = [rate for rate in PILOT_RATES if self.store.get(cells[rate]) is None]
+        steps = cells[PILOT_RATES[0]]["steps"]
+        with self._bar(steps * len(new), f"oracle's pilot, {steps} steps") as bar:
+
+            def train(rate: float, check: Callable[[], None]) -> float:
+                return self._train(pool, steps, rate, counted(bar, check))[1]
+
+            for rate, bits, _ in side_by_side(new, train, n_workers(self.device)):
+                self.store.put(cells[rate], {"bits": bits if np.isfinite(bits) else None})
+        found = {rate: (self.store.get(cells[rate]) or {})["bits"] for rate in PILOT_RATES}
+        finite = {rate: bits for rate, bits in found.items() if bits is not None}
+        if not finite:
+            raise ModelError(
+                f"the oracle diverged at every rate of {PILOT_RATES}; check its loss, or give another builder"
+            )
+        return min(finite, key=lambda rate: finite[rate])
 
     def _train(
-        self,
-        seen: Int64[Tensor, "sample position"],
-        vocab_size: int,
-        steps: int,
-        rate: float,
-        device: torch.device,
-        on_steps: Callable[[int], object],
+        self, seen: Int64[Tensor, "some position"], steps: int, rate: float, on_steps: Callable[[int], object]
     ) -> tuple[nn.Module, float]:
         """An oracle of these samples, and its bits per token at the end; NaN where it diverged."""
-        model = build_seeded(self.build, vocab_size, seen.shape[1], _SEED).to(device)
+        model = build_seeded(self.build, self.vocab_size, seen.shape[1], _SEED).to(self.device)
         done = train_stack(
             [model],
             [seen],
-            context=0,
+            context=self.context,
             steps=steps,
             batch_size=self.batch_size,
             peak_lrs=[rate],
@@ -152,35 +154,10 @@ class TrainedOracles:
         )
         return model, float(done.bits_per_token[0])
 
-    def _rate(
-        self,
-        pool: Int64[Tensor, "sample position"],
-        vocab_size: int,
-        device: torch.device,
-        store: Store,
-        progress: bool,
-    ) -> float:
-        """The rate of fewest bits per token in an eighth of the steps, decided once."""
-        steps = max(1, round(self.epochs * len(pool) / self.batch_size / _PILOT_SHARE))
-
-        def decide() -> float:
-            name = f"oracle's pilot, {steps} steps"
-            with tqdm(
-                total=steps * len(PILOT_RATES), desc=name, unit="step", disable=not progress, file=sys.stderr
-            ) as bar:
-
-                def train(rate: float, check: Callable[[], None]) -> float:
-                    return self._train(pool, vocab_size, steps, rate, device, counted(bar, check))[1]
-
-                bits = {rate: b for rate, b, _ in side_by_side(PILOT_RATES, train, n_workers(device))}
-            finite = {rate: b for rate, b in bits.items() if np.isfinite(b)}
-            if not finite:
-                raise ModelError(
-                    f"the oracle diverged at every rate of {PILOT_RATES}; check its loss, or give another builder"
-                )
-            return min(finite, key=lambda rate: finite[rate])
-
-        return float(store.once("oracle-rate", decide))
+    def _bar(self, total: int, name: str) -> "tqdm[Any]":
+        return tqdm(
+            total=total, desc=name, unit="step", disable=not (self.progress and total), file=sys.stderr, mininterval=0.5
+        )
 
 
 def given_oracle_bits(
@@ -188,23 +165,33 @@ def given_oracle_bits(
     pool: Int64[Tensor, "sample position"],
     test: Int64[Tensor, "test position"],
     asked: Bool[np.ndarray, " sample"],
+    *,
     vocab_size: int,
+    context: int,
+    device: torch.device,
     progress: bool,
 ) -> OracleBits:
-    """Bits under an oracle that the caller has.
+    """Bits under an oracle that the caller has; its logits may be wider than the vocabulary (padded embeddings).
 
     Raises:
         InputError: its vocabulary is another.
     """
-    rows = torch.cat([pool[torch.from_numpy(asked)], test])
-    lengths = compress_bits(oracle, rows, first_token=0, max_length=pool.shape[1], progress=progress)
-    width = lengths.settings["model"]["vocab_size"]
-    if width != vocab_size:
-        raise InputError(
-            f"the oracle {lengths.settings['model']['name']} has a vocabulary of {width} tokens, and the samples one of {vocab_size}: "
-            "they have to be of one tokenizer. Pass the oracle's tokenizer, or leave the oracle out to have one trained"
+
+    def lengths_of(rows: Int64[Tensor, "some position"]) -> Any:
+        return compress_bits(
+            oracle, rows, first_token=context, max_length=rows.shape[1], device=device, progress=progress
         )
+
+    # One sample first: many would take long, and fail then.
+    model = lengths_of(torch.full((1, pool.shape[1]), context)).settings["model"]
+    if model["vocab_size"] < vocab_size:
+        raise InputError(
+            f"the oracle {model['name']} has a vocabulary of {model['vocab_size']} tokens, and the samples one of {vocab_size}: they have "
+            "to be of one tokenizer. Pass the oracle's tokenizer with the texts, or leave the oracle out to have one trained"
+        )
+    lengths = lengths_of(torch.cat([pool[torch.from_numpy(asked)], test]))
     bits = np.full(len(pool), np.nan)
     bits[asked] = lengths.bits[: int(asked.sum())]
     on_test = lengths.bits[int(asked.sum()) :]
-    return OracleBits(bits, np.full(len(pool), np.nan), on_test, float(on_test.mean()) / pool.shape[1])
+    per_token = float(on_test.mean()) / pool.shape[1]
+    return OracleBits(bits, np.full(len(pool), np.nan), on_test, per_token, {"given": model["name"], **model})

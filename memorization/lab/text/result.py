@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
 from memorization.lab.text.oracles import OracleBits
+from memorization.membership import f1_and_auc
 from memorization.models import load_tokenizer
 from memorization.records import read_json, read_table, versions, write_json, write_tables
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
@@ -100,11 +101,13 @@ class TextSweep:
     ) -> MIScalingLaw:
         """The membership law of the loss attack's F1, over all runs or those of one model size.
 
-        Of each model size and seed, data sets so small that F1 is stuck at 1 are left out but for the largest two.
+        Of each model size and seed, data sets so small that F1 is stuck at 1 are left out but for the largest two. All others weigh
+        the same.
 
         Args:
             covariate: x of the law, as for `fit_mi_scaling_law`.
-            capacity: "parameters", or "memorized": the most memU in bits that the model size shows on any data set (mean over seeds).
+            capacity: "parameters", or "memorized": the most memU in bits that the model size shows on any data set (mean over seeds), less
+                what as many test samples show.
             n_params: one model size; None: all.
 
         Raises:
@@ -122,7 +125,7 @@ class TextSweep:
         stuck = found["f1_loss"] >= _STUCK
         place = stuck.groupby([found["n_params"], found["seed"]]).cumsum()
         used = found[~stuck | (place <= _STUCK_USED)]
-        most = self.cells.groupby(["n_params", "n_samples"])["memu_bits"].mean().groupby("n_params").max()
+        most = self._most_memorized().groupby("n_params").max()
         return fit_mi_scaling_law(
             used["n_params"] if capacity == "parameters" else used["n_params"].map(most),
             used["n_samples"],
@@ -131,6 +134,12 @@ class TextSweep:
             capacity_unit="parameters" if capacity == "parameters" else "bits of memU at most",
             dataset_unit=f"samples of {self.settings['seq_len']} tokens",
         )
+
+    def _most_memorized(self) -> "pd.Series[float]":
+        """memU of all members less that of as many test samples, in bits: mean over seeds, by model size and data set."""
+        null = self.cells["test_memu_bits_a_sample"] * self.cells["n_samples"]
+        by = [self.cells["n_params"], self.cells["n_samples"]]
+        return (self.cells["memu_bits"] - null).groupby(by).mean()
 
     def laws(self) -> "pd.DataFrame":
         """Which law fits: a row for each of both ratios, both capacities, all sizes together (n_params 0) and each size alone.
@@ -220,10 +229,12 @@ class TextSweep:
 
         settings = read_json(Path(folder) / "settings.json", "TextSweep")
         cells = read_table(folder, "cells", _cell_columns(settings))
-        samples, ids = pd.DataFrame(columns=list(_SAMPLE_COLUMNS)), np.zeros((0, settings["seq_len"]), dtype=np.int64)
+        samples, rows = pd.DataFrame(columns=list(_SAMPLE_COLUMNS)), []
         if (Path(folder) / "samples.parquet").exists():
             samples = read_table(folder, "samples", _SAMPLE_COLUMNS)
-            ids = np.stack(read_table(folder, "ids", ("ids",))["ids"].to_list())
+        if (Path(folder) / "ids.parquet").exists():
+            rows = read_table(folder, "ids", ("ids",))["ids"].to_list()
+        ids = np.array(rows, dtype=np.int64).reshape(-1, settings["seq_len"])
         there = (Path(folder) / "tokenizer").exists()
         return cls(cells, samples, ids, load_tokenizer(Path(folder) / "tokenizer") if there else None, settings)
 
@@ -236,25 +247,29 @@ class TextSweep:
     def __repr__(self) -> str:
         s = self.settings
         oracle = s["oracle"]
-        kind = "given" if oracle["given"] else f"{oracle['folds']} cross-fitted, and one that has seen all"
+        kind = (
+            f"given, {oracle['given']}"
+            if "given" in oracle
+            else f"{oracle['folds']} cross-fitted, and one that has seen all"
+        )
         lines = [
             f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, {s['steps']:,} steps",
             f"  samples      {s['seq_len']} of {s['vocab_size']:,} tokens each; {s['n_pool']:,} in the pool, {s['n_test']:,} test samples",
             f"  oracle       {kind}: {oracle['bits_per_token']:.3f} bits a token of the test samples",
             f"  capacity     {self.capacity_in_words}, the unit of data/capacity",
-            "      n_params  non-emb.  data sets      memU, bits/param   F1 (loss)     test bits peak at data/capacity",
+            "      n_params  non-emb.  data sets      memU less null, bits/param   F1 (loss)        test bits peak at data/capacity",
         ]
         peaks = self.peaks()
         for n_params, runs in self.cells.groupby("n_params"):
             f1 = runs.groupby("n_samples")["f1_loss"].mean()
-            most = runs.groupby("n_samples")["memu_bits"].mean().max() / n_params
+            most = self._most_memorized()[n_params].max() / n_params
             at = peaks[peaks["n_params"] == n_params]["data_per_capacity"]
             where = f"{at.mean():.2f} ({at.min():.2f} to {at.max():.2f})" if at.notna().all() else "no peak inside"
             if at.notna().any() and not at.notna().all():
                 where = f"{at.mean():.2f}, in {at.notna().sum()} of {len(at)} seeds"
             sets = f"{runs['n_samples'].min()} to {runs['n_samples'].max()}"
             lines.append(
-                f"  {n_params:>12,}{runs['n_non_embedding_params'].iloc[0]:>10,}  {sets:<15}{most:>14.3f}       "
+                f"  {n_params:>12,}{runs['n_non_embedding_params'].iloc[0]:>10,}  {sets:<15}{most:<27.3f}"
                 f"{f1.iloc[0]:.3f} to {f1.iloc[-1]:.3f}   {where}"
             )
         return "\n".join(lines)
@@ -308,6 +323,9 @@ def assemble(
         if run["member_bits"] is not None:
             target, on_test = np.array(run["member_bits"]), np.array(run["test_bits"])
             row |= _measured(target, on_test, oracle.pool[own], oracle.pool_seen[own], oracle.test, pool.shape[1])
+            n_each = min(len(target), len(on_test))
+            reference = [oracle.pool[own][:n_each] - target[:n_each], oracle.test[:n_each] - on_test[:n_each]]
+            row["f1_reference"], row["auc_reference"] = f1_and_auc(*reference)
             row |= {name: run.get(name, np.nan) for name in _cell_columns(settings) if name not in row}
             tables.append(
                 pd.DataFrame(
@@ -322,12 +340,12 @@ def assemble(
             )
         rows.append(row)
     cells = pd.DataFrame(rows).reindex(columns=_cell_columns(settings))
-    diverged = cells["train_bits_per_token"].isna()
-    if diverged.any():
-        first = cells[diverged].iloc[0]
+    failed = [run for run in runs if run["member_bits"] is None]
+    if failed:
+        first = failed[0]
         warnings.warn(
-            f"{diverged.sum()} of {len(cells)} runs diverged, first {first['n_params']:.0f} parameters on {first['n_samples']:.0f} "
-            f"samples at a rate of {first['peak_lr']:g}; their rows are NaN. Give a lower peak_lr.",
+            f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} parameters on "
+            f"{first['n_samples']:,} samples: {first['failed']}",
             MeasurementWarning,
             stacklevel=3,
         )

@@ -20,7 +20,6 @@ from memorization.lab.side_by_side import counted, n_workers, side_by_side, stac
 from memorization.lab.sizes import Builder, build_seeded, stream
 from memorization.lab.stack import train_stack
 from memorization.lab.sweep import Store
-from memorization.lab.text.oracles import OracleBits
 from memorization.membership import (
     f1_and_auc,
     loss_attack,
@@ -58,7 +57,7 @@ class TextRuns:
         test: Int64[Tensor, "test position"],
         vocab_size: int,
         members: dict[int, Int64[np.ndarray, " member"]],
-        oracle: OracleBits,
+        context: int,
         prefix_tokens: tuple[int, ...],
         tokenizer: Any,
         device: torch.device,
@@ -66,7 +65,7 @@ class TextRuns:
         progress: bool,
     ) -> None:
         self._pool, self._test, self._vocab_size, self._members = pool, test, vocab_size, members
-        self._oracle, self._prefix_tokens, self._tokenizer = oracle, prefix_tokens, tokenizer
+        self._context, self._prefix_tokens, self._tokenizer = context, prefix_tokens, tokenizer
         self._device, self._store, self._progress = device, store, progress
 
     def runs(
@@ -140,7 +139,7 @@ class TextRuns:
                 done = train_stack(
                     models,
                     [self._pool[self._members[cell["seed"]][: cell["n_samples"]]] for cell in stack],
-                    context=0,
+                    context=self._context,
                     steps=stack[0]["steps"],
                     batch_size=stack[0]["batch_size"],
                     peak_lrs=[cell["peak_lr"] for cell in stack],
@@ -172,14 +171,14 @@ class TextRuns:
         rows = self._members[cell["seed"]][: cell["n_samples"]]
         n_each = min(len(rows), len(self._test))
         members, test = self._pool[rows], self._test[:n_each]
+        if bits_per_token is None:
+            return {"member_bits": None, "failed": f"diverged at a rate of {cell['peak_lr']:g}: give a lower peak_lr"}
         try:
-            if bits_per_token is None:
-                raise ImpossibleTokenError("diverged")
             on_members, on_test = self._lengths(model, members), self._lengths(model, self._test)
-        except ImpossibleTokenError:  # training looks before each update, so the last one may break it
-            return {"member_bits": None}
+        except ImpossibleTokenError as error:  # the last update may break a model; or it masks tokens
+            return {"member_bits": None, "failed": str(error)}
         pair = _head(on_members, n_each), _head(on_test, n_each)
-        scores = self._scores(model, pair, (members[:n_each], test), rows[:n_each])
+        scores = self._scores(model, pair, (members[:n_each], test))
         values: dict[str, float | None] = {}
         for name, (ours, theirs) in scores.items():
             values[f"f1_{name}"], values[f"auc_{name}"] = f1_and_auc(ours, theirs)
@@ -188,7 +187,7 @@ class TextRuns:
             members[:n_each],
             test,
             prefix_tokens=self._prefix_tokens,
-            first_token=0,
+            first_token=self._context,
             progress=False,
         ).to_pandas()
         for row in taken.itertuples():
@@ -201,20 +200,17 @@ class TextRuns:
         }
 
     def _lengths(self, model: nn.Module, ids: Int64[Tensor, "_ position"]) -> CodeLengths:
-        return compress_bits(model, ids, first_token=0, max_length=ids.shape[1], progress=False)
+        return compress_bits(model, ids, first_token=self._context, max_length=ids.shape[1], progress=False)
 
     def _scores(
         self,
         model: nn.Module,
         pair: tuple[CodeLengths, CodeLengths],
         ids: tuple[Int64[Tensor, "member position"], Int64[Tensor, "member position"]],
-        rows: Int64[np.ndarray, " member"],
     ) -> dict[str, list[Any]]:
-        """Of each attack the scores of members and of test samples."""
-        oracle = self._oracle.pool[rows], self._oracle.test[: len(rows)]
+        """Of each attack that needs no oracle the scores of members and of test samples."""
         scores = {
             "loss": [loss_attack(lengths) for lengths in pair],
-            "reference": [bits - lengths.ideal_bits for bits, lengths in zip(oracle, pair, strict=True)],
             "min_k": [min_k_attack(lengths) for lengths in pair],
             "min_k_plus_plus": [min_k_plus_plus_attack(lengths, *token_moments(model, lengths)) for lengths in pair],
         }

@@ -2,16 +2,18 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+from operator import index
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from memorization.capacity import Capacity
-from memorization.errors import InputError, ModelError
+from memorization.errors import InputError, MeasurementWarning, ModelError
 from memorization.lab.architectures import count_params
 from memorization.lab.documents import fixed_length
 from memorization.lab.sizes import EXPECTED_BITS_PER_PARAM, Builder, build_seeded, builder_identity, stream
@@ -35,9 +37,9 @@ def text_sweep(
     vocab_size: int | None = None,
     tokenizer: Any = None,
     text_column: str = "text",
-    n_samples: Literal["auto"] | Sequence[int] = "auto",
+    n_samples: Literal["auto"] | Iterable[SupportsIndex] = "auto",
     n_test: int = 1024,
-    seeds: Sequence[int] = (0, 1),
+    seeds: Iterable[SupportsIndex] = (0, 1),
     steps: int = 3000,
     batch_size: int = 32,
     peak_lr: Literal["auto"] | float = "auto",
@@ -47,7 +49,7 @@ def text_sweep(
     oracle_batch_size: int = 128,
     folds: int = 2,
     bits_per_param: int | float | Capacity = EXPECTED_BITS_PER_PARAM,
-    prefix_tokens: Sequence[int] = (8, 16),
+    prefix_tokens: Iterable[SupportsIndex] = (8, 16),
     device: str | torch.device | None = None,
     store: str | Path | None = None,
     progress: bool = True,
@@ -66,22 +68,22 @@ def text_sweep(
     Args:
         build_models: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits, without
             dropout; for example a `memorization.lab.architectures.Architecture`. A list of them: several model sizes.
-        documents: texts or token ids, as `compress_bits` takes them, or files. Each is cut into consecutive samples.
+        documents: texts or token ids, as `compress_bits` takes them, or a file (of several: `memorization.lab.documents.documents_of`).
+            Each is cut into consecutive samples.
         seq_len: tokens of a sample.
-        vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one more). Id 0 stands
-            before each sample.
-        tokenizer: for texts, in place of one that is trained.
+        vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one more).
+        tokenizer: for texts, in place of one that is trained. Its BOS stands before each sample, without one token 0.
         text_column: of a file.
         n_samples: sizes of the data sets; "auto": powers of two from about 0.06 to 16 times what a model size holds, as far as the
-            pool goes.
+            pool goes (at 3.6 bits a parameter, whatever bits_per_param).
         n_test: test samples; at most as many members are attacked and asked to be extracted.
         seeds: one run of each cell for each; weights, data and order are drawn from separate streams of a seed.
         steps: of each run.
         batch_size: samples a step.
         peak_lr: "auto": found by a short pilot for each model size.
-        oracle: a model of the same vocabulary, as `compress_bits` takes it, in place of the trained ones.
+        oracle: a model of the same tokens, as `compress_bits` takes it, in place of the trained ones.
         build_oracle: architecture of the trained oracles; None: the largest of build_models.
-        oracle_epochs: passes of an oracle over its samples.
+        oracle_epochs: passes of each trained oracle over the samples it is trained on.
         oracle_batch_size: samples a step of an oracle.
         folds: cross-fitted oracles, at least 2.
         bits_per_param: to state data-set sizes in units of capacity: bits a parameter, or a measured `Capacity`, of which each model
@@ -129,7 +131,11 @@ def text_sweep(
     Source: Morris et al., arXiv:2505.24832, sections 4 and 5. Differences: the start token, decaying rates, cross-fitted oracles.
     """
     builders = [build_models] if callable(build_models) else list(build_models)
-    _check_options(builders, seeds, steps, batch_size, n_test, folds, oracle_epochs, peak_lr, prefix_tokens, seq_len)
+    chosen_seeds, prefixes = [index(seed) for seed in seeds], [index(prefix) for prefix in prefix_tokens]
+    counts = {"seq_len": seq_len, "n_test": n_test, "steps": steps, "batch_size": batch_size, "folds": folds}
+    _check_options(
+        builders, chosen_seeds, {**counts, "oracle_batch_size": oracle_batch_size}, oracle_epochs, peak_lr, prefixes
+    )
     measured = bits_per_param if isinstance(bits_per_param, Capacity) else None
     per_param = float(bits_per_param) if measured is None else measured.bits_per_param  # type: ignore[arg-type]
     if not (per_param > 0 and math.isfinite(per_param)):
@@ -144,47 +150,57 @@ def text_sweep(
             "more: bring more text, or take a smaller n_test or seq_len"
         )
     test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
-    sizes = [_size(build, samples.vocab_size, seq_len, n_samples, len(pool), per_param) for build in builders]
+    wanted = n_samples if isinstance(n_samples, str) else sorted({index(n) for n in n_samples})
+    sizes = [_size(build, samples.vocab_size, seq_len, wanted, len(pool)) for build in builders]
     sizes.sort(key=lambda size: size.params.total)
     if len({size.params.total for size in sizes}) < len(sizes):
         raise InputError(
             "each builder must have a number of parameters of its own, which is what tells model sizes apart"
         )
+    bos = getattr(samples.tokenizer, "bos_token_id", None)
+    context = 0 if bos is None else int(bos)
     facts = {
         "seq_len": seq_len,
         "vocab_size": samples.vocab_size,
         "n_test": n_test,
-        "prefix_tokens": list(prefix_tokens),
+        "prefix_tokens": list(prefixes),
+        "context": context,
+        "texts": samples.tokenizer is not None,
         "samples_sha256": hashlib.sha256(shuffled.astype("<i8").tobytes()).hexdigest(),
     }
     kept = Store(store, {"measures": "nested data sets of text", **facts})
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     largest = max(size.n_samples[-1] for size in sizes)
-    members = {seed: _shuffle(len(pool), seed)[:largest] for seed in seeds}
-    asked = np.zeros(len(pool), dtype=bool)
-    asked[np.concatenate(list(members.values()))] = True
+    members = {seed: _shuffle(len(pool), seed)[:largest] for seed in chosen_seeds}
     if oracle is not None:
-        oracle_bits = given_oracle_bits(oracle, pool, test, asked, samples.vocab_size, progress)
-        oracle_record: dict[str, Any] = {"given": True}
+        asked = np.zeros(len(pool), dtype=bool)
+        asked[np.concatenate(list(members.values()))] = True
+        oracle_bits = given_oracle_bits(
+            oracle,
+            pool,
+            test,
+            asked,
+            vocab_size=samples.vocab_size,
+            context=context,
+            device=place,
+            progress=progress,
+        )
     else:
         build = build_oracle or sizes[-1].build
-        made = TrainedOracles(
-            build, builder_identity(build, samples.vocab_size, seq_len), folds, oracle_epochs, oracle_batch_size
-        )
-        oracle_bits = made.bits(pool, test, asked, samples.vocab_size, place, kept, progress)
-        oracle_record = {"given": False, "model": made.identity, "folds": folds, "epochs": oracle_epochs}
-
+        oracle_bits = TrainedOracles(
+            build=build,
+            identity=builder_identity(build, samples.vocab_size, seq_len),
+            folds=folds,
+            epochs=oracle_epochs,
+            batch_size=oracle_batch_size,
+            vocab_size=samples.vocab_size,
+            context=context,
+            device=place,
+            store=kept,
+            progress=progress,
+        ).bits(pool, test)
     lab = TextRuns(
-        pool,
-        test,
-        samples.vocab_size,
-        members,
-        oracle_bits,
-        tuple(prefix_tokens),
-        samples.tokenizer,
-        place,
-        kept,
-        progress,
+        pool, test, samples.vocab_size, members, context, tuple(prefixes), samples.tokenizer, place, kept, progress
     )
     runs = [run for size in sizes for run in lab.runs(size, steps, batch_size, peak_lr)]
     settings = {
@@ -193,12 +209,12 @@ def text_sweep(
         "n_short": samples.n_short,
         "n_duplicates": samples.n_duplicates,
         "n_pool": len(pool),
-        "seeds": list(seeds),
+        "seeds": list(chosen_seeds),
         "steps": steps,
         "batch_size": batch_size,
         "models": [size.identity for size in sizes],
         "capacity_bits": _capacity_bits(sizes, per_param, measured),
-        "oracle": {**oracle_record, "bits_per_token": oracle_bits.bits_per_token},
+        "oracle": {**oracle_bits.record, "bits_per_token": oracle_bits.bits_per_token},
         "device": str(place),
     }
     return assemble(runs, members, oracle_bits, pool.numpy(), samples.tokenizer, settings)
@@ -213,16 +229,23 @@ def _capacity_bits(sizes: list[ModelSize], per_param: float, measured: Capacity 
     own = (
         {} if measured is None else dict(zip(measured.n_params.tolist(), measured.capacity_bits.tolist(), strict=True))
     )
-    return {str(n): own.get(n, per_param * n) for n in (size.params.total for size in sizes)}
+    missing = [size.params.trainable for size in sizes if size.params.trainable not in own]
+    if measured is not None and missing:
+        warnings.warn(
+            f"the Capacity was measured on models of {', '.join(map(str, own))} parameters, and of {', '.join(map(str, missing))} it says "
+            f"nothing: these are taken to hold {per_param:.3g} bits a parameter. Measure it with the same seq_len and vocab_size.",
+            MeasurementWarning,
+            stacklevel=3,
+        )
+    return {str(size.params.total): own.get(size.params.trainable, per_param * size.params.total) for size in sizes}
 
 
 def _size(
     build: Builder,
     vocab_size: int,
     seq_len: int,
-    n_samples: Literal["auto"] | Sequence[int],
+    n_samples: str | list[int],
     n_pool: int,
-    bits_per_param: float,
 ) -> ModelSize:
     model = build_seeded(build, vocab_size, seq_len, seed=0)
     params = count_params(model)
@@ -234,17 +257,19 @@ def _size(
             f"the builder's model must map ids of shape (2, {seq_len}) to logits of shape (2, {seq_len}, {vocab_size}); "
             f"their shape is {shape}"
         )
-    if n_samples != "auto":
-        grid = sorted(set(n_samples))
+    if not isinstance(n_samples, str):
+        grid = n_samples
         if not grid or grid[0] < 2:
-            raise InputError(f'n_samples must be "auto" or numbers of at least 2; got {list(n_samples)}')
+            raise InputError(f'n_samples must be "auto" or numbers of at least 2; got {grid}')
         if grid[-1] > n_pool:
             raise InputError(
                 f"a data set of {grid[-1]} samples was asked for, and the pool holds {n_pool}: bring more text, or take fewer or "
                 "shorter samples"
             )
+    elif n_samples != "auto":
+        raise InputError(f'n_samples must be "auto" or numbers of at least 2; it is {n_samples!r}')
     else:
-        full = bits_per_param * params.total / (seq_len * math.log2(vocab_size) / 2)
+        full = EXPECTED_BITS_PER_PARAM * params.total / (seq_len * math.log2(vocab_size) / 2)
         first = max(math.log2(_FEWEST), round(math.log2(full * _LEAST_MULTIPLE)))
         last = min(math.log2(n_pool), round(math.log2(full * _MOST_MULTIPLE)))
         grid = [2**k for k in range(int(min(first, last)), int(last) + 1)]
@@ -253,35 +278,28 @@ def _size(
 
 def _check_options(
     builders: list[Builder],
-    seeds: Sequence[int],
-    steps: int,
-    batch_size: int,
-    n_test: int,
-    folds: int,
+    seeds: list[int],
+    counts: dict[str, int],
     oracle_epochs: int | float,
     peak_lr: Literal["auto"] | float,
-    prefix_tokens: Sequence[int],
-    seq_len: int,
+    prefix_tokens: list[int],
 ) -> None:
     if not builders:
         raise InputError("build_models is empty: give at least one builder")
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}")
-    for name, value, least in (
-        ("seq_len", seq_len, 2),
-        ("steps", steps, 1),
-        ("batch_size", batch_size, 1),
-        ("n_test", n_test, 2),
-        ("folds", folds, 2),
-    ):
+        raise InputError(f"seeds must be different numbers, at least one; got {seeds}")
+    for name, value in counts.items():
+        least = 2 if name in ("seq_len", "n_test", "folds") else 1
         if value < least:
             raise InputError(f"{name} must be at least {least}; it is {value}")
-    if not oracle_epochs > 0:
+    if not 0 < oracle_epochs < math.inf:
         raise InputError(f"oracle_epochs must be above 0; it is {oracle_epochs}")
-    if peak_lr != "auto" and not (peak_lr > 0 and math.isfinite(peak_lr)):
+    number = isinstance(peak_lr, (int, float)) and peak_lr > 0 and math.isfinite(peak_lr)
+    if peak_lr != "auto" and not number:
         raise InputError(f'peak_lr must be "auto" or above 0; it is {peak_lr}')
+    seq_len = counts["seq_len"]
     long = [prefix for prefix in prefix_tokens if not 0 < prefix < seq_len]
     if long or not prefix_tokens:
         raise InputError(
-            f"prefix_tokens must lie in [1, seq_len - 1] = [1, {seq_len - 1}], at least one; got {list(prefix_tokens)}"
+            f"prefix_tokens must lie in [1, seq_len - 1] = [1, {seq_len - 1}], at least one; got {prefix_tokens}"
         )
