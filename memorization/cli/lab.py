@@ -116,7 +116,7 @@ def text_sweep(
     oracle: Annotated[str | None, typer.Option(help="Model of the same tokenizer, in place of trained ones.")] = None,
     oracle_layers: Annotated[int | None, typer.Option(help="Of the trained oracles [as the models].")] = None,
     oracle_width: Annotated[int | None, typer.Option(help="Of the trained oracles [the largest model's].")] = None,
-    oracle_epochs: Annotated[float, typer.Option(help="Passes of an oracle over its samples.")] = 1.0,
+    oracle_epochs: Annotated[float, typer.Option(help="Passes of an oracle over its samples.")] = 2.0,
     folds: Annotated[int, typer.Option(help="Cross-fitted oracles.")] = 2,
     bits_per_param: Annotated[float, typer.Option(help="Capacity of a parameter, for data/capacity.")] = 3.6,
     capacity_of: Annotated[

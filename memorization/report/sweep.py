@@ -27,7 +27,7 @@ def plot_text_sweep(sweep: "TextSweep") -> "Figure":
     """
     import matplotlib.pyplot as plt  # so that a notebook shows the picture
 
-    figure, axes = plt.subplots(2, 2, figsize=(14.0, 11.0), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(15.5, 11.0), layout="constrained")
     drawn: list[tuple[Callable[..., Any], str]] = [
         (plot_bits_per_token, "Bits per token of members and of test samples"),
         (plot_memu, "Unintended memorization of the members"),
@@ -63,7 +63,7 @@ def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     ax.set(xscale="log", yscale="log")
     _plain_ticks(ax.xaxis, *ax.get_xlim())
     _plain_ticks(ax.yaxis, *ax.get_ylim())
-    ax.set_xlabel(f"data (bits under the oracle) / capacity ({sweep.capacity_in_words})")
+    ax.set_xlabel(f"data, bits under the oracle / capacity,\n{sweep.capacity_in_words}")
     ax.set_ylabel("bits per token")
     _legend_beside(ax)
     return ax

@@ -45,7 +45,7 @@ def text_sweep(
     peak_lr: Literal["auto"] | float = "auto",
     oracle: Any = None,
     build_oracle: Builder | None = None,
-    oracle_epochs: int | float = 1.0,
+    oracle_epochs: int | float = 2.0,
     oracle_batch_size: int = 128,
     folds: int = 2,
     bits_per_param: int | float | Capacity = EXPECTED_BITS_PER_PARAM,
