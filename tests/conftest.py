@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -47,6 +48,14 @@ SENTENCES = [
     "How many bits does it take to write down what nobody has written before?",
     "Fellow citizens of the senate and of the house of representatives:",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed() -> "Iterator[None]":
+    """pyplot keeps every figure, and warns of the twenty-first."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,9 @@ def complain(message: str) -> None:
 
 
 def save_picture(figure: "Figure | Any", path: Path) -> None:
-    """Write a picture, and say where."""
+    """Write a picture, say where, and let it go."""
+    import matplotlib.pyplot as plt
+
     figure.savefig(path, dpi=150)
+    plt.close(figure)
     print(f"picture: {path}")

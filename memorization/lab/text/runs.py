@@ -212,7 +212,9 @@ class TextRuns:
         scores = {
             "loss": [loss_attack(lengths) for lengths in pair],
             "min_k": [min_k_attack(lengths) for lengths in pair],
-            "min_k_plus_plus": [min_k_plus_plus_attack(lengths, *token_moments(model, lengths)) for lengths in pair],
+            "min_k_plus_plus": [
+                min_k_plus_plus_attack(lengths, *token_moments(model, lengths, progress=False)) for lengths in pair
+            ],
         }
         if self._tokenizer is not None:
             scores["zlib"] = [
