@@ -573,6 +573,18 @@ def test_both_ratios_and_both_capacities_are_tried(monkeypatch):
         dataclasses.replace(planted([5.0] * 9), cells=both).law(capacity="bits")
 
 
+def test_what_test_samples_show_too_counts_as_no_capacity():
+    """memU of 500 bits on 64 samples, and of 900 on 256, of which as many test samples show 600."""
+    sweep = planted([5.0, 4.0, 4.5, 3.0, 2.0, 1.0], [1.0, 0.9, 0.8, 0.7, 0.6, 0.55])
+    cells = sweep.cells.assign(
+        memu_bits=[1.0, 1.0, 500.0, 1.0, 900.0, 1.0], test_memu_bits_a_sample=[0.0] * 4 + [600 / 256, 0.0]
+    )
+    law = dataclasses.replace(sweep, cells=cells).law(capacity="memorized")
+    assert law.points is not None
+    assert set(law.points["capacity"]) == {500.0}
+    assert law.capacity_unit == "bits of memU at most"
+
+
 def test_pictures_show_what_they_say(sweep):
     ax = plot_bits_per_token(sweep)
     assert any(list(line.get_xdata()) == [1.0, 1.0] for line in ax.lines)
