@@ -575,7 +575,7 @@ def test_both_ratios_and_both_capacities_are_tried(monkeypatch):
 
 def test_what_test_samples_show_too_counts_as_no_capacity():
     """memU of 500 bits on 64 samples, and of 900 on 256, of which as many test samples show 600."""
-    sweep = planted([5.0, 4.0, 4.5, 3.0, 2.0, 1.0], [1.0, 0.9, 0.8, 0.7, 0.6, 0.55])
+    sweep = planted([5.0] * 6, [0.98, 0.95, 0.85, 0.65, 0.52, 0.5])
     cells = sweep.cells.assign(
         memu_bits=[1.0, 1.0, 500.0, 1.0, 900.0, 1.0], test_memu_bits_a_sample=[0.0] * 4 + [600 / 256, 0.0]
     )
