@@ -20,9 +20,9 @@ from scipy.stats import t as student
 
 from memorization import compress_bits
 from memorization.lab.architectures import Architecture, count_params, solve_width
+from memorization.lab.capacity.experiment import random_tokens
 from memorization.lab.stack import train_stack
-from memorization.lab.sweep import Store
-from memorization.lab.synthetic import random_tokens
+from memorization.lab.store import Store
 
 FAMILIES = ("gpt2", "llama", "mamba", "lstm", "moe")
 N_PARAMS = (2_100, 4_200)

@@ -15,8 +15,8 @@ from pytorch_optimizer import SOAP
 
 from memorization import compress_bits
 from memorization.lab.architectures import Architecture, count_params
+from memorization.lab.capacity.experiment import random_tokens
 from memorization.lab.stack import train_stack
-from memorization.lab.synthetic import random_tokens
 from memorization.lab.training import fraction_of_peak
 
 torch.set_num_threads(1)

@@ -13,8 +13,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from memorization.lab.architectures import Architecture, count_params
+from memorization.lab.capacity.experiment import random_tokens
 from memorization.lab.stack import train_stack
-from memorization.lab.synthetic import random_tokens
 
 torch.set_num_threads(1)
 BUILD, VOCAB_SIZE, SEQ_LEN, MODELS, STEPS, ROUNDS = Architecture("gpt2", width=8), 128, 32, 16, 20, 5

@@ -4,14 +4,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from memorization.capacity import Capacity, fit_capacity
-from memorization.compression import CodeLengths, compress_bits
-from memorization.models import UniformModel
+from memorization.measure.code_lengths import CodeLengths, compress_bits
+from memorization.measure.opening import UniformModel
+from memorization.renamed import old_modules_go_on_working
 from memorization.scaling_law import MIScalingLaw, fit_mi_scaling_law
-from memorization.significance import Control
-from memorization.unintended import Memorization, unintended_memorization
+from memorization.unintended import Control, Memorization, unintended_memorization
 
 if TYPE_CHECKING:
-    from memorization.lab.synthetic import capacity_bits_per_param
+    from memorization.lab.capacity import capacity_bits_per_param
 
 try:
     __version__ = version("lm-memorization")
@@ -33,10 +33,14 @@ __all__ = [
 ]
 
 
+old_modules_go_on_working()
+del old_modules_go_on_working
+
+
 def __getattr__(name: str) -> Any:
     # What trains models needs more than what measures them: loaded when first used.
     if name == "capacity_bits_per_param":
-        from memorization.lab.synthetic import capacity_bits_per_param
+        from memorization.lab.capacity import capacity_bits_per_param
 
         return capacity_bits_per_param
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

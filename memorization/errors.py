@@ -3,6 +3,11 @@
 Every message says what was expected, what came, where, and what to try.
 """
 
+import sys
+import warnings
+
+_PACKAGE = __name__.split(".")[0]
+
 
 class InputError(ValueError):
     """The samples, or an option of a call, cannot be used as they are."""
@@ -58,3 +63,35 @@ class UnequalSetsWarning(MeasurementWarning):
 
 class SplitLeakWarning(MeasurementWarning):
     """Word counts alone tell members from non-members: whatever an attack finds may be the split, not memorization."""
+
+
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+    """Warn at the caller's line: the nearest one outside this library, however deep in it the warning arises."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    there = frame.f_globals
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=there.get("__name__", "<unknown>"),
+        registry=there.setdefault("__warningregistry__", {}),
+    )
+
+
+# What may lie between the library and its caller: the import machinery (old module names), and decorators.
+_BETWEEN = (
+    _PACKAGE,
+    "importlib",
+    "_frozen_importlib",
+    "_frozen_importlib_external",
+    "contextlib",
+    "functools",
+    "jaxtyping",
+)
+
+
+def _is_inside(module: str) -> bool:
+    return module.split(".")[0] in _BETWEEN

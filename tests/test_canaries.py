@@ -17,6 +17,7 @@ from scipy import stats
 from memorization import UniformModel
 from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
 from memorization.lab.architectures import Architecture
+from memorization.lab.builders import build_seeded, stream
 from memorization.lab.canaries import (
     DoseResponse,
     canary_dose_response,
@@ -24,10 +25,10 @@ from memorization.lab.canaries import (
     insert_canaries,
     make_canaries,
 )
-from memorization.lab.canaries import dose as module
+from memorization.lab.canaries import experiment as module
+from memorization.lab.canaries.checks import different_counts
 from memorization.lab.canaries.result import assemble, warn_of_faults
-from memorization.lab.canaries.rows import different_counts
-from memorization.lab.sizes import build_seeded, random_tokens, stream
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 
 VOCAB, SEQ_LEN = 64, 16

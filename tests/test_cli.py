@@ -293,7 +293,7 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
     arguments = ["capacity", "--output", tmp_path / "out", *TINY, "--width", 2, "--seeds", 1]
     assert run(*arguments) == 0
     first = Capacity.load(tmp_path / "out")
-    monkeypatch.setattr("memorization.lab.saturation.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("memorization.lab.capacity.runs.train_stack", lambda *_, **__: pytest.fail("trained again"))
     capsys.readouterr()
     assert run(*arguments) == 2
     assert "holds the results of an earlier run: name another --output, or pass --overwrite" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from memorization.errors import (
 )
 from memorization.extraction import Extraction, ExtractionRate, extract
 from memorization.lab.architectures import Architecture
-from memorization.lab.sizes import random_tokens
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 
 

@@ -14,7 +14,7 @@ from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.data import addresses
 from memorization.errors import InputError, ResultError, SplitLeakWarning, UnequalSetsWarning
 from memorization.lab.architectures import Architecture
-from memorization.lab.sizes import random_tokens
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 from memorization.membership import (
     MembershipAudit,

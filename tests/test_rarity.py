@@ -19,7 +19,7 @@ from memorization.errors import InputError, LossyTextError, ResultError
 from memorization.rarity import Rarity, deduplicate, duplicate_counts, rarity, tfidf_bits
 from memorization.rarity.correlations import rank_correlation
 from memorization.rarity.duplicates import _shingle_sets, bands_and_rows
-from memorization.report.which_samples import plot_rarity
+from memorization.report.rarity import plot_rarity
 
 SETS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=12)
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from memorization import UniformModel, compress_bits
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.models import opened_model
-from memorization.scoring import windows
+from memorization.measure.opening import opened_model
+from memorization.measure.passes import windows
 
 VOCAB = 11
 TABLE = np.random.default_rng(5).normal(scale=3.0, size=(257, VOCAB))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memorization.errors import ResultError
-from memorization.lab.sweep import Store
+from memorization.lab.store import Store
 
 EXPERIMENT = {"vocab_size": 128, "models": ["gpt2 8", "gpt2 16"], "rate": 0.05}
 CELL = {"n_samples": 100, "seed": 0, "peak_lr": 0.05}

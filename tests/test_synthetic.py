@@ -22,9 +22,10 @@ from torch import nn
 from memorization import compress_bits
 from memorization.capacity import Capacity, information_ceiling_bits
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotConvergedWarning, ResultError
-from memorization.lab import saturation, sizes, synthetic
+from memorization.lab import builders
 from memorization.lab.architectures import Architecture, quantize_weights
-from memorization.lab.synthetic import capacity_bits_per_param, random_tokens
+from memorization.lab.capacity import experiment, runs, sizes
+from memorization.lab.capacity.experiment import capacity_bits_per_param, random_tokens
 
 V, S = 16, 8
 WIDTHS = (4, 6)
@@ -83,13 +84,13 @@ def cells(store) -> list[dict]:
 def trained_models(monkeypatch) -> list[int]:
     """How many models each training stacked, in order."""
     counts: list[int] = []
-    whole = saturation.train_stack
+    whole = runs.train_stack
 
     def counting(models, *arguments, **options):
         counts.append(len(models))
         return whole(models, *arguments, **options)
 
-    monkeypatch.setattr(saturation, "train_stack", counting)
+    monkeypatch.setattr(runs, "train_stack", counting)
     return counts
 
 
@@ -130,12 +131,12 @@ def test_bits_are_those_of_a_model_trained_and_scored_anew(two_sizes, place):
     determined_by = {"n_params": 348, "n_samples": 130, "seed": 1, "steps": 40, "peak_lr": 0.05}
     (cell,) = [run for run in cells(place) if determined_by.items() <= run.items()]
     with torch.random.fork_rng():
-        torch.manual_seed(sizes.stream("weights", 1))
+        torch.manual_seed(builders.stream("weights", 1))
         model = gpt2(4)(V, S)
     ids = random_tokens(130, S, V, seed=1)
-    order = sizes.stream("order", 1)
+    order = builders.stream("order", 1)
     options = {"context": 0, "steps": 40, "batch_size": two_sizes.settings["batch_size"][0]}
-    saturation.train_stack([model], [ids], peak_lrs=[0.05], seeds=[order], **options)
+    runs.train_stack([model], [ids], peak_lrs=[0.05], seeds=[order], **options)
     inputs = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
     with torch.no_grad():
         nats = -model(inputs).double().log_softmax(-1).gather(2, ids[..., None])[..., 0]
@@ -205,7 +206,7 @@ def test_a_quantized_target_is_measured_again():
     """What is left of the bits when the trained weights are rounded: much at 8 bits, little at 2."""
     model = gpt2(8)(V, S)
     ids = random_tokens(60, S, V, seed=0)
-    saturation.train_stack([model], [ids], context=0, steps=300, batch_size=30, peak_lrs=[0.03], seeds=[0])
+    runs.train_stack([model], [ids], context=0, steps=300, batch_size=30, peak_lrs=[0.03], seeds=[0])
 
     def held(target: nn.Module) -> float:
         return ids.numel() * math.log2(V) - compress_bits(target, ids, first_token=0, progress=False).total_bits
@@ -289,12 +290,12 @@ def test_two_small_gains_in_a_row_are_convergence(recwarn):
     ],
 )
 def test_one_small_gain_is_an_accident(gains, converged, monkeypatch):
-    monkeypatch.setattr(synthetic, "_gains", lambda rounds: gains)
-    assert synthetic._converged([]) == converged
+    monkeypatch.setattr(experiment, "_gains", lambda rounds: gains)
+    assert experiment._converged([]) == converged
 
 
 def test_automatic_rounds_double_until_converged(tmp_path, monkeypatch):
-    monkeypatch.setattr(saturation, "FIRST_STEPS", 100)
+    monkeypatch.setattr(runs, "FIRST_STEPS", 100)
     options = {**SMALL, "steps": "auto", "budget_seconds": None, "peak_lr": 0.5, "seeds": [0]}
     result = measured(Table, **options, store=tmp_path)
     steps = [one["steps"] for one in result.settings["rounds"]]
@@ -307,11 +308,11 @@ def test_automatic_rounds_double_until_converged(tmp_path, monkeypatch):
 
 def test_a_budget_ends_rounds_and_takes_nothing_away(tmp_path, monkeypatch):
     """Seconds are as the store says: 0.02 a step of each run, so rounds of 100 and 200 steps fit and one of 400 does not."""
-    monkeypatch.setattr(saturation, "FIRST_STEPS", 100)
-    monkeypatch.setattr(saturation.Lab, "_seconds_a_step", lambda *_: 0.08)
-    put = saturation.Store.put
+    monkeypatch.setattr(runs, "FIRST_STEPS", 100)
+    monkeypatch.setattr(runs.Lab, "_seconds_a_step", lambda *_: 0.08)
+    put = runs.Store.put
     monkeypatch.setattr(
-        saturation.Store, "put", lambda self, cell, result: put(self, cell, {**result, "seconds": 0.02 * cell["steps"]})
+        runs.Store, "put", lambda self, cell, result: put(self, cell, {**result, "seconds": 0.02 * cell["steps"]})
     )
     options = {**SMALL, "steps": "auto", "peak_lr": 0.02, "store": tmp_path}
     n_runs, expected = 4, {}
@@ -334,8 +335,8 @@ def test_a_budget_ends_rounds_and_takes_nothing_away(tmp_path, monkeypatch):
     ("seconds_a_step", "first"), [(0.001, 750), (2 / 749, 375), (0.01, 187), (0.02, 93), (4 / 94, 93)]
 )
 def test_the_first_round_is_shorter_where_the_budget_is(seconds_a_step, first, tmp_path, monkeypatch):
-    monkeypatch.setattr(saturation.Lab, "_seconds_a_step", lambda *_: seconds_a_step)
-    monkeypatch.setattr(saturation.Lab, "round", lambda self, steps, *_: (_ for _ in ()).throw(Stop(steps)))
+    monkeypatch.setattr(runs.Lab, "_seconds_a_step", lambda *_: seconds_a_step)
+    monkeypatch.setattr(runs.Lab, "round", lambda self, steps, *_: (_ for _ in ()).throw(Stop(steps)))
     options = {**SMALL, "steps": "auto", "store": tmp_path}
     for budget in (4.0, 400.0):  # decided once for a store
         with pytest.raises(Stop, match=f"^{first}$"):
@@ -347,7 +348,7 @@ class Stop(Exception):
 
 
 def test_a_budget_too_short_says_how_long_it_takes(monkeypatch):
-    monkeypatch.setattr(saturation.Lab, "_seconds_a_step", lambda *_: 0.1)
+    monkeypatch.setattr(runs.Lab, "_seconds_a_step", lambda *_: 0.1)
     words = "a budget of 9 s cannot finish the shortest round: 8 runs of 93 steps take about 9 s, one run about 1.2 s;"
     with pytest.raises(InputError, match=words):
         measured(Table, **{**SMALL, "n_samples": [12, 16], "steps": "auto", "budget_seconds": 9.2})
@@ -491,7 +492,7 @@ def test_where_all_rates_diverge_the_model_is_at_fault(peak_lr, words):
 
 def test_a_model_that_its_last_step_breaks_has_diverged():
     """Losses are seen before each update; a single step of one sample has no other."""
-    lab = saturation.Lab(
+    lab = runs.Lab(
         [sizes.size_of(Fragile, 4, 6, [16], "auto", [1.0])], 4, 6, (0,), "float32", torch.device("cpu"), None, False
     )
     (size,) = lab.sizes
@@ -588,7 +589,7 @@ import torch
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 from memorization.lab.architectures import Architecture
-from memorization.lab.synthetic import capacity_bits_per_param
+from memorization.lab.capacity.experiment import capacity_bits_per_param
 builders = [Architecture("gpt2", width=width, heads=1) for width in {WIDTHS}]
 capacity_bits_per_param(builders, **{EXPERIMENT}, store=sys.argv[1], progress=False, device="cpu")
 """
@@ -734,15 +735,15 @@ def test_threads_change_nothing_but_the_time(build, trained_models):
 
 
 def test_a_stack_that_fails_stops_the_others(monkeypatch):
-    whole = saturation.train_stack
+    whole = runs.train_stack
     steps_done: list[int] = []
 
     def failing(models, data, *, seeds, on_steps, **options):
-        if sizes.stream("order", 0) in seeds:
+        if builders.stream("order", 0) in seeds:
             raise ZeroDivisionError("broken")
         return whole(models, data, seeds=seeds, on_steps=lambda n: (steps_done.append(n), on_steps(n)), **options)
 
-    monkeypatch.setattr(saturation, "train_stack", failing)
+    monkeypatch.setattr(runs, "train_stack", failing)
     torch.set_num_threads(2)
     try:
         with pytest.raises(ZeroDivisionError, match="broken"):

@@ -16,13 +16,13 @@ from memorization import UniformModel, fit_capacity
 from memorization.data import addresses
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotIdentifiedWarning, ResultError
 from memorization.lab.architectures import Architecture
-from memorization.lab.documents import byte_level_bpe, documents_of, fixed_length, with_end_of_text
-from memorization.lab.sizes import build_seeded, stream
+from memorization.lab.builders import build_seeded, stream
 from memorization.lab.stack import train_stack
 from memorization.lab.text import oracles, text_sweep
 from memorization.lab.text import runs as text_runs
+from memorization.lab.text.documents import byte_level_bpe, documents_of, fixed_length, with_end_of_text
 from memorization.lab.text.result import TextSweep
-from memorization.report.sweep import plot_bits_per_token, plot_extraction_rates, plot_f1, plot_memu
+from memorization.report.text_sweep import plot_bits_per_token, plot_extraction_rates, plot_f1, plot_memu
 
 SEQ_LEN, VOCAB = 8, 300
 BUILDS = [Architecture("gpt2", width=8), Architecture("gpt2", width=12)]

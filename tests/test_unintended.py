@@ -417,7 +417,7 @@ def test_net_interval_covers_the_planted_difference():
 
 
 def test_control_mean_interval_covers():
-    from memorization.significance import mean_interval
+    from memorization.unintended.control import mean_interval
 
     rng = np.random.default_rng(1)
     covered = []

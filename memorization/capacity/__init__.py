@@ -1,7 +1,16 @@
 """How many bits a model can hold: memorized bits of training runs to bits per parameter, by named estimators with intervals."""
 
+from memorization.capacity.estimators import PLATEAU_INFORMATION
 from memorization.capacity.fit import fit_capacity
 from memorization.capacity.result import Capacity
-from memorization.capacity.rows import Convention, Estimator, information_ceiling_bits
+from memorization.capacity.runs import EXPECTED_BITS_PER_PARAM, Convention, Estimator, information_ceiling_bits
 
-__all__ = ["Capacity", "Convention", "Estimator", "fit_capacity", "information_ceiling_bits"]
+__all__ = [
+    "EXPECTED_BITS_PER_PARAM",
+    "PLATEAU_INFORMATION",
+    "Capacity",
+    "Convention",
+    "Estimator",
+    "fit_capacity",
+    "information_ceiling_bits",
+]

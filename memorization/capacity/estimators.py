@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from memorization.capacity.rows import Estimator
+from memorization.capacity.runs import Estimator
 from memorization.errors import InputError
 
 # A set that holds less than this many times what a model memorized may be what limits it, not the model: at data bits near

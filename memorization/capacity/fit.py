@@ -18,9 +18,9 @@ from memorization.capacity.estimators import (
     weights_of,
 )
 from memorization.capacity.result import Capacity
-from memorization.capacity.rows import Convention, Estimator, ceiling_of_runs, check_options, curve_of, read_runs
+from memorization.capacity.runs import Convention, Estimator, ceiling_of_runs, check_options, curve_of, read_runs
 from memorization.errors import InputError
-from memorization.records import versions
+from memorization.results import versions
 
 
 def fit_capacity(

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.capacity.estimators import slope_weights, t_quantile
-from memorization.capacity.rows import CURVE, Convention, Estimator
+from memorization.capacity.runs import CURVE, Convention, Estimator
 from memorization.errors import ResultError
-from memorization.records import read_json, read_table, write_json, write_tables
+from memorization.results import read_json, read_table, write_json, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd

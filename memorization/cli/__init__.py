@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from memorization.cli import lab, mi_law, models
+from memorization.cli import lab, law, models
 from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, complain
 from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
 
@@ -18,19 +18,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-law = typer.Typer(
+mi_law = typer.Typer(
     help="How well membership can be inferred from the sizes of data set and model: the scaling law of its F1.",
     no_args_is_help=True,
 )
-law.command("fit")(mi_law.fit)
-law.command("predict")(mi_law.predict)
+mi_law.command("fit")(law.fit)
+mi_law.command("predict")(law.predict)
 app.command()(models.measure)
 app.command()(models.bits)
 app.command()(models.attack)
 app.command()(models.extract)
 app.command()(lab.capacity)
 app.command()(lab.text_sweep)
-app.add_typer(law, name="mi-law")
+app.add_typer(mi_law, name="mi-law")
 app.command()(lab.quickstart)
 app.command()(lab.doctor)
 

@@ -48,7 +48,7 @@ def capacity(
     """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
     from memorization import capacity_bits_per_param
     from memorization.lab.architectures import Architecture
-    from memorization.lab.synthetic import MULTIPLES, PAPER_ROWS
+    from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS
 
     claim(output, overwrite)
     if (budget is not None) + (steps is not None) + quick > 1:
@@ -136,8 +136,8 @@ def text_sweep(
     """Train on more and more text: double descent, memU, membership and its law, extraction. About 15 minutes on two cores."""
     from memorization import Capacity
     from memorization.lab.architectures import Architecture
-    from memorization.lab.documents import documents_of
     from memorization.lab.text import text_sweep as sweep
+    from memorization.lab.text.documents import documents_of
 
     claim(output, overwrite)
     widths = sorted(width or [16, 32, 64])

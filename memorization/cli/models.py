@@ -27,7 +27,7 @@ from memorization.cli.options import (
 from memorization.cli.output import claim, save, save_picture
 
 if TYPE_CHECKING:
-    from memorization.compression import CodeLengths
+    from memorization.measure.code_lengths import CodeLengths
     from memorization.unintended import Memorization
 
 

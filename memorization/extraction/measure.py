@@ -8,15 +8,21 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
-from memorization.compression import check_ids, resolve_first_token, sequences_of, tokenize, warn_of_chat_marker
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.result import NAMES, Extraction, check_count, check_long_enough, sample_edges
+from memorization.measure.code_lengths import (
+    check_ids,
+    resolve_first_token,
+    sequences_of,
+    tokenize,
+    warn_of_chat_marker,
+)
+from memorization.measure.opening import CausalModel, opened_model, tokenizer_record
+from memorization.measure.passes import Window, read_windows
 from memorization.membership import check_disjoint
-from memorization.membership.metrics import check_level
-from memorization.models import CausalModel, opened_model, tokenizer_record
-from memorization.records import versions
+from memorization.results import versions
 from memorization.samples import Samples, read_samples
-from memorization.scoring import Window, read_windows
+from memorization.stats.levels import check_level
 
 _PAPER_PREFIXES = (8, 16, 32)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from memorization.errors import InputError, ResultError
-from memorization.records import describe_model, read_json, read_table, write_json, write_tables
+from memorization.results import describe_model, read_json, read_table, write_json, write_tables
 from memorization.samples import positions_kept
 
 if TYPE_CHECKING:

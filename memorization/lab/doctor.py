@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.compression import compress_bits
-from memorization.models import UniformModel
-from memorization.records import versions
+from memorization.measure.code_lengths import compress_bits
+from memorization.measure.opening import UniformModel
+from memorization.results import versions
 
 _VOCAB_SIZE, _WIDTH = 50_257, 64
 _IDEAL_TOLERANCE_BITS, _CODED_TOLERANCE_BITS = 1e-3, 0.05

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from memorization.data import addresses
 from memorization.errors import InputError
-from memorization.lab.documents import byte_level_bpe, with_end_of_text
+from memorization.lab.text.documents import byte_level_bpe, with_end_of_text
 from memorization.lab.training import train
-from memorization.significance import Control
-from memorization.unintended import Memorization, unintended_memorization
+from memorization.unintended import Control, Memorization, unintended_memorization
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast

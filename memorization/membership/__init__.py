@@ -9,8 +9,9 @@ from memorization.membership.attacks import (
     zlib_attack,
     zlib_bits,
 )
-from memorization.membership.audit import MembershipAudit, audit_membership
-from memorization.membership.metrics import FPRS, Membership, f1_and_auc, membership_metrics
+from memorization.membership.audit import audit_membership
+from memorization.membership.metrics import f1_and_auc, membership_metrics
+from memorization.membership.result import FPRS, Membership, MembershipAudit
 from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
 
 __all__ = [

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from memorization.compression import CodeLengths
 from memorization.errors import InputError, ResultError
-from memorization.models import opened_model
-from memorization.pairing import check_same_samples, differ_in_tokens
+from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.opening import opened_model
+from memorization.measure.pair import check_same_samples, differ_in_tokens
+from memorization.measure.passes import Window, read_windows
 from memorization.samples import read_samples
-from memorization.scoring import Window, read_windows
 
 _OTHER_MODEL_BITS = 0.1  # mean difference a token; the same model in another batch, dtype or device stays below 0.05
 _ROWS = 64  # of logits turned to float64 at a time

@@ -1,17 +1,14 @@
 """All attacks on one model, and what each achieves: members against non-members, with the control of the split beside it."""
 
-import os
 import warnings
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 
-from memorization.compression import compress_bits
-from memorization.errors import InputError, ResultError, UnequalSetsWarning
+from memorization.errors import InputError, UnequalSetsWarning
+from memorization.measure.code_lengths import compress_bits
 from memorization.membership.attacks import (
     check_k_percent,
     loss_attack,
@@ -20,102 +17,20 @@ from memorization.membership.attacks import (
     token_moments,
     zlib_attack,
 )
-from memorization.membership.metrics import Membership, check_level, membership_metrics, with_interval
+from memorization.membership.metrics import membership_metrics
+from memorization.membership.result import Membership
 from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
-from memorization.records import describe_first_token, describe_model, read_json, versions, write_json, write_tables
+from memorization.results import versions
 from memorization.samples import read_samples
+from memorization.stats.levels import check_level
 from memorization.unintended import unintended_memorization
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+    pass
+
+from memorization.membership.result import MembershipAudit
 
 _SHORT = 10  # of a kind: fewer cannot be split into folds for the control of the split, which then says nothing
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MembershipAudit:
-    """What each attack achieves on one model.
-
-    Attributes:
-        attacks: `Membership` by the attack's name: loss, reference (with an oracle), zlib (of texts), min_k, min_k_plus_plus.
-        bag_of_words: how well word counts alone tell members from non-members; None where it was not computed.
-        settings: what was decided for the caller; why_no_bag_of_words where there is none.
-    """
-
-    attacks: dict[str, Membership]
-    bag_of_words: BagOfWords | None
-    settings: dict[str, Any]
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """A row an attack and metric: attack, metric, value, low, high."""
-        import pandas as pd
-
-        tables = [found.to_pandas().assign(attack=name) for name, found in self.attacks.items()]
-        return pd.concat(tables, ignore_index=True)[["attack", "metric", "value", "low", "high"]]
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: a folder for each attack as `Membership.save` does, metrics.parquet (all of them), settings.json."""
-        for name, found in self.attacks.items():
-            found.save(Path(folder) / name)
-        write_tables(folder, {"metrics": self.to_pandas()})
-        words = None if self.bag_of_words is None else asdict(self.bag_of_words)
-        facts = {"attacks": list(self.attacks), "bag_of_words": words, "settings": self.settings}
-        write_json(Path(folder) / "settings.json", "MembershipAudit", facts)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "MembershipAudit":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no MembershipAudit, or a damaged one.
-        """
-        saved = read_json(Path(folder) / "settings.json", "MembershipAudit")
-        missing = sorted({"attacks", "bag_of_words", "settings"} - set(saved))
-        if missing:
-            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(missing)}")
-        words = saved["bag_of_words"]
-        return cls(
-            attacks={name: Membership.load(Path(folder) / name) for name in saved["attacks"]},
-            bag_of_words=None
-            if words is None
-            else BagOfWords(**{**words, "auc_interval": tuple(words["auc_interval"])}),
-            settings=saved["settings"],
-        )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Members found against non-members mistaken, a line an attack; see `memorization.report.plots.plot_membership_audit`."""
-        from memorization.report.plots import plot_membership_audit
-
-        return plot_membership_audit(self, ax)
-
-    def __repr__(self) -> str:
-        some = next(iter(self.attacks.values()))
-        n_members, n_nonmembers = len(some.member_scores), len(some.nonmember_scores)
-        lines = [
-            f"MembershipAudit of {n_members:,} members and {n_nonmembers:,} non-members; "
-            f"{100 * some.settings['interval_level']:g} % intervals",
-            f"  {'attack':<17}{'AUC':<25}{'F1, chance is 0.5':<25}TPR at FPR 1 %",
-        ]
-        for name, found in self.attacks.items():
-            few = np.isnan(found.tpr[0.01])
-            tpr = "unknown: needs 100 non-members" if few else _short(found.tpr[0.01], found.tpr_interval[0.01])
-            lines.append(
-                f"  {name:<17}{_short(found.auc, found.auc_interval):<25}{_short(found.f1, found.f1_interval):<25}{tpr}"
-            )
-        if self.bag_of_words is None:
-            lines.append(f"  split            not checked: {self.settings['why_no_bag_of_words']}")
-        else:
-            auc = with_interval(self.bag_of_words.auc, self.bag_of_words.auc_interval)
-            verdict = "IT LEAKS: attacks may find this" if self.bag_of_words.leaks else "sound: 0.5 is chance"
-            lines.append(f"  split            AUC of word counts alone {auc}; {verdict}")
-        lines.append(f"  target           {describe_model(self.settings['target'])}")
-        oracle = self.settings["oracle"]
-        lines.append(
-            f"  oracle           {'none, so no reference attack' if oracle is None else describe_model(oracle)}"
-        )
-        lines.append(f"  first token      {describe_first_token(self.settings['first_token'])}")
-        return "\n".join(lines)
 
 
 def audit_membership(
@@ -317,7 +232,3 @@ def _bag_of_words(sets: list[Any], interval: float, seed: int) -> tuple[BagOfWor
         return bag_of_words_auc(*sets, interval=interval, seed=seed), None
     except InputError as error:  # texts without a single word
         return None, str(error)
-
-
-def _short(value: float, ends: tuple[float, float]) -> str:
-    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from memorization.errors import InputError, SplitLeakWarning
-from memorization.membership.metrics import auc_with_interval, check_level, with_interval
 from memorization.samples import Samples, read_samples
+from memorization.stats.levels import check_level, with_interval
+from memorization.stats.ranking import auc_with_interval
 
 _FOLDS = 5
 

@@ -1,7 +1,8 @@
 """Which samples are memorized: rare tokens (TF-IDF), exact and near duplicates, and how memU ranks with them."""
 
 from memorization.rarity.duplicates import Deduplicated, DuplicateCounts, deduplicate, duplicate_counts
-from memorization.rarity.result import Rarity, rarity
+from memorization.rarity.measure import rarity
+from memorization.rarity.result import Rarity
 from memorization.rarity.tfidf import tfidf_bits
 
 __all__ = [

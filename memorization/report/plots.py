@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
     from memorization.capacity import Capacity
-    from memorization.compression import CodeLengths
     from memorization.extraction import Extraction
     from memorization.lab.quickstart import Quickstart
+    from memorization.measure.code_lengths import CodeLengths
     from memorization.membership import Membership, MembershipAudit
     from memorization.scaling_law import MIScalingLaw
     from memorization.unintended import Memorization

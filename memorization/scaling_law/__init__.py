@@ -3,6 +3,6 @@
 from memorization.scaling_law.fit import fit_mi_scaling_law
 from memorization.scaling_law.law import MIScalingLaw
 from memorization.scaling_law.least_squares import Errors
-from memorization.scaling_law.rows import Covariate
+from memorization.scaling_law.points import Covariate
 
 __all__ = ["Covariate", "Errors", "MIScalingLaw", "fit_mi_scaling_law"]

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from memorization.errors import InputError, NotIdentifiedWarning
-from memorization.records import versions
+from memorization.results import versions
 from memorization.scaling_law.law import MIScalingLaw
 from memorization.scaling_law.least_squares import Errors, fit_constants
-from memorization.scaling_law.rows import Covariate, check_points, ratios_of, read_points
+from memorization.scaling_law.points import Covariate, check_points, ratios_of, read_points
 
 
 def fit_mi_scaling_law(

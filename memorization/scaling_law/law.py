@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, ResultError
-from memorization.records import read_json, read_table, write_json, write_tables
+from memorization.results import read_json, read_table, write_json, write_tables
 from memorization.scaling_law.least_squares import f1_at
-from memorization.scaling_law.rows import Covariate, numbers_of, ratios_of, sizes_of
+from memorization.scaling_law.points import Covariate, numbers_of, ratios_of, sizes_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memorization.errors import MeasurementWarning, ResultError
-from memorization.records import describe_first_token, read_json, read_table, write_json, write_tables
-from memorization.significance import mean_interval
+from memorization.results import describe_first_token, read_json, read_table, write_json, write_tables
+from memorization.stats.bootstrap import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +111,8 @@ class DoseResponse:
         return assemble(canaries, settings)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """memU against repetitions, with the ceiling; see `memorization.report.canary_plot.plot_dose_response`."""
-        from memorization.report.canary_plot import plot_dose_response
+        """memU against repetitions, with the ceiling; see `memorization.report.canaries.plot_dose_response`."""
+        from memorization.report.canaries import plot_dose_response
 
         return plot_dose_response(self, ax)
 

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from memorization.compression import compress_bits
 from memorization.errors import InputError, ModelError
-from memorization.lab.side_by_side import counted, n_workers, side_by_side
-from memorization.lab.sizes import Builder, build_seeded, stream
+from memorization.lab.builders import Builder, build_seeded, stream
+from memorization.lab.engines.local import counted, n_workers, side_by_side
 from memorization.lab.stack import train_stack
-from memorization.lab.sweep import Store
+from memorization.lab.store import Store
+from memorization.measure.code_lengths import compress_bits
 
 __all__ = ["OracleBits", "TrainedOracles", "given_oracle_bits"]
 

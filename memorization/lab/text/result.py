@@ -11,9 +11,9 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
 from memorization.lab.text.oracles import OracleBits
+from memorization.measure.opening import load_tokenizer
 from memorization.membership import f1_and_auc
-from memorization.models import load_tokenizer
-from memorization.records import read_json, read_table, versions, write_json, write_tables
+from memorization.results import read_json, read_table, versions, write_json, write_tables
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
 
 if TYPE_CHECKING:
@@ -239,8 +239,8 @@ class TextSweep:
         return cls(cells, samples, ids, load_tokenizer(Path(folder) / "tokenizer") if there else None, settings)
 
     def plot(self) -> "Figure":
-        """Four pictures: bits per token, memU, F1 and extraction against data-set size; see `memorization.report.sweep`."""
-        from memorization.report.sweep import plot_text_sweep
+        """Four pictures: bits per token, memU, F1 and extraction against data-set size; see `memorization.report.text_sweep`."""
+        from memorization.report.text_sweep import plot_text_sweep
 
         return plot_text_sweep(self)
 

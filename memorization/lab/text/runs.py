@@ -12,14 +12,14 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from memorization.compression import CodeLengths, compress_bits
 from memorization.errors import ImpossibleTokenError, ModelError
 from memorization.extraction import extract
 from memorization.lab.architectures import ParamCounts
-from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
-from memorization.lab.sizes import Builder, build_seeded, stream
+from memorization.lab.builders import Builder, build_seeded, stream
+from memorization.lab.engines.local import counted, n_workers, side_by_side, stacks_of
 from memorization.lab.stack import train_stack
-from memorization.lab.sweep import Store
+from memorization.lab.store import Store
+from memorization.measure.code_lengths import CodeLengths, compress_bits
 from memorization.membership import (
     f1_and_auc,
     loss_attack,

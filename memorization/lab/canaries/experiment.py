@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.lab.canaries.result import DoseResponse, assemble, warn_of_faults
-from memorization.lab.canaries.rows import (
+from memorization.lab.builders import Builder, build_seeded, builder_identity, stream
+from memorization.lab.canaries.checks import (
     check_canaries,
     check_training,
     check_width,
@@ -23,12 +23,13 @@ from memorization.lab.canaries.rows import (
     repetitions_of,
     token_rows,
 )
-from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
-from memorization.lab.sizes import Builder, build_seeded, builder_identity, random_tokens, stream
+from memorization.lab.canaries.result import DoseResponse, assemble, warn_of_faults
+from memorization.lab.engines.local import counted, n_workers, side_by_side, stacks_of
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
-from memorization.lab.sweep import Store
-from memorization.models import UniformModel
-from memorization.records import describe_model, versions
+from memorization.lab.store import Store
+from memorization.measure.opening import UniformModel
+from memorization.results import describe_model, versions
 from memorization.unintended import unintended_memorization
 
 __all__ = ["DoseResponse", "canary_dose_response", "dose_response", "insert_canaries", "make_canaries"]

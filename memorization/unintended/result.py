@@ -1,40 +1,36 @@
-"""Unintended memorization (memU) of a target model against an oracle, per sample."""
+"""memU of samples: what it is made of, its figures and its words."""
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
-from memorization.coding.joint import JointCode, joint_bits
-from memorization.compression import CodeLengths
-from memorization.errors import InputError, LengthMismatchWarning, ResultError, WeakOracleWarning
-from memorization.pairing import Pair, check_same_samples, control_pair, differ_in_tokens, measure_pair
-from memorization.records import (
+from memorization.capacity import EXPECTED_BITS_PER_PARAM
+from memorization.coding.joint import joint_bits
+from memorization.errors import ResultError
+from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.pair import Pair
+from memorization.results import (
     describe_first_token,
     describe_model,
     read_json,
     read_table,
-    versions,
     write_json,
     write_tables,
 )
-from memorization.samples import read_samples
-from memorization.significance import QUANTILES, Control, mean_interval
+from memorization.stats.bootstrap import mean_interval
+from memorization.unintended.control import QUANTILES, Control
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# Capacity of GPT-2-style models (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32; slope 3.64).
-CAPACITY_BITS_PER_PARAM = 3.6
-_LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things
+
 _ROLES = ("target", "oracle")
 
 
@@ -84,7 +80,7 @@ class Memorization:
         return self._share(self.target.settings["model"]["n_non_embedding_params"])
 
     def _share(self, n_params: int | None) -> float:
-        return self.total_bits / (CAPACITY_BITS_PER_PARAM * n_params) if n_params else math.nan
+        return self.total_bits / (EXPECTED_BITS_PER_PARAM * n_params) if n_params else math.nan
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), memU and what it is made of."""
@@ -136,8 +132,8 @@ class Memorization:
         table = read_table(folder, "memorization", ("mem_bits",))
         if len(table) != len(pairs[0][0]):
             raise ResultError(f"{folder} is damaged: its tables differ in length")
-        target_bits = _with_count(pairs[0][0].bits, pairs[0][0], settings)
-        return _combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits)
+        target_bits = with_count(pairs[0][0].bits, pairs[0][0], settings)
+        return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits)
 
     def summary(self) -> dict[str, Any]:
         """The figures of the table, by name; unknown ones are None."""
@@ -212,131 +208,13 @@ class Memorization:
         return "\n".join(lines)
 
 
-def unintended_memorization(
-    target: Any,
-    oracle: Any,
-    samples: Any,
-    *,
-    joint: JointCode = "max",
-    control: Any = None,
-    baseline: Literal["uniform"] | CodeLengths = "uniform",
-    target_tokenizer: Any = None,
-    oracle_tokenizer: Any = None,
-    target_revision: str | None = None,
-    oracle_revision: str | None = None,
-    first_token: str | int = "auto",
-    max_length: int | None = None,
-    stride: int | None = None,
-    batch_size: int | Literal["auto"] = "auto",
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    trust_remote_code: bool = False,
-    text_column: str = "text",
-    limit: int | None = None,
-    on_lossy_text: Literal["raise", "skip"] = "raise",
-    progress: bool = True,
-    allow_pickle: bool = False,
-) -> Memorization:
-    """Bits of each sample that the target has memorized beyond what the oracle knows of such text.
-
-    memU(x) = H(x | oracle) - H(x | oracle, target). Positive is memorized. The measurement is as good as the oracle: one that has itself
-    memorized x hides memorization of x; one that is too weak shows the target's generalization as memorization (pass a `control`).
-
-    Args:
-        target: the model under audit, as for `compress_bits`, or saved `CodeLengths` of the same samples.
-        oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`.
-        samples: as for `compress_bits`.
-        joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit.
-        control: samples drawn like `samples` that neither model has seen. Where a model is given as CodeLengths: the pair (target,
-            oracle) of the control's CodeLengths.
-        baseline: H(x) for mem and memI: "uniform" is n_tokens x log2 of the vocabulary size; or CodeLengths under a third model.
-        target_tokenizer: None is the model's own where the model is named.
-        oracle_tokenizer: the same for the oracle. The tokenizers may differ where samples are texts.
-        target_revision: of a hub model.
-        oracle_revision: of a hub model.
-        first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform for both.
-        max_length: as for `compress_bits`, as all that follow.
-        stride: new tokens of each window after the first.
-        batch_size: samples a forward pass.
-        device: where to measure.
-        dtype: of the weights of models loaded here.
-        trust_remote_code: run code that a checkpoint brings.
-        text_column: column of a file or data set.
-        limit: only the first so many samples, and control samples.
-        on_lossy_text: "raise" or "skip" texts that a tokenizer does not give back; skipped for one model is skipped for both.
-        progress: a bar on stderr.
-        allow_pickle: load pickled weights, which can run code.
-
-    Returns:
-        memU and what it is made of, in the order of the samples.
-
-    Raises:
-        InputError: samples or options that cannot be used together.
-        ResultError: CodeLengths of other samples.
-        ModelError: as for `compress_bits`.
-
-    Warns:
-        WeakOracleWarning: the target codes unseen text in fewer bits than the oracle.
-        LengthMismatchWarning: samples and control differ in mean length by over 10 %.
-
-    Guarantees:
-        Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model is in memory
-        at a time where both are named.
-
-    Examples:
-        >>> from memorization import UniformModel, unintended_memorization
-        >>> result = unintended_memorization(UniformModel(16), UniformModel(16), [[1, 2, 3]])
-        >>> result.ideal_bits.tolist(), result.control is None
-        ([0.0], True)
-
-    Source:
-        Morris et al., arXiv:2505.24832, section 2.3.
-    """
-    if joint not in ("max", "mixture"):
-        raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}')
-    if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
-        raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}')
-    sets = [read_samples(samples, text_column=text_column, limit=limit)]
-    given_control = isinstance(target, CodeLengths) or isinstance(oracle, CodeLengths)
-    if control is not None and not given_control:
-        sets.append(read_samples(control, text_column=text_column, limit=limit))
-    pairs = measure_pair(
-        target,
-        oracle,
-        sets,
-        tokenizers=(target_tokenizer, oracle_tokenizer),
-        revisions=(target_revision, oracle_revision),
-        first_token=first_token,
-        max_length=max_length,
-        stride=stride,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        on_lossy_text=on_lossy_text,
-        progress=progress,
-        allow_pickle=allow_pickle,
-    )
-    if control is not None and given_control:
-        pairs.append(control_pair(control, pairs[0]))
-    settings = {
-        "joint": joint,
-        "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
-        "token_count_code": "Elias gamma" if differ_in_tokens(*pairs[0]) else None,
-        "has_control": control is not None,
-        "versions": versions(),
-    }
-    result = _combine(pairs, settings, _baseline_bits(baseline, pairs[0]))
-    _warn(result)
-    return result
-
-
-def _combine(
+def combine(
     pairs: Sequence[Pair], settings: dict[str, Any], baseline_bits: Float64[np.ndarray, " sample"]
 ) -> Memorization:
+    """memU and all that stands beside it, from the code lengths of the samples and, as a second pair, of the control."""
     target, oracle = pairs[0]
-    target_bits, oracle_bits = (_with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
-    target_ideal, oracle_ideal = (_with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
+    target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
+    target_ideal, oracle_ideal = (with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
     joint = joint_bits(target_bits, oracle_bits, settings["joint"])
     signed_bits, bits = oracle_bits - target_bits, oracle_bits - joint
     mem_bits = baseline_bits - target_bits
@@ -356,7 +234,7 @@ def _combine(
 
 
 def _control(pair: Pair, settings: dict[str, Any], sample_signed_bits: Float64[np.ndarray, " sample"]) -> Control:
-    target_bits, oracle_bits = (_with_count(lengths.bits, lengths, settings) for lengths in pair)
+    target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
     signed_bits = oracle_bits - target_bits
     n = len(sample_signed_bits)
     low, high = mean_interval(sample_signed_bits, signed_bits)
@@ -373,43 +251,11 @@ def _control(pair: Pair, settings: dict[str, Any], sample_signed_bits: Float64[n
     )
 
 
-def _with_count(
+def with_count(
     bits: Float64[np.ndarray, " sample"], lengths: CodeLengths, settings: dict[str, Any]
 ) -> Float64[np.ndarray, " sample"]:
     """Code lengths given the token count, or with two tokenizers the count's own code on top: Elias gamma, 2 floor(log2 n) + 1 bits."""
     return bits + 2 * np.floor(np.log2(lengths.n_tokens)) + 1 if settings["token_count_code"] else bits
-
-
-def _baseline_bits(baseline: str | CodeLengths, pair: Pair) -> Float64[np.ndarray, " sample"]:
-    """H(x) of each sample; with the code of the token count wherever the target's length has it, so that it drops out of mem."""
-    counted = {"token_count_code": differ_in_tokens(*pair)}
-    if isinstance(baseline, CodeLengths):
-        check_same_samples(baseline, pair[0], "the baseline")
-        return _with_count(baseline.bits, baseline, counted)
-    target = pair[0]
-    return _with_count(target.n_tokens * math.log2(target.settings["uniform_vocab_size"]), target, counted)
-
-
-def _warn(result: Memorization) -> None:
-    control = result.control
-    if control is None:
-        return
-    low, high = control.mean_interval
-    if low > 0:
-        warnings.warn(
-            f"the oracle is too weak: the target codes unseen text in {control.mean:.2f} bits a sample fewer (95 % interval {low:.2f} to "
-            f"{high:.2f}), so memU includes generalization. Take a stronger oracle, or read net memU.",
-            WeakOracleWarning,
-            stacklevel=3,
-        )
-    ours, theirs = float(result.target.n_tokens.mean()), float(control.target.n_tokens.mean())
-    if abs(ours - theirs) > _LENGTH_MISMATCH * ours:
-        warnings.warn(
-            f"samples have {ours:.1f} tokens in the mean, control samples {theirs:.1f}: net memU compares unlike things. Draw the control "
-            "like the samples, of the same length.",
-            LengthMismatchWarning,
-            stacklevel=3,
-        )
 
 
 def _span(interval: tuple[float, float]) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from memorization.errors import InputError, ModelError
-from memorization.lab.sizes import Builder, build_seeded
+from memorization.lab.builders import Builder, build_seeded
 
 _LEAST = 2  # canaries of a count: one has no spread
 

@@ -12,10 +12,11 @@ import torch
 
 from memorization.capacity import Capacity, Convention, Estimator, information_ceiling_bits
 from memorization.errors import InputError, NotConvergedWarning
-from memorization.lab.saturation import PRECISIONS, Lab, Round
-from memorization.lab.sizes import Builder, random_tokens, size_of
+from memorization.lab.builders import Builder
+from memorization.lab.capacity.runs import PRECISIONS, Lab, Round
+from memorization.lab.capacity.sizes import size_of
 
-__all__ = ["capacity_bits_per_param", "random_tokens"]
+__all__ = ["capacity_bits_per_param"]
 
 # Data-set sizes of the grid, in multiples of that capacity.
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0)

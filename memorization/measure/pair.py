@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from memorization.compression import CodeLengths, measure, resolve_first_token, tokenize, warn_of_chat_marker
 from memorization.errors import InputError, ResultError
-from memorization.models import UniformModel, load_tokenizer, opened_model, tokenizer_record
+from memorization.measure.code_lengths import CodeLengths, measure, resolve_first_token, tokenize, warn_of_chat_marker
+from memorization.measure.opening import UniformModel, load_tokenizer, opened_model, tokenizer_record
 from memorization.samples import Samples
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle

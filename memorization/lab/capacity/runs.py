@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from memorization.capacity import Capacity, Convention, Estimator, fit_capacity
-from memorization.compression import compress_bits
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.lab.side_by_side import counted, n_workers, side_by_side, stacks_of
-from memorization.lab.sizes import Size, build_seeded, random_tokens, stream
+from memorization.lab.builders import build_seeded, stream
+from memorization.lab.capacity.sizes import Size
+from memorization.lab.engines.local import counted, n_workers, side_by_side, stacks_of
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
-from memorization.lab.sweep import Store
+from memorization.lab.store import Store
+from memorization.measure.code_lengths import compress_bits
 
 __all__ = ["PRECISIONS", "Lab", "Round"]
 

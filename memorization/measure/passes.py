@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import ImpossibleTokenError, ModelError
-from memorization.models import CausalModel, first_line, wrong_shape
+from memorization.measure.opening import CausalModel, first_line, wrong_shape
 
 # "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times as much
 # beside them; and so few tokens that the activations of a wide model with a small vocabulary fit as well.

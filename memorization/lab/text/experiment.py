@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from memorization.capacity import Capacity
+from memorization.capacity import EXPECTED_BITS_PER_PARAM, Capacity
 from memorization.errors import InputError, MeasurementWarning, ModelError
 from memorization.lab.architectures import count_params
-from memorization.lab.documents import fixed_length
-from memorization.lab.sizes import EXPECTED_BITS_PER_PARAM, Builder, build_seeded, builder_identity, stream
-from memorization.lab.sweep import Store
+from memorization.lab.builders import Builder, build_seeded, builder_identity, stream
+from memorization.lab.store import Store
+from memorization.lab.text.documents import fixed_length
 from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
 from memorization.lab.text.result import TextSweep, assemble
 from memorization.lab.text.runs import ModelSize, TextRuns
@@ -68,8 +68,8 @@ def text_sweep(
     Args:
         build_models: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits, without
             dropout; for example a `memorization.lab.architectures.Architecture`. A list of them: several model sizes.
-        documents: texts or token ids, as `compress_bits` takes them, or a file (of several: `memorization.lab.documents.documents_of`).
-            Each is cut into consecutive samples.
+        documents: texts or token ids, as `compress_bits` takes them, or a file (of several:
+            `memorization.lab.text.documents.documents_of`). Each is cut into consecutive samples.
         seq_len: tokens of a sample.
         vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one more).
         tokenizer: for texts, in place of one that is trained. Its BOS stands before each sample, without one token 0.

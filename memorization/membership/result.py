@@ -1,0 +1,225 @@
+"""What scores of members and non-members are worth, and what each attack achieves: figures and words."""
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from memorization.errors import ResultError
+from memorization.membership.split import BagOfWords
+from memorization.results import describe_first_token, describe_model, read_json, read_table, write_json, write_tables
+from memorization.stats.levels import with_interval
+from memorization.stats.ranking import counts_of, places_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+FPRS = (0.001, 0.01, 0.05)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Membership:
+    """How well scores tell members from non-members. Intervals hold at the level settings["interval_level"].
+
+    Attributes:
+        f1: at the pooled-median threshold on equally many of both, where F1 = precision = recall = accuracy; 0.5 at chance.
+        f1_interval: its lower and upper end.
+        auc: probability that a member ranks above a non-member, ties counting half.
+        auc_interval: its ends.
+        best_accuracy: at the threshold that is best for these very samples, on equally many of both: optimistic, above 0.5 at chance.
+        best_accuracy_interval: its ends, wide enough for that optimism.
+        tpr: share of members found where the share of non-members taken for members is at most the key: 0.001, 0.01, 0.05. NaN with fewer
+            than 1 / key non-members.
+        tpr_interval: its ends, by key; they allow for the threshold being set on these non-members.
+        member_scores: ascending, float64, higher = more likely a member.
+        nonmember_scores: likewise.
+        settings: what was decided for the caller.
+    """
+
+    f1: float
+    f1_interval: tuple[float, float]
+    auc: float
+    auc_interval: tuple[float, float]
+    best_accuracy: float
+    best_accuracy_interval: tuple[float, float]
+    tpr: dict[float, float]
+    tpr_interval: dict[float, tuple[float, float]]
+    member_scores: Float64[np.ndarray, " member"]
+    nonmember_scores: Float64[np.ndarray, " nonmember"]
+    settings: dict[str, Any]
+
+    def roc(self) -> tuple[Float64[np.ndarray, " threshold"], Float64[np.ndarray, " threshold"]]:
+        """Shares of members and of non-members at or above each threshold, from (0, 0) down the scores to (1, 1)."""
+        found, mistaken = (
+            np.cumsum(count[0]) for count in counts_of(places_of(self.member_scores, self.nonmember_scores))
+        )
+        return np.append(0.0, found / found[-1]), np.append(0.0, mistaken / mistaken[-1])
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a metric: metric, value, low, high."""
+        import pandas as pd
+
+        rows = [("f1", self.f1, *self.f1_interval), ("auc", self.auc, *self.auc_interval)]
+        rows.append(("best_accuracy", self.best_accuracy, *self.best_accuracy_interval))
+        rows += [(f"tpr_at_fpr_{fpr:g}", value, *self.tpr_interval[fpr]) for fpr, value in self.tpr.items()]
+        return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder: metrics.parquet (a row a metric), scores.parquet (a row a sample), settings.json."""
+        import pandas as pd
+
+        counts = [len(self.member_scores), len(self.nonmember_scores)]
+        values = np.concatenate([self.member_scores, self.nonmember_scores])
+        scores = pd.DataFrame({"member": np.repeat([True, False], counts), "score": values})
+        write_tables(folder, {"metrics": self.to_pandas(), "scores": scores})
+        write_json(Path(folder) / "settings.json", "Membership", self.settings)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Membership":
+        """Read what `save` wrote.
+
+        Raises:
+            ResultError: the folder holds no Membership, or a damaged one.
+        """
+        settings = read_json(Path(folder) / "settings.json", "Membership")
+        metrics = read_table(folder, "metrics", ("metric", "value", "low", "high")).set_index("metric")
+        names = ["f1", "auc", "best_accuracy", *(f"tpr_at_fpr_{fpr:g}" for fpr in FPRS)]
+        missing = sorted(set(names) - set(metrics.index))
+        if missing:
+            raise ResultError(f"{folder} is damaged: metrics.parquet lacks {', '.join(missing)}")
+        scores = read_table(folder, "scores", ("member", "score"))
+        values, member = scores["score"].to_numpy(np.float64), scores["member"].to_numpy(bool)
+        value = {name: float(metrics.loc[name, "value"]) for name in names}
+        ends = {name: (float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
+        return cls(
+            f1=value["f1"],
+            f1_interval=ends["f1"],
+            auc=value["auc"],
+            auc_interval=ends["auc"],
+            best_accuracy=value["best_accuracy"],
+            best_accuracy_interval=ends["best_accuracy"],
+            tpr={fpr: value[f"tpr_at_fpr_{fpr:g}"] for fpr in FPRS},
+            tpr_interval={fpr: ends[f"tpr_at_fpr_{fpr:g}"] for fpr in FPRS},
+            member_scores=values[member],
+            nonmember_scores=values[~member],
+            settings=settings,
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Members found against non-members mistaken; see `memorization.report.plots.plot_membership`."""
+        from memorization.report.plots import plot_membership
+
+        return plot_membership(self, ax)
+
+    def __repr__(self) -> str:
+        n_members, n_nonmembers = len(self.member_scores), len(self.nonmember_scores)
+        n_each = self.settings["n_each"]
+        balanced = "" if n_members == n_nonmembers else f" ({n_each:,} of each)"
+        lines = [
+            f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; "
+            f"{100 * self.settings['interval_level']:g} % intervals",
+            f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; chance is 0.5",
+            f"  AUC          {with_interval(self.auc, self.auc_interval)}",
+        ]
+        for fpr, value in self.tpr.items():
+            unknown = f"unknown: needs {math.ceil(1 / fpr):,} non-members"
+            known = unknown if math.isnan(value) else with_interval(value, self.tpr_interval[fpr])
+            lines.append(f"  TPR          {known} at FPR {100 * fpr:g} %")
+        best = with_interval(self.best_accuracy, self.best_accuracy_interval)
+        lines.append(f"  accuracy     {best}: threshold chosen on the same samples, optimistic{balanced}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MembershipAudit:
+    """What each attack achieves on one model.
+
+    Attributes:
+        attacks: `Membership` by the attack's name: loss, reference (with an oracle), zlib (of texts), min_k, min_k_plus_plus.
+        bag_of_words: how well word counts alone tell members from non-members; None where it was not computed.
+        settings: what was decided for the caller; why_no_bag_of_words where there is none.
+    """
+
+    attacks: dict[str, Membership]
+    bag_of_words: BagOfWords | None
+    settings: dict[str, Any]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row an attack and metric: attack, metric, value, low, high."""
+        import pandas as pd
+
+        tables = [found.to_pandas().assign(attack=name) for name, found in self.attacks.items()]
+        return pd.concat(tables, ignore_index=True)[["attack", "metric", "value", "low", "high"]]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder: a folder for each attack as `Membership.save` does, metrics.parquet (all of them), settings.json."""
+        for name, found in self.attacks.items():
+            found.save(Path(folder) / name)
+        write_tables(folder, {"metrics": self.to_pandas()})
+        words = None if self.bag_of_words is None else asdict(self.bag_of_words)
+        facts = {"attacks": list(self.attacks), "bag_of_words": words, "settings": self.settings}
+        write_json(Path(folder) / "settings.json", "MembershipAudit", facts)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "MembershipAudit":
+        """Read what `save` wrote.
+
+        Raises:
+            ResultError: the folder holds no MembershipAudit, or a damaged one.
+        """
+        saved = read_json(Path(folder) / "settings.json", "MembershipAudit")
+        missing = sorted({"attacks", "bag_of_words", "settings"} - set(saved))
+        if missing:
+            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(missing)}")
+        words = saved["bag_of_words"]
+        return cls(
+            attacks={name: Membership.load(Path(folder) / name) for name in saved["attacks"]},
+            bag_of_words=None
+            if words is None
+            else BagOfWords(**{**words, "auc_interval": tuple(words["auc_interval"])}),
+            settings=saved["settings"],
+        )
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Members found against non-members mistaken, a line an attack; see `memorization.report.plots.plot_membership_audit`."""
+        from memorization.report.plots import plot_membership_audit
+
+        return plot_membership_audit(self, ax)
+
+    def __repr__(self) -> str:
+        some = next(iter(self.attacks.values()))
+        n_members, n_nonmembers = len(some.member_scores), len(some.nonmember_scores)
+        lines = [
+            f"MembershipAudit of {n_members:,} members and {n_nonmembers:,} non-members; "
+            f"{100 * some.settings['interval_level']:g} % intervals",
+            f"  {'attack':<17}{'AUC':<25}{'F1, chance is 0.5':<25}TPR at FPR 1 %",
+        ]
+        for name, found in self.attacks.items():
+            few = np.isnan(found.tpr[0.01])
+            tpr = "unknown: needs 100 non-members" if few else _short(found.tpr[0.01], found.tpr_interval[0.01])
+            lines.append(
+                f"  {name:<17}{_short(found.auc, found.auc_interval):<25}{_short(found.f1, found.f1_interval):<25}{tpr}"
+            )
+        if self.bag_of_words is None:
+            lines.append(f"  split            not checked: {self.settings['why_no_bag_of_words']}")
+        else:
+            auc = with_interval(self.bag_of_words.auc, self.bag_of_words.auc_interval)
+            verdict = "IT LEAKS: attacks may find this" if self.bag_of_words.leaks else "sound: 0.5 is chance"
+            lines.append(f"  split            AUC of word counts alone {auc}; {verdict}")
+        lines.append(f"  target           {describe_model(self.settings['target'])}")
+        oracle = self.settings["oracle"]
+        lines.append(
+            f"  oracle           {'none, so no reference attack' if oracle is None else describe_model(oracle)}"
+        )
+        lines.append(f"  first token      {describe_first_token(self.settings['first_token'])}")
+        return "\n".join(lines)
+
+
+def _short(value: float, ends: tuple[float, float]) -> str:
+    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
