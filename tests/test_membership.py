@@ -6,7 +6,6 @@ import sys
 import warnings
 import zlib
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -32,12 +31,6 @@ from memorization.membership import (
 
 IDS = [[1, 2, 3, 4, 5, 6, 7], [8, 9, 2], [4], [5, 5, 5, 5, 1, 0, 3, 2, 9, 9, 1]]
 SCORES = st.lists(st.integers(-4, 4).map(float), min_size=2, max_size=12)
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 class Pairs:

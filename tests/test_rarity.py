@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections import Counter
 
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.stats
@@ -22,12 +21,6 @@ from memorization.rarity.duplicates import _shingle_sets, bands_and_rows
 from memorization.report.rarity import plot_rarity
 
 SETS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=12)
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def runs(tokens, n: int) -> set[tuple[int, ...]]:

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import warnings
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,12 +39,6 @@ def fit(f1, ratio=GRID, **options) -> MIScalingLaw:
     """With a capacity of 1000, so that the ratio is not the data-set size."""
     capacity = np.full(len(ratio), 1000.0)
     return fit_mi_scaling_law(capacity, 1000 * np.asarray(ratio), f1, **options)
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 # --- the published law

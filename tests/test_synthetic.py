@@ -12,7 +12,6 @@ import uuid
 import warnings
 from functools import partial
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,12 +91,6 @@ def trained_models(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(runs, "train_stack", counting)
     return counts
-
-
-@pytest.fixture
-def no_type_checker(monkeypatch):
-    """Types are executed in the tests, but not where the library is used."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 EXPERIMENT = {
