@@ -20,7 +20,12 @@ R = TypeVar("R")
 # Old module: the modules in which its names are found now. A name that changed itself stands in NAMES.
 MODULES: dict[str, tuple[str, ...]] = {
     "memorization.records": ("memorization.results",),
-    "memorization.models": ("memorization.measure.opening",),
+    "memorization.models": (
+        "memorization.measure.opening",
+        "memorization.measure.tokenizers",
+        "memorization.measure.failures",
+        "memorization.measure.probe",
+    ),
     "memorization.scoring": ("memorization.measure.passes",),
     "memorization.compression": ("memorization.measure.code_lengths", "memorization.measure.context"),
     "memorization.pairing": ("memorization.measure.pair",),

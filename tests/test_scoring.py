@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memorization import UniformModel, compress_bits
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.measure.opening import opened_model
+from memorization.measure.opening import open_model
 from memorization.measure.passes import windows
 
 VOCAB = 11
@@ -512,7 +512,7 @@ def test_ids_are_given_on_the_device_of_the_model():
         given.append(ids.device)
         return torch.zeros(*ids.shape, 5)
 
-    with opened_model(record, device=meta) as opened:
+    with open_model(record, device=meta) as opened:
         assert opened.device == meta
     assert given
     assert all(device == meta for device in given)

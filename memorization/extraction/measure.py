@@ -17,8 +17,9 @@ from memorization.measure.code_lengths import (
     tokenize,
     warn_of_chat_marker,
 )
-from memorization.measure.opening import CausalModel, opened_model, tokenizer_record
+from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import Window, read_windows
+from memorization.measure.tokenizers import tokenizer_record
 from memorization.membership import check_disjoint
 from memorization.results import versions
 from memorization.samples import Samples, read_samples
@@ -116,7 +117,7 @@ def extract(
     raw = {which: read_samples(part, text_column=text_column, limit=limit) for which, part in given.items()}
     if heldout is not None:
         check_disjoint(*(part.texts if part.texts is not None else part.ids for part in raw.values()))
-    with opened_model(
+    with open_model(
         model,
         tokenizer=tokenizer,
         device=device,
@@ -167,7 +168,7 @@ def _fewest_inputs(samples: Iterable[Samples]) -> int | None:
 
 
 def _prepare(
-    model: CausalModel,
+    model: OpenModel,
     raw: Samples,
     first_token: Mapping[str, Any],
     on_lossy_text: Literal["raise", "skip"],
@@ -196,7 +197,7 @@ def _n_tokens(sequences: Sequence[np.ndarray], first_token: Mapping[str, Any]) -
 
 
 def _correct(
-    model: CausalModel,
+    model: OpenModel,
     sequences: Sequence[np.ndarray],
     samples: Samples,
     which: str,

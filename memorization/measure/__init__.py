@@ -1,6 +1,17 @@
 """A model and samples to code lengths: the only wing that runs a model to measure it."""
 
 from memorization.measure.code_lengths import CodeLengths, compress_bits
-from memorization.measure.opening import CausalModel, UniformModel, opened_model
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
+from memorization.measure.tokenizers import TokenizerLike
 
-__all__ = ["CausalModel", "CodeLengths", "UniformModel", "compress_bits", "opened_model"]
+__all__ = [
+    "CodeLengths",
+    "DTypeLike",
+    "DeviceLike",
+    "ModelLike",
+    "OpenModel",
+    "TokenizerLike",
+    "UniformModel",
+    "compress_bits",
+    "open_model",
+]

@@ -15,8 +15,9 @@ from jaxtyping import Float64, Int64
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import InputError, ResultError
-from memorization.measure.opening import CausalModel, opened_model, tokenizer_record
+from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import score
+from memorization.measure.tokenizers import tokenizer_record
 from memorization.results import (
     describe_first_token,
     describe_model,
@@ -216,7 +217,7 @@ def compress_bits(
         Morris et al., "How much do language models memorize?", arXiv:2505.24832, section 2.3: H(x | m) = -log2 p_m(x).
     """
     raw = read_samples(samples, text_column=text_column, limit=limit)
-    with opened_model(
+    with open_model(
         model,
         tokenizer=tokenizer,
         device=device,
@@ -248,7 +249,7 @@ def tokenize(
 
 
 def measure(
-    model: CausalModel,
+    model: OpenModel,
     samples: Samples,
     first_token: Mapping[str, Any],
     *,

@@ -8,7 +8,8 @@ import torch
 
 from memorization.errors import InputError, ResultError
 from memorization.measure.code_lengths import CodeLengths, measure, resolve_first_token, tokenize, warn_of_chat_marker
-from memorization.measure.opening import UniformModel, load_tokenizer, opened_model, tokenizer_record
+from memorization.measure.opening import UniformModel, open_model
+from memorization.measure.tokenizers import load_tokenizer, tokenizer_record
 from memorization.samples import Samples
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
@@ -96,7 +97,7 @@ def measure_pair(
         shared = [
             done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role]["rule"] == "uniform"
         ]
-        with opened_model(
+        with open_model(
             models[role],
             tokenizer=tokenizer[role],
             device=device,

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import ImpossibleTokenError, ModelError
-from memorization.measure.opening import CausalModel, first_line, wrong_shape
+from memorization.measure.failures import first_line
+from memorization.measure.opening import OpenModel
+from memorization.measure.probe import wrong_shape
 
 # "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times as much
 # beside them; and so few tokens that the activations of a wide model with a small vocabulary fit as well.
@@ -46,7 +48,7 @@ Result = TypeVar("Result")
 
 
 def read_windows(
-    model: CausalModel,
+    model: OpenModel,
     sequences: Sequence[np.ndarray],
     *,
     max_length: int | None,
@@ -109,7 +111,7 @@ def read_windows(
 
 
 def _read_batch(
-    model: CausalModel,
+    model: OpenModel,
     sequences: Sequence[np.ndarray],
     batch: list[Window],
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
@@ -130,7 +132,7 @@ def _read_batch(
 
 
 def score(
-    model: CausalModel,
+    model: OpenModel,
     sequences: Sequence[np.ndarray],
     *,
     max_length: int | None,
@@ -177,7 +179,7 @@ def score(
     )
 
 
-def _logits(model: CausalModel, ids: Tensor) -> Tensor:
+def _logits(model: OpenModel, ids: Tensor) -> Tensor:
     try:
         return model.logits(ids)
     except Exception as error:
@@ -189,13 +191,13 @@ def _logits(model: CausalModel, ids: Tensor) -> Tensor:
         ) from error
 
 
-def _weight(model: CausalModel) -> int:
+def _weight(model: OpenModel) -> int:
     """Elements that a token of a batch counts as: its logits, or its share of the limit on tokens."""
     most = _MAX_BATCH_TOKENS["cuda" if model.device.type == "cuda" else "cpu"]
     return max(model.vocab_size, math.ceil(_batch_budget(model) / most))
 
 
-def _batch_budget(model: CausalModel) -> int:
+def _batch_budget(model: OpenModel) -> int:
     if model.device.type == "cuda":
         return int(torch.cuda.get_device_properties(model.device).total_memory * _GPU_LOGITS_SHARE) // 4
     return _CPU_LOGITS_BYTES // 4
@@ -209,7 +211,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _too_large(model: CausalModel, rows: int, n_inputs: int) -> ModelError:
+def _too_large(model: OpenModel, rows: int, n_inputs: int) -> ModelError:
     gigabytes = rows * n_inputs * model.vocab_size * 4 / 1e9
     return ModelError(
         f"out of memory with {rows} x {n_inputs} tokens in a batch (their logits alone take {gigabytes:.1f} GB in float32). "

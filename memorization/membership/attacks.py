@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, ResultError
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.opening import opened_model
+from memorization.measure.opening import open_model
 from memorization.measure.pair import check_same_samples, differ_in_tokens
 from memorization.measure.passes import Window, read_windows
 from memorization.samples import read_samples
@@ -221,7 +221,7 @@ def token_moments(
     def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
         moments[:, places[i]] = np.concatenate(parts, axis=1)
 
-    with opened_model(
+    with open_model(
         model,
         device=device,
         dtype=dtype,

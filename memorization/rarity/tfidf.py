@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError
-from memorization.measure.opening import load_tokenizer
+from memorization.measure.tokenizers import load_tokenizer
 from memorization.samples import Samples, read_samples
 
 _MOST_IDS = 2**24  # far above any vocabulary, and the table of counts stays below 128 MiB

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from memorization.measure.parameters import n_non_embedding_params, n_params
+
 
 @dataclass(frozen=True, slots=True)
 class ParamCounts:
@@ -37,13 +39,8 @@ def count_params(model: nn.Module) -> ParamCounts:
         >>> count_params(Architecture("gpt2", width=8)(vocab_size=128, seq_len=32))
         ParamCounts(total=2168, non_embedding=888, trainable=2168)
     """
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    find_head = getattr(model, "get_output_embeddings", None)
-    head = find_head() if find_head is not None else None
-    embedding = {id(p) for module in (*tables, head) if module is not None for p in module.parameters()}
-    parameters = list(model.parameters())
     return ParamCounts(
-        total=sum(p.numel() for p in parameters),
-        non_embedding=sum(p.numel() for p in parameters if id(p) not in embedding),
-        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        total=n_params(model),
+        non_embedding=n_non_embedding_params(model),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )

@@ -72,7 +72,7 @@ def fixed_length(
     read = read_samples(documents, text_column=text_column)
     given = tokenizer is not None
     if given:
-        from memorization.measure.opening import load_tokenizer
+        from memorization.measure.tokenizers import load_tokenizer
 
         tokenizer = load_tokenizer(tokenizer)
         if not callable(tokenizer):

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
 from memorization.lab.text.oracles import OracleBits
-from memorization.measure.opening import load_tokenizer
+from memorization.measure.tokenizers import load_tokenizer
 from memorization.membership import f1_and_auc
 from memorization.results import read_json, read_table, versions, write_json, write_tables
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
