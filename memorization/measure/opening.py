@@ -110,7 +110,7 @@ def open_model(
         >>> from memorization import UniformModel, compress_bits
         >>> from memorization.measure import open_model
         >>> with open_model(UniformModel(256)) as model:
-        ...     [compress_bits(model, [ids]).total_bits for ids in ([1, 2], [3, 4, 5])]
+        ...     [float(compress_bits(model, [ids]).ideal_bits.sum()) for ids in ([1, 2], [3, 4, 5])]
         [16.0, 24.0]
     """
     if isinstance(model, OpenModel):

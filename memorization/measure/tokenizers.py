@@ -25,7 +25,7 @@ class EncodesAndDecodes(Protocol):
         """Token ids to a text."""
 
 
-TokenizerLike: TypeAlias = "str | os.PathLike[str] | EncodesAndDecodes"
+TokenizerLike: TypeAlias = str | os.PathLike[str] | EncodesAndDecodes
 
 
 def load_tokenizer(
