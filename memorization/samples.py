@@ -5,62 +5,83 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Int64
 
 from memorization.errors import InputError, LossyTextError, MeasurementWarning
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import torch
+
+    class _Dataset(Protocol):
+        @property
+        def column_names(self) -> Any: ...
+
+    SamplesLike: TypeAlias = (
+        "Samples | str | os.PathLike[str] | Sequence[Any] | np.ndarray[Any, Any] | torch.Tensor | _Dataset"
+    )
+else:
+    SamplesLike = Any  # what else comes is refused by `read_samples`, in words
+
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 _LONGEST_NAME = 255  # of a file, on most systems
 _SOME = 80  # characters of a text that an error message quotes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples as texts, as token ids, or (after `tokenize`) as both.
+    """Samples as texts, as token ids, or (after `tokenize`) as both. What is computed from them is computed once.
 
     Attributes:
         texts: one str a sample; None where the samples came as ids.
         ids: one int64 array a sample; None until texts have been tokenized.
         source: what the samples were read from, for the record.
-        n_blank_skipped: blank lines and null cells left out.
-        lossy_skipped: positions of the texts left out because they do not survive the tokenizer.
+        blank_skipped: positions in the input of the blank and null rows, which were left out.
+        lossy_skipped: positions in the input of the texts left out because they do not survive the tokenizer.
     """
 
     texts: list[str] | None
     ids: list[np.ndarray] | None
     source: str
-    n_blank_skipped: int = 0
+    blank_skipped: tuple[int, ...] = ()
     lossy_skipped: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
 
     @property
-    def index(self) -> Int64[np.ndarray, " sample"]:
-        """Position of each sample in the input (files: among the rows that are not blank)."""
-        return positions_kept(len(self), self.lossy_skipped)
+    def n_blank_skipped(self) -> int:
+        """Blank and null rows left out."""
+        return len(self.blank_skipped)
 
-    @property
+    @cached_property
+    def index(self) -> Int64[np.ndarray, " sample"]:
+        """Position of each sample in the input: its row, counted from 0, with the rows that were left out."""
+        return _read_only(positions_kept(len(self), (*self.blank_skipped, *self.lossy_skipped)))
+
+    @cached_property
     def n_bytes(self) -> Int64[np.ndarray, " sample"]:
         """UTF-8 bytes of each text; -1 where the samples came as ids."""
         if self.texts is None:
-            return np.full(len(self), -1, dtype=np.int64)
-        return np.array([len(text.encode()) for text in self.texts], dtype=np.int64)
+            return _read_only(np.full(len(self), -1, dtype=np.int64))
+        return _read_only(np.array([len(text.encode()) for text in self.texts], dtype=np.int64))
 
-    @property
+    @cached_property
     def texts_sha256(self) -> str | None:
         """Fingerprint of the texts and their order; None where the samples came as ids."""
         if self.texts is None:
             return None
         return _sha256(text.encode() for text in self.texts)
 
-    @property
+    @cached_property
     def ids_sha256(self) -> str | None:
         """Fingerprint of the token ids and their order; None before `tokenize`."""
         return None if self.ids is None else _sha256(ids.astype("<i8").tobytes() for ids in self.ids)
@@ -73,6 +94,7 @@ class Samples:
             "texts_sha256": self.texts_sha256,
             "ids_sha256": self.ids_sha256,
             "n_blank_skipped": self.n_blank_skipped,
+            "blank_skipped": list(self.blank_skipped),
             "lossy_skipped": list(self.lossy_skipped),
         }
 
@@ -88,11 +110,38 @@ class Samples:
             raise InputError(
                 f"none of the {len(self)} texts survives the tokenizer: decode(encode(text)) is not the text"
             )
+        if len(keep) == len(self):
+            return self
         return replace(
             self,
             texts=None if self.texts is None else [self.texts[k] for k in keep],
             ids=None if self.ids is None else [self.ids[k] for k in keep],
             lossy_skipped=tuple(sorted({*self.lossy_skipped, *dropped})),
+        )
+
+    def as_measured(self, record: Mapping[str, Any]) -> "Samples":
+        """These samples without the lossy ones that a measurement with this record left out.
+
+        Raises:
+            InputError: none would be left.
+        """
+        lossy = record["lossy_skipped"]
+        if "blank_skipped" not in record:  # written by version 0.1.0, which did not count blank rows
+            rows = positions_kept(len(self) + len(self.lossy_skipped), self.blank_skipped)
+            lossy = [int(rows[i]) for i in lossy if i < len(rows)]
+        return self.leave_out(lossy)
+
+    def first(self, n_samples: int) -> "Samples":
+        """The first so many of the samples."""
+        if n_samples >= len(self):
+            return self
+        last = int(self.index[n_samples - 1])
+        return replace(
+            self,
+            texts=None if self.texts is None else self.texts[:n_samples],
+            ids=None if self.ids is None else self.ids[:n_samples],
+            blank_skipped=tuple(i for i in self.blank_skipped if i < last),
+            lossy_skipped=tuple(i for i in self.lossy_skipped if i < last),
         )
 
     def tokenize(self, tokenizer: Any, *, on_lossy_text: Literal["raise", "skip"] = "raise") -> "Samples":
@@ -117,7 +166,12 @@ class Samples:
                 'on_lossy_text="skip" to leave such samples out (they are counted), or hand over the token ids.'
             )
         whole = replace(self, ids=[np.asarray(row, dtype=np.int64) for row in rows])
-        return whole.leave_out(int(self.index[i]) for i in lossy) if lossy else whole
+        return whole.leave_out(self.index[lossy].tolist())
+
+
+def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
+    """Positions in the input of the samples of a measurement with this record (`Samples.record`)."""
+    return positions_kept(n_samples, [*record.get("blank_skipped", ()), *record["lossy_skipped"]])
 
 
 def positions_kept(n_samples: int, skipped: Sequence[int]) -> Int64[np.ndarray, " sample"]:
@@ -125,18 +179,18 @@ def positions_kept(n_samples: int, skipped: Sequence[int]) -> Int64[np.ndarray, 
     return np.delete(np.arange(n_samples + len(skipped), dtype=np.int64), np.asarray(skipped, dtype=np.int64))
 
 
-def read_samples(samples: Any, *, text_column: str = "text", limit: int | None = None) -> Samples:
+def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int | None = None) -> Samples:
     """Samples from whatever holds them.
 
     Args:
-        samples: a text, a list of texts, a list of id lists, a 1-D (one sample) or 2-D (a row a sample) integer array or tensor, a
-            `datasets.Dataset`, or a file. A Path is a file; a str is a file when it ends in .txt (one sample a line), .jsonl, .csv
-            or .parquet. A flat list of ints is one sample.
+        samples: a text, a list of texts, a list of id lists, a 1-D (one sample) or 2-D (a row a sample) integer array
+            or tensor, a `datasets.Dataset`, a file, or `Samples` that were read before. A Path is a file; a str is a
+            file when it ends in .txt (one sample a line), .jsonl, .csv or .parquet. A flat list of ints is one sample.
         text_column: column of a file or data set; it holds texts, or lists of token ids.
         limit: only the first so many samples.
 
     Returns:
-        The samples in the order in which they came.
+        The samples in the order in which they came; `Samples` themselves where they came and no limit cuts them.
 
     Raises:
         InputError: nothing to measure, or something that is neither text nor token ids; it names the place.
@@ -147,6 +201,8 @@ def read_samples(samples: Any, *, text_column: str = "text", limit: int | None =
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1; it is {limit}")
+    if isinstance(samples, Samples):
+        return samples if limit is None else samples.first(limit)
     if isinstance(samples, Path) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS)):
         return _from_cells(_read_file(samples, text_column), str(samples), limit)
     if hasattr(samples, "column_names"):
@@ -208,17 +264,17 @@ def _from_list(rows: Sequence[Any], source: str, limit: int | None) -> Samples:
 def _from_cells(cells: Iterator[Any], source: str, limit: int | None) -> Samples:
     """Rows of a file or data set: blank and null ones are skipped and counted."""
     rows: list[Any] = []
-    n_blank = 0
-    for cell in cells:
+    blank: list[int] = []
+    for i, cell in enumerate(cells):
         if cell is None or (isinstance(cell, float) and cell != cell) or (isinstance(cell, str) and not cell.strip()):
-            n_blank += 1
+            blank.append(i)
             continue
         rows.append(cell)
         if len(rows) == limit:
             break
     if not rows:
-        raise InputError(f"{source} holds no sample ({n_blank} blank rows)")
-    return replace(_from_list(rows, source, None), n_blank_skipped=n_blank)
+        raise InputError(f"{source} holds no sample ({len(blank)} blank rows)")
+    return replace(_from_list(rows, source, None), blank_skipped=tuple(blank))
 
 
 def _read_file(path: str | Path, column: str) -> Iterator[Any]:
@@ -338,6 +394,11 @@ def _check_unicode(text: str, i: int) -> None:
         raise InputError(
             f"sample {i} is not valid Unicode: character {error.start} is the lone surrogate {text[error.start]!r}"
         ) from error
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _decode(tokenizer: Any, ids: Sequence[int]) -> str:

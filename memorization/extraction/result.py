@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int64
 
 from memorization.errors import InputError, ResultError
 from memorization.results import describe_model, read_json, read_table, write_json, write_tables
-from memorization.samples import positions_kept
+from memorization.samples import positions_measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,8 +228,7 @@ class Extraction:
 
     def _index(self, which: str) -> Int64[np.ndarray, " sample"]:
         """Position of each sample in the input."""
-        record = self.settings[which]
-        return positions_kept(len(self._part(which)[1]) - 1, record["lossy_skipped"] if record is not None else [])
+        return positions_measured(len(self._part(which)[1]) - 1, self.settings[which] or {"lossy_skipped": ()})
 
     def _extracted(self, which: str, prefix_tokens: int) -> Bool[np.ndarray, " sample"]:
         prefix = check_count("prefix_tokens", prefix_tokens)

@@ -27,7 +27,7 @@ from memorization.results import (
     write_json,
     write_tables,
 )
-from memorization.samples import Samples, positions_kept, read_samples
+from memorization.samples import Samples, positions_measured, read_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,8 @@ class CodeLengths:
 
     @property
     def index(self) -> Int64[np.ndarray, " sample"]:
-        """Position of each sample in the input; differs from its place here where lossy texts were skipped."""
-        return positions_kept(len(self), self.settings["samples"]["lossy_skipped"])
+        """Position of each sample in the input; differs from its place here where blank rows or lossy texts were skipped."""
+        return positions_measured(len(self), self.settings["samples"])
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), bits, ideal_bits, n_tokens, n_bytes."""

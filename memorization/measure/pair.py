@@ -59,7 +59,7 @@ def measure_pair(
         if tokenizer[role] is None and isinstance(models[role], UniformModel):
             tokenizer[role] = next((own for own in tokenizer.values() if own is not None), None)
     for lengths in given.values():  # what was left out there is left out here
-        sets = [part.leave_out(lengths.settings["samples"]["lossy_skipped"]) for part in sets]
+        sets = [part.as_measured(lengths.settings["samples"]) for part in sets]
     tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
     records = {
         role: tokenizer_record(tokenizer[role]) if role in live else given[role].settings["tokenizer"]

@@ -87,7 +87,7 @@ def zlib_attack(target: CodeLengths, samples: Any) -> Float64[np.ndarray, " samp
     read = read_samples(samples)
     if read.texts is None:
         raise InputError("zlib compresses text, and these samples are token ids: pass the texts that were measured")
-    read = read.leave_out(record["lossy_skipped"]) if record["lossy_skipped"] else read
+    read = read.as_measured(record)
     if read.texts_sha256 != record["texts_sha256"]:
         raise ResultError(
             f"these {len(read)} texts are not the {record['n_samples']} that were measured (compared by fingerprint, order included). Pass "
