@@ -23,6 +23,7 @@ PACKAGE = Path(memorization.__file__).parent
 FLOORS = [
     "errors",
     "renamed",  # names of the last version
+    "progress",  # bars and the logger: for whatever takes long
     "stats",
     "results",
     "files",

@@ -136,7 +136,7 @@ def extract(
         n_tokens = {which: _n_tokens(part, first) for which, part in sequences.items()}
         used = _usable(prefixes, suffix, {which: (part.index, n_tokens[which]) for which, part in samples.items()})
         correct = {
-            which: _correct(opened, part, samples[which], which, first, batch_size, progress)
+            which: _correct(opened, part, samples[which], which, first, batch_size, progress and which)
             for which, part in sequences.items()
         }
     no_tokens, no_samples = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
@@ -203,7 +203,7 @@ def _correct(
     which: str,
     first_token: Mapping[str, Any],
     batch_size: int | Literal["auto"],
-    progress: bool,
+    progress: bool | str,
 ) -> Bool[np.ndarray, " token"]:
     """Of each token of the samples, whether it is the arg max given the true tokens before it; a token given nothing is not."""
     n_context = int(first_token["id"] is not None)

@@ -257,7 +257,7 @@ def measure(
     max_length: int | None,
     stride: int | None,
     batch_size: int | Literal["auto"],
-    progress: bool,
+    progress: bool | str,
 ) -> CodeLengths:
     """Code lengths of tokenized samples under an opened model; `compress_bits` after all that comes before."""
     max_length, stride = _window(max_length, stride, model.max_length)

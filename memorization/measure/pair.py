@@ -117,9 +117,9 @@ def measure_pair(
                     max_length=max_length,
                     stride=stride,
                     batch_size=batch_size,
-                    progress=progress,
+                    progress=progress and (f"control, {role}" if i else role),
                 )
-                for part in tokenized
+                for i, part in enumerate(tokenized)
             ]
         del opened  # or this model would stay in memory while the next one is loaded
     return list(zip(measured["target"], measured["oracle"], strict=True))

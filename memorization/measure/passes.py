@@ -1,20 +1,19 @@
 """An opened model over samples: windows, batches that fit in memory, what is read of their logits; codes and errors of tokens."""
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import ImpossibleTokenError, ModelError
 from memorization.measure.failures import first_line
 from memorization.measure.opening import OpenModel
 from memorization.measure.probe import wrong_shape
+from memorization.progress import progress_bar
 
 # "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times as much
 # beside them; and so few tokens that the activations of a wide model with a small vocabulary fit as well.
@@ -56,7 +55,7 @@ def read_windows(
     batch_size: int | Literal["auto"],
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
     on_read: Callable[[int, list[Result]], None],
-    progress: bool,
+    progress: bool | str,
 ) -> int:
     """Predict every token but the first of each sequence, given the ones before it, and hand over what `read` makes of the logits.
 
@@ -71,7 +70,7 @@ def read_windows(
         read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows) to one result a
             window.
         on_read: receives each sequence's number and the results of its windows in order, as soon as all are there.
-        progress: a bar on stderr.
+        progress: a bar on stderr, and its name.
 
     Returns:
         The largest number of windows that a batch held.
@@ -82,9 +81,8 @@ def read_windows(
     missing = np.bincount([span[0] for span in spans], minlength=len(sequences))
     pieces: dict[int, list[tuple[int, Result]]] = {}
     largest, budget = 0, _batch_budget(model)
-    with tqdm(
-        total=sum(s[3] for s in spans), unit="tok", unit_scale=True, disable=not progress, delay=1, file=sys.stderr
-    ) as bar:
+    name = progress if isinstance(progress, str) else "code lengths"
+    with progress_bar(sum(s[3] for s in spans), name, unit="tok", shown=bool(progress), delay=1) as bar:
         start = 0
         while start < len(spans):
             n_inputs = spans[start][2] - spans[start][1]
@@ -140,7 +138,7 @@ def score(
     batch_size: int | Literal["auto"],
     name_token: Callable[[int, int], str],
     on_scored: Callable[[int, TokenCode], None],
-    progress: bool,
+    progress: bool | str,
 ) -> int:
     """Code every token but the first of each sequence, given the ones before it; the windows and batches of `read_windows`.
 
@@ -152,7 +150,7 @@ def score(
         batch_size: windows a batch; "auto" fits them to memory.
         name_token: (sequence, position in it) to words for an error message.
         on_scored: receives each sequence's number and its whole code, as soon as it is complete.
-        progress: a bar on stderr.
+        progress: a bar on stderr, and its name.
 
     Returns:
         The largest number of windows that a batch held.

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
 from memorization.lab.builders import Builder, build_seeded, builder_identity, stream
@@ -29,6 +27,7 @@ from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 from memorization.lab.store import Store
 from memorization.measure.opening import UniformModel
+from memorization.progress import progress_bar
 from memorization.results import describe_model, versions
 from memorization.unintended import unintended_memorization
 
@@ -287,15 +286,8 @@ def _train_missing(
     if not missing:
         return
     training, seq_len = cells[missing[0]], data[missing[0]][0].shape[1]
-    with tqdm(
-        total=training["steps"] * len(missing),
-        desc=f"{len(missing)} models, {training['steps']} steps",
-        unit="step",
-        unit_scale=True,
-        disable=not progress,
-        file=sys.stderr,
-        mininterval=0.5,
-    ) as bar:
+    total, label = training["steps"] * len(missing), f"{len(missing)} models, {training['steps']} steps"
+    with progress_bar(total, label, unit="step", shown=progress) as bar:
 
         def train(stack: list[int], check: Callable[[], None]) -> tuple[list[nn.Module], list[int]]:
             models = [build_seeded(build, vocab_size, seq_len, seed).to(device) for seed in stack]

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import compress_bits
+from memorization.progress import progress_bar
 
 __all__ = ["PRECISIONS", "Lab", "Round"]
 
@@ -177,15 +177,8 @@ class Lab:
         """The runs of these cells: read where they were run before, else trained, measured and kept."""
         new = [cell for cell in cells if self.store.get(cell) is None]
         label = f"{size.params.trainable:,} parameters, {name}"
-        with tqdm(
-            total=sum(cell["steps"] for cell in new),
-            desc=label,
-            unit="step",
-            unit_scale=True,
-            disable=not (self._progress and new),
-            file=sys.stderr,
-            mininterval=0.5,
-        ) as bar:
+        total = sum(cell["steps"] for cell in new)
+        with progress_bar(total, label, unit="step", shown=self._progress) as bar:
             stacks = self._stacks(size, new)
             bar.set_postfix_str(f"{max(map(len, stacks), default=0)} models at once", refresh=False)
             for stack, trained, seconds in self._train_all(size, stacks, bar):

@@ -1,6 +1,5 @@
 """Oracles for samples of a pool: one trained on all of it, and others that each have not seen the samples they are asked about."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from memorization.errors import InputError, ModelError
 from memorization.lab.builders import Builder, build_seeded, stream
@@ -17,6 +15,7 @@ from memorization.lab.engines.local import counted, n_workers, side_by_side
 from memorization.lab.stack import train_stack
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import compress_bits
+from memorization.progress import progress_bar
 
 __all__ = ["OracleBits", "TrainedOracles", "given_oracle_bits"]
 
@@ -86,7 +85,9 @@ class TrainedOracles:
         }
         new = [k for k in oracles if self.store.get(cells[k]) is None]
         total = sum(cells[k]["steps"] for k in new)
-        with self._bar(total, f"{len(new)} oracles, {cells[SEEN]['steps']} steps") as bar:
+        with progress_bar(
+            total, f"{len(new)} oracles, {cells[SEEN]['steps']} steps", unit="step", shown=self.progress
+        ) as bar:
 
             def train(k: int, check: Callable[[], None]) -> nn.Module:
                 model, bits = self._train(sets[k], cells[k]["steps"], rate, counted(bar, check))
@@ -122,7 +123,7 @@ class TrainedOracles:
         cells = {rate: {**self._cell(len(pool), rate, _PILOT_SHARE), "pilot": True} for rate in PILOT_RATES}
         new = [rate for rate in PILOT_RATES if self.store.get(cells[rate]) is None]
         steps = cells[PILOT_RATES[0]]["steps"]
-        with self._bar(steps * len(new), f"oracle's pilot, {steps} steps") as bar:
+        with progress_bar(steps * len(new), f"oracle's pilot, {steps} steps", unit="step", shown=self.progress) as bar:
 
             def train(rate: float, check: Callable[[], None]) -> float:
                 return self._train(pool, steps, rate, counted(bar, check))[1]
@@ -153,11 +154,6 @@ class TrainedOracles:
             on_steps=on_steps,
         )
         return model, float(done.bits_per_token[0])
-
-    def _bar(self, total: int, name: str) -> "tqdm[Any]":
-        return tqdm(
-            total=total, desc=name, unit="step", disable=not (self.progress and total), file=sys.stderr, mininterval=0.5
-        )
 
 
 def given_oracle_bits(

@@ -1,7 +1,6 @@
 """Runs of a sweep over text: a model trained on its data set, many at once, then measured, attacked and asked for its members."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from memorization.errors import ImpossibleTokenError, ModelError
 from memorization.extraction import extract
@@ -28,6 +26,7 @@ from memorization.membership import (
     token_moments,
     zlib_bits,
 )
+from memorization.progress import progress_bar
 
 __all__ = ["ModelSize", "TextRuns"]
 
@@ -121,15 +120,8 @@ class TextRuns:
     ) -> None:
         """Train the cells that the store has no result of, and keep what `result` makes of model, bits per token and cell."""
         new = [cell for cell in cells if self._store.get(cell) is None]
-        with tqdm(
-            total=sum(cell["steps"] for cell in new),
-            desc=f"{size.params.total:,} parameters, {name}",
-            unit="step",
-            unit_scale=True,
-            disable=not (self._progress and new),
-            file=sys.stderr,
-            mininterval=0.5,
-        ) as bar:
+        total, label = sum(cell["steps"] for cell in new), f"{size.params.total:,} parameters, {name}"
+        with progress_bar(total, label, unit="step", shown=self._progress) as bar:
 
             def train(stack: list[Cell], check: Callable[[], None]) -> tuple[list[nn.Module], list[float]]:
                 models = [
