@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from memorization.errors import InputError, LossyTextError, MeasurementWarning
+from memorization.integers import check_integer
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -199,8 +200,7 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
         >>> read_samples(["To be", "or not"]).n_bytes.tolist()
         [5, 6]
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1; it is {limit}")
+    limit = None if limit is None else check_integer("limit", limit, besides="None")
     if isinstance(samples, Samples):
         return samples if limit is None else samples.first(limit)
     if isinstance(samples, Path) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS)):

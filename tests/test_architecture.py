@@ -24,6 +24,7 @@ FLOORS = [
     "errors",
     "renamed",  # names of the last version
     "progress",  # bars and the logger: for whatever takes long
+    "integers",  # what counts as one, in an argument
     "stats",
     "results",
     "files",

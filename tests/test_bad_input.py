@@ -56,7 +56,7 @@ def test_empty_list_of_ids(row):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_limit(limit):
-    refused([[1]], rf"limit must be at least 1; it is {limit}", limit=limit)
+    refused([[1]], rf"limit must be None or an integer of at least 1; it is {limit}", limit=limit)
     assert len(compress_bits(UNIFORM, [[1], [2]], limit=1)) == 1
 
 
@@ -301,7 +301,7 @@ class Short(nn.Module):
 
 
 def test_max_length_range():
-    refused([[1, 2]], "max_length must be at least 1; it is 0", max_length=0)
+    refused([[1, 2]], "max_length must be None or an integer of at least 1; it is 0", max_length=0)
     assert compress_bits(UNIFORM, [[1, 2]], max_length=1).settings["max_length"] == 1
     with pytest.raises(
         InputError, match="max_length=7 is more than the 6 positions that the model or its tokenizer takes"
@@ -310,9 +310,15 @@ def test_max_length_range():
     assert compress_bits(Short(), [[1, 2] * 9], max_length=6).settings["max_length"] == 6
 
 
-@pytest.mark.parametrize("stride", [0, -1, 7])
-def test_stride_range(stride):
-    message = rf"stride must lie in \[1, max_length\] = \[1, 6\]; it is {stride}"
+@pytest.mark.parametrize(
+    ("stride", "message"),
+    [
+        (0, "stride must be None or an integer of at least 1; it is 0"),
+        (-1, "stride must be None or an integer of at least 1; it is -1"),
+        (7, r"stride must lie in \[1, max_length\] = \[1, 6\]; it is 7"),
+    ],
+)
+def test_stride_range(stride, message):
     refused([[1, 2]], message, max_length=6, stride=stride)
     with pytest.raises(InputError, match=message):
         compress_bits(Short(), [[1, 2]], stride=stride)
@@ -329,7 +335,9 @@ def test_stride_without_windows():
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batch_size_range(batch_size):
-    refused([[1, 2]], rf'batch_size must be "auto" or at least 1; it is {batch_size}', batch_size=batch_size)
+    refused(
+        [[1, 2]], rf'batch_size must be "auto" or an integer of at least 1; it is {batch_size}', batch_size=batch_size
+    )
 
 
 @pytest.mark.usefixtures("no_type_checker")
@@ -337,8 +345,22 @@ def test_batch_size_range(batch_size):
     ("options", "message"),
     [
         ({"on_lossy_text": "warn"}, r'on_lossy_text must be "raise" or "skip"; it is \'warn\''),
-        ({"batch_size": "large"}, r"batch_size must be \"auto\" or at least 1; it is 'large'"),
-        ({"batch_size": 2.5}, r"batch_size must be \"auto\" or at least 1; it is 2\.5"),
+        ({"batch_size": "large"}, r"batch_size must be \"auto\" or an integer of at least 1; it is 'large'"),
+        ({"batch_size": 2.5}, r"batch_size must be \"auto\" or an integer of at least 1; it is 2\.5"),
+        ({"batch_size": 2.0}, r"batch_size must be \"auto\" or an integer of at least 1; it is 2\.0"),
+        ({"batch_size": None}, r"batch_size must be \"auto\" or an integer of at least 1; it is None"),
+        ({"batch_size": True}, r"batch_size must be \"auto\" or an integer of at least 1; it is True"),
+        ({"batch_size": np.bool_(True)}, r"batch_size must be \"auto\" or an integer of at least 1; it is "),
+        ({"batch_size": np.float64(2)}, r"batch_size must be \"auto\" or an integer of at least 1; it is "),
+        ({"max_length": 2.5}, r"max_length must be None or an integer of at least 1; it is 2\.5"),
+        ({"max_length": True}, r"max_length must be None or an integer of at least 1; it is True"),
+        ({"max_length": 4, "stride": 1.5}, r"stride must be None or an integer of at least 1; it is 1\.5"),
+        ({"max_length": 4, "stride": True}, r"stride must be None or an integer of at least 1; it is True"),
+        ({"limit": 1.5}, r"limit must be None or an integer of at least 1; it is 1\.5"),
+        ({"limit": True}, r"limit must be None or an integer of at least 1; it is True"),
+        ({"first_token": 0.0}, r"first_token must be auto, bos, uniform, skip, a token or its id; it is 0\.0"),
+        ({"first_token": None}, r"first_token must be auto, bos, uniform, skip, a token or its id; it is None"),
+        ({"first_token": np.bool_(True)}, r"first_token must be auto, bos, uniform, skip, a token or its id; it is "),
     ],
 )
 def test_options_of_a_wrong_kind(options, message, bpe_tokenizer):

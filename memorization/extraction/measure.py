@@ -1,6 +1,7 @@
 """`extract`: one pass over the true tokens in place of greedy decoding."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -9,14 +10,10 @@ import torch
 from jaxtyping import Bool, Int64
 
 from memorization.errors import ImpossibleTokenError, InputError
-from memorization.extraction.result import NAMES, Extraction, check_count, check_long_enough, sample_edges
-from memorization.measure.code_lengths import (
-    check_ids,
-    resolve_first_token,
-    sequences_of,
-    tokenize,
-    warn_of_chat_marker,
-)
+from memorization.extraction.result import NAMES, Extraction, check_long_enough, sample_edges
+from memorization.integers import check_integer
+from memorization.measure.code_lengths import check_batch_size, check_ids, tokenize
+from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import Window, read_windows
 from memorization.measure.tokenizers import tokenizer_record
@@ -110,9 +107,8 @@ def extract(
     """
     check_level(interval)
     prefixes = _check_prefixes(prefix_tokens)
-    suffix = None if suffix_tokens is None else check_count("suffix_tokens", suffix_tokens)
-    if batch_size != "auto":
-        batch_size = check_count("batch_size", batch_size)
+    suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
+    batch_size = check_batch_size(batch_size)
     given = {"members": members} | ({} if heldout is None else {"heldout": heldout})
     raw = {which: read_samples(part, text_column=text_column, limit=limit) for which, part in given.items()}
     if heldout is not None:
@@ -150,7 +146,7 @@ def extract(
             "prefix_tokens_left_out": [prefix for prefix in prefixes or _PAPER_PREFIXES if prefix not in used],
             "suffix_tokens": suffix,
             "interval_level": interval,
-            "first_token": first,
+            "first_token": first.record(),
             "batch_size": batch_size,
             "members": samples["members"].record(),
             "heldout": samples["heldout"].record() if heldout is not None else None,
@@ -170,16 +166,16 @@ def _fewest_inputs(samples: Iterable[Samples]) -> int | None:
 def _prepare(
     model: OpenModel,
     raw: Samples,
-    first_token: Mapping[str, Any],
+    first: FirstToken,
     on_lossy_text: Literal["raise", "skip"],
     which: str,
 ) -> tuple[Samples, list[np.ndarray]]:
     """The samples tokenized, and what the model reads of each: the sample, with the context token before it if there is one."""
     try:
         samples = tokenize(raw, model.tokenizer, on_lossy_text=on_lossy_text)
-        check_ids(samples, model.vocab_size, first_token, model.record["name"])
+        check_ids(samples, model.vocab_size, first, model.record["name"])
         # For "skip" as for "uniform": the first token is there, and nothing before it.
-        rule = first_token if first_token["id"] is not None else {**first_token, "rule": "uniform"}
+        rule = first if first.id is not None else replace(first, rule="uniform")
         sequences = sequences_of(samples, rule)[0]
     except InputError as error:
         raise type(error)(f"{which}: {error}") from error
@@ -192,8 +188,8 @@ def _prepare(
     return samples, sequences
 
 
-def _n_tokens(sequences: Sequence[np.ndarray], first_token: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
-    return np.array([len(ids) - (first_token["id"] is not None) for ids in sequences], dtype=np.int64)
+def _n_tokens(sequences: Sequence[np.ndarray], first: FirstToken) -> Int64[np.ndarray, " sample"]:
+    return np.array([len(ids) - (first.id is not None) for ids in sequences], dtype=np.int64)
 
 
 def _correct(
@@ -201,12 +197,12 @@ def _correct(
     sequences: Sequence[np.ndarray],
     samples: Samples,
     which: str,
-    first_token: Mapping[str, Any],
+    first: FirstToken,
     batch_size: int | Literal["auto"],
     progress: bool | str,
 ) -> Bool[np.ndarray, " token"]:
     """Of each token of the samples, whether it is the arg max given the true tokens before it; a token given nothing is not."""
-    n_context = int(first_token["id"] is not None)
+    n_context = int(first.id is not None)
     found = [np.zeros(len(ids) - n_context, dtype=bool) for ids in sequences]
 
     def read(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[np.ndarray]:
@@ -244,7 +240,7 @@ def _check_prefixes(asked: Any) -> tuple[int, ...] | None:
         return None
     if isinstance(asked, str) or not isinstance(asked, Sequence) or not len(asked):
         raise InputError(f'prefix_tokens must be "auto" or a list of prefix lengths, such as [8, 16]; it is {asked!r}')
-    prefixes = sorted(check_count("each of prefix_tokens", prefix) for prefix in asked)
+    prefixes = sorted(check_integer("each of prefix_tokens", prefix) for prefix in asked)
     twice = [one for one, other in pairwise(prefixes) if one == other]
     if twice:
         raise InputError(f"prefix_tokens names {twice[0]} twice: each prefix length has one row")

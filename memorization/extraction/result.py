@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from memorization.errors import InputError, ResultError
+from memorization.integers import check_integer
 from memorization.results import describe_model, read_json, read_table, write_json, write_tables
 from memorization.samples import positions_measured
 
@@ -231,7 +232,7 @@ class Extraction:
         return positions_measured(len(self._part(which)[1]) - 1, self.settings[which] or {"lossy_skipped": ()})
 
     def _extracted(self, which: str, prefix_tokens: int) -> Bool[np.ndarray, " sample"]:
-        prefix = check_count("prefix_tokens", prefix_tokens)
+        prefix = check_integer("prefix_tokens", prefix_tokens)
         suffix = self.settings["suffix_tokens"]
         correct, offsets = self._part(which)
         check_long_enough(which, self._index(which), np.diff(offsets), prefix, suffix)
@@ -254,13 +255,6 @@ def _prefix_needed(
 def sample_edges(n_tokens: Int64[np.ndarray, " sample"]) -> Int64[np.ndarray, " edge"]:
     """Where the tokens of each sample begin, and where the last ones end."""
     return np.concatenate([[0], np.cumsum(n_tokens)]).astype(np.int64)
-
-
-def check_count(name: str, value: Any) -> int:
-    """A count that came from the caller, refused where it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{name} must be an integer of at least 1; it is {value!r}")
-    return int(value)
 
 
 def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefix: int, suffix: int | None) -> None:

@@ -1,9 +1,7 @@
 """Exact code length of samples under a causal language model: `compress_bits` and its result."""
 
 import math
-import operator
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +13,8 @@ from jaxtyping import Float64, Int64
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import InputError, ResultError
+from memorization.integers import check_integer
+from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import score
 from memorization.measure.tokenizers import tokenizer_record
@@ -32,8 +32,6 @@ from memorization.samples import Samples, positions_measured, read_samples
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-from memorization.measure.context import resolve_first_token, sequences_of, warn_of_chat_marker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,6 +214,7 @@ def compress_bits(
     Source:
         Morris et al., "How much do language models memorize?", arXiv:2505.24832, section 2.3: H(x | m) = -log2 p_m(x).
     """
+    max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
     raw = read_samples(samples, text_column=text_column, limit=limit)
     with open_model(
         model,
@@ -251,7 +250,7 @@ def tokenize(
 def measure(
     model: OpenModel,
     samples: Samples,
-    first_token: Mapping[str, Any],
+    first: FirstToken,
     *,
     uniform_vocab_size: int | None = None,
     max_length: int | None,
@@ -259,16 +258,17 @@ def measure(
     batch_size: int | Literal["auto"],
     progress: bool | str,
 ) -> CodeLengths:
-    """Code lengths of tokenized samples under an opened model; `compress_bits` after all that comes before."""
+    """Code lengths of tokenized samples under an opened model; `compress_bits` after all that comes before.
+
+    The options are those that `check_windows` returns.
+    """
     max_length, stride = _window(max_length, stride, model.max_length)
-    if batch_size != "auto" and (isinstance(batch_size, (str, float)) or batch_size < 1):
-        raise InputError(f'batch_size must be "auto" or at least 1; it is {batch_size!r}')
     if uniform_vocab_size is None:
         uniform_vocab_size = len(model.tokenizer) if model.tokenizer is not None else model.vocab_size
-    uniform = first_token["rule"] == "uniform"
+    uniform = first.rule == "uniform"
     codable = min(model.vocab_size, uniform_vocab_size) if uniform else model.vocab_size
-    check_ids(samples, codable, first_token, model.record["name"])
-    sequences, coded = sequences_of(samples, first_token)
+    check_ids(samples, codable, first, model.record["name"])
+    sequences, coded = sequences_of(samples, first)
 
     bits = np.zeros(len(coded))
     token_bits = [np.zeros(0)] * len(coded)
@@ -308,7 +308,7 @@ def measure(
         token_bits=np.concatenate(token_bits),
         token_offsets=_edges(n_tokens),
         settings={
-            "first_token": dict(first_token),
+            "first_token": first.record(),
             "uniform_vocab_size": uniform_vocab_size,
             "max_length": max_length,
             "stride": stride,
@@ -328,28 +328,43 @@ def _uniform_codes(ids: Int64[np.ndarray, " token"], vocab_size: int) -> list[To
     return code_tokens(logits, torch.arange(len(ids)), torch.from_numpy(ids)).split([1] * len(ids))
 
 
+def check_windows(
+    max_length: Any, stride: Any, batch_size: Any
+) -> tuple[int | None, int | None, int | Literal["auto"]]:
+    """How texts are cut and batched, as the caller asked for it: numbers of any library as ints."""
+    return (
+        None if max_length is None else check_integer("max_length", max_length, besides="None"),
+        None if stride is None else check_integer("stride", stride, besides="None"),
+        check_batch_size(batch_size),
+    )
+
+
+def check_batch_size(batch_size: Any) -> int | Literal["auto"]:
+    """Samples a forward pass: "auto", or an integer of at least 1."""
+    if isinstance(batch_size, str) and batch_size == "auto":
+        return "auto"
+    return check_integer("batch_size", batch_size, besides='"auto"')
+
+
 def _window(max_length: int | None, stride: int | None, limit: int | None) -> tuple[int | None, int | None]:
-    if max_length is not None and max_length < 1:
-        raise InputError(f"max_length must be at least 1; it is {max_length}")
     if max_length is not None and limit is not None and max_length > limit:
         raise InputError(
             f"max_length={max_length} is more than the {limit} positions that the model or its tokenizer takes"
         )
-    max_length = operator.index(max_length) if max_length is not None else limit  # a numpy integer is no JSON
+    max_length = limit if max_length is None else max_length
     if stride is None:
         return max_length, None if max_length is None else max(1, max_length // 2)
     if max_length is None:
         raise InputError(f"stride={stride} needs windows, and this model has no length limit: pass max_length as well")
-    if not 1 <= stride <= max_length:
+    if stride > max_length:
         raise InputError(f"stride must lie in [1, max_length] = [1, {max_length}]; it is {stride}")
-    return max_length, operator.index(stride)
+    return max_length, stride
 
 
-def check_ids(samples: Samples, vocab_size: int, first_token: Mapping[str, Any], name: str) -> None:
+def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -> None:
     """Refuse token ids, and a context token, that the model `name` does not have."""
-    context = first_token["id"]
-    if context is not None and not 0 <= context < vocab_size:
-        raise InputError(f"the context token has id {context}, outside the model's vocabulary [0, {vocab_size})")
+    if first.id is not None and not 0 <= first.id < vocab_size:
+        raise InputError(f"the context token has id {first.id}, outside the model's vocabulary [0, {vocab_size}).")
     assert samples.ids is not None
     flat = np.concatenate(samples.ids)
     bad = np.flatnonzero((flat < 0) | (flat >= vocab_size))

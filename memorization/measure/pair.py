@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from memorization.errors import InputError, ResultError
-from memorization.measure.code_lengths import CodeLengths, measure, resolve_first_token, tokenize, warn_of_chat_marker
+from memorization.measure.code_lengths import CodeLengths, check_windows, measure, tokenize
+from memorization.measure.context import FirstToken, resolve_first_token, warn_of_chat_marker
 from memorization.measure.opening import UniformModel, open_model
 from memorization.measure.tokenizers import load_tokenizer, tokenizer_record
 from memorization.samples import Samples
@@ -40,6 +41,7 @@ def measure_pair(
         InputError: samples, tokenizers and first-token rule do not go together.
         ResultError: the CodeLengths are not of these samples.
     """
+    max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
     models = dict(zip(_ROLES, (target, oracle), strict=True))
     revision = dict(zip(_ROLES, revisions, strict=True))
     given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
@@ -94,9 +96,7 @@ def measure_pair(
     measured = {role: [lengths] for role, lengths in given.items()}
     for role in live:
         # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of the target.
-        shared = [
-            done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role]["rule"] == "uniform"
-        ]
+        shared = [done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role].rule == "uniform"]
         with open_model(
             models[role],
             tokenizer=tokenizer[role],
@@ -191,25 +191,25 @@ def _tokenize_for(
 
 def _one_rule(
     asked: str | int, tokenizer: dict[str, Any], given: dict[str, CodeLengths], two_tokenizers: bool
-) -> dict[str, dict[str, Any]]:
-    """The first-token record of each model. Their rules are the same, and with two tokenizers cover the same bytes."""
-    rules = {role: dict(lengths.settings["first_token"]) for role, lengths in given.items()}
+) -> dict[str, FirstToken]:
+    """The first token of each model. Their rules are the same, and with two tokenizers cover the same bytes."""
+    rules = {role: FirstToken.from_record(lengths.settings["first_token"]) for role, lengths in given.items()}
     if asked == "auto" and given:  # what was measured decides
         first = next(iter(rules.values()))
-        asked = (first["token"] or first["id"]) if first["rule"] == "token" else first["rule"]
+        asked = first.rule if first.rule != "token" or first.id is None else first.token or first.id
     rules |= {role: resolve_first_token(asked, own) for role, own in tokenizer.items()}
-    kinds = {rule["rule"] for rule in rules.values()}
+    kinds = {rule.rule for rule in rules.values()}
     if asked == "auto" and len(kinds) == 2 and not two_tokenizers:
-        return {role: {"asked": asked, "rule": "uniform", "id": None, "token": None} for role in rules}
-    if len(kinds) == 2 or (not two_tokenizers and len({rule["id"] for rule in rules.values()}) == 2):
+        return {role: FirstToken(asked, "uniform", None, None) for role in rules}
+    if len(kinds) == 2 or (not two_tokenizers and len({rule.id for rule in rules.values()}) == 2):
         told = " and ".join(
-            f"{role}: {rule['rule']} {rule['token'] or rule['id'] or ''}".rstrip() for role, rule in rules.items()
+            f"{role}: {rule.rule} {rule.token or rule.id or ''}".rstrip() for role, rule in rules.items()
         )
         raise InputError(
             f"both models must be measured with one first-token rule ({told}). Pass first_token, and where CodeLengths were measured with "
             "another rule, measure them again."
         )
-    if two_tokenizers and (kinds & {"uniform", "skip"} or isinstance(asked, int)):
+    if two_tokenizers and (kinds & {"uniform", "skip"} or not isinstance(asked, str)):
         raise InputError(
             'target and oracle have different tokenizers, so their first tokens cover different bytes: only first_token="bos" (where both '
             f'have one) or a token that both know, such as "<|endoftext|>", is allowed; it came to {next(iter(kinds))}'
