@@ -42,7 +42,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm takes no type argument at run
 
 
 @contextmanager
-def progress_bar(total: float, name: str, *, unit: str, shown: bool = True, delay: float = 0.0) -> Iterator[Bar]:
+def progress_bar(total: int | float, name: str, *, unit: str, shown: bool = True, delay: int | float = 0.0) -> Iterator[Bar]:
     """A bar on standard error while the block runs; the logger hears of its end.
 
     Args:
