@@ -1,6 +1,9 @@
 """What every test file gets: types that are executed, no network, one thread, and a tiny model with its tokenizer."""
 
 import os
+import shutil
+import time
+from dataclasses import replace
 
 # One thread a process: also in the processes that tests start, the kernels of notebooks among them. Operations this small wait
 # longer for a second thread than it saves, and the other cores have tests of their own.
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from memorization.lab.quickstart import Quickstart
 
 # Hugging Face's libraries read these when they are imported, which only fixtures and tests do.
 os.environ.update(
@@ -46,8 +51,7 @@ settings.load_profile("memorization")
 
 # What takes longest, first: what begins last decides how long the other processes wait. Files in order of the seconds they take.
 GIANTS = [
-    "test_quickstart_run.py",
-    "test_text_sweep_store.py",
+    "test_quickstart.py",
     "test_docs.py",
     "test_text_sweep.py",
     ".ipynb",
@@ -84,6 +88,32 @@ def _figures_are_closed() -> "Iterator[None]":
 def no_type_checker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Types are executed in the tests, but not where the library is used."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="session")
+def quickstart_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Quickstart, float]":
+    """The demonstration, run for real, and the CPU seconds that it took. Shared: leave its folder as it is.
+
+    Whichever test process comes first trains. The others wait, and take the models of that run for their own.
+    """
+    from filelock import FileLock
+
+    from memorization.lab.quickstart import run_quickstart
+
+    own = tmp_path_factory.mktemp("a quickstart") / "out"
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of the whole run
+    trained, seconds = place / "quickstart-trained", place / "quickstart-trained.seconds"
+    with FileLock(place / "quickstart.lock"):
+        if seconds.exists():
+            shutil.copytree(trained, own)
+        started = time.process_time()
+        result = run_quickstart(own, progress=False)
+        if not seconds.exists():
+            shutil.copytree(own, trained)
+            seconds.write_text(str(time.process_time() - started))
+    return replace(result, reused=()), float(seconds.read_text())
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,36 @@
-"""The README and the documentation: every Python block runs, every command exists, printed outputs have the shape shown.
+"""The README and the documentation: every Python block runs, every command exists, what is printed is what is shown.
+
+Words always are, and numbers within 20 %: each of them where nothing is trained, and most of a page's where models are, since
+another processor's kernels make other weights.
 
     python tests/test_docs.py FOLDER [PAGE ...]
 
 runs `memorization quickstart` in FOLDER, which is made, and writes what the blocks really print into the pages.
 """
 
+import ast
 import contextlib
 import io
 import os
 import re
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
 
 from memorization.cli import app, main
 from memorization.errors import NotConvergedWarning
+
+if TYPE_CHECKING:
+    from memorization.lab.quickstart import Quickstart
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,6 +39,12 @@ FENCE = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 NUMBER = re.compile(r"[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+# A block that trains, or reads what `memorization quickstart` has trained. So does a block that uses names of one.
+TRAINS = re.compile(
+    r"\b(train|train_stack|backward|capacity_bits_per_param|text_sweep|canary_dose_response)\(|\bquickstart\b"
+)
+REUSED = re.compile(r"^(target|oracle): trained in an earlier run with the same settings, reused\n", re.MULTILINE)
+TOLERANCE, MOST = 0.2, 0.75
 VARIES = {"doctor"}  # versions and devices are the machine's
 
 
@@ -91,12 +105,53 @@ def run_command(command: str) -> str:
         except SystemExit as end:
             failed = bool(end.code)
     message = [line for line in complained.getvalue().splitlines() if line.startswith("memorization:")]
-    return "\n".join([*message, ""]) if failed else printed.getvalue()
+    return "\n".join([*message, ""]) if failed else REUSED.sub("", printed.getvalue())
 
 
 def skeleton(output: str) -> str:
     """An output without its numbers and its spacing."""
     return " ".join(NUMBER.sub("#", output).split())
+
+
+def same_number(printed: str, shown: str) -> bool:
+    """Integers are the same; other numbers are within 20 %, or the last digit shown is off by one."""
+    mine, theirs = (number.replace(",", "").replace("−", "-") for number in (printed, shown))
+    mantissa, _, exponent = theirs.partition("e")
+    if "." not in mantissa and not exponent:
+        return float(mine) == float(theirs)
+    last_digit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    return abs(float(mine) - float(theirs)) <= max(TOLERANCE * abs(float(theirs)), 1.01 * last_digit)
+
+
+@dataclass
+class Comparison:
+    """Outputs of a page against what it shows."""
+
+    trained_names: set[str] = field(default_factory=set)
+    trained_numbers: list[bool] = field(default_factory=list)
+
+    def trains(self, body: str) -> bool:
+        """Whether a Python block trains models or uses what an earlier block made with them."""
+        nodes = list(ast.walk(ast.parse(body)))
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        made |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+        found = bool(TRAINS.search(body)) or bool(used & self.trained_names)
+        self.trained_names = self.trained_names | made if found else self.trained_names - made
+        return found
+
+    def check(self, printed: str, shown: str, *, trained: bool, source: str) -> None:
+        assert skeleton(printed) == skeleton(shown), source
+        pairs = list(zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True))
+        if trained:
+            self.trained_numbers += [same_number(*pair) for pair in pairs]
+        else:
+            assert not [pair for pair in pairs if not same_number(*pair)], source
+
+    def finish(self) -> None:
+        """Seldom is a figure of a model exact: a p-value may be ten times as large, and other samples come first."""
+        assert sum(self.trained_numbers) >= MOST * len(self.trained_numbers), self.trained_numbers
 
 
 def commands(page: str) -> Iterator[list[str]]:
@@ -116,45 +171,81 @@ def leaves(group: Any) -> Iterator[Any]:
         yield from leaves(command) if hasattr(command, "commands") else [command]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which a reader has run `memorization quickstart`, with models that were trained for one step."""
-    from memorization.lab import quickstart
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reader's folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
-    before, place = Path.cwd(), tmp_path_factory.mktemp("reader")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quickstart, "TARGET", replace(quickstart.TARGET, steps=1))
-        patch.setattr(quickstart, "ORACLE", replace(quickstart.ORACLE, steps=1))
-        os.chdir(place)
+
+def provide_quickstart(text: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    """What a reader has after `memorization quickstart`, if a page asks for it."""
+    if "quickstart/" in text or "$ memorization quickstart" in text:
+        run: Quickstart = request.getfixturevalue("quickstart_run")[0]
+        shutil.copytree(run.target_dir.parent, folder / "quickstart", ignore=shutil.ignore_patterns("again"))
         run_command.cache_clear()
-        run_command("memorization quickstart")
-        yield place
-        os.chdir(before)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_blocks_run_and_print_what_is_shown(page: Path, folder: Path) -> None:
+def test_python_blocks_run_and_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+    text = page.read_text(encoding="utf-8")
+    found = [block for block in blocks(text) if block.language == "python" and block.reason is None]
+    provide_quickstart("".join(block.body for block in found), folder, request)
     namespace: dict[str, Any] = {}
-    for block in blocks(page.read_text(encoding="utf-8")):
-        if block.language == "python" and block.reason is None:
-            printed = run_python(block.body, namespace)
-            if block.output is not None:
-                assert skeleton(printed) == skeleton(block.output), block.body
+    comparison = Comparison()
+    for block in found:
+        trained, printed = comparison.trains(block.body), run_python(block.body, namespace)
+        if block.output is not None:
+            comparison.check(printed, block.output, trained=trained, source=block.body)
+    comparison.finish()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_console_blocks_print_what_is_shown(page: Path, folder: Path) -> None:
+def test_console_blocks_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     found, namespace = blocks(page.read_text(encoding="utf-8")), {}
-    writes_files = any(".to_csv(" in block.body for block in found)  # which the page's commands read
-    for block in found:
-        if writes_files and block.language == "python" and block.reason is None:
-            run_python(block.body, namespace)
-        if block.language != "console" or block.reason is not None:
-            continue
+    consoles = [block for block in found if block.language == "console" and block.reason is None]
+    provide_quickstart("".join(block.body for block in consoles), folder, request)
+    if any(".to_csv(" in block.body for block in found):  # files that the page's commands read
+        for block in found:
+            if block.language == "python" and block.reason is None:
+                run_python(block.body, namespace)
+    comparison = Comparison()
+    for block in consoles:
         for command, shown in console(block.body):
             words = command.split()
             if words[0] == "memorization" and words[1] not in VARIES:
-                assert skeleton(run_command(command)) == skeleton(shown), command
+                trained = bool(TRAINS.search(command))
+                comparison.check(run_command(command), shown, trained=trained, source=command)
+    comparison.finish()
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "same"),
+    [
+        ("0.93", "0.90", True),
+        ("1.1", "0.9", False),
+        ("64", "65", False),  # whole numbers are counted, not measured
+        ("1,024", "1,024", True),
+        ("0.02", "0.01", True),  # the last digit
+        ("0.03", "0.01", False),
+        ("-0.4", "0.4", False),
+        ("3e-07", "2e-07", True),
+        ("3e-07", "3e-06", False),
+    ],
+)
+def test_numbers_are_compared(printed: str, shown: str, same: bool) -> None:
+    assert same_number(printed, shown) == same
+
+
+def test_what_a_trained_model_printed_is_known() -> None:
+    comparison = Comparison()
+    assert not comparison.trains("x = 1")
+    assert comparison.trains("bits = text_sweep(x).bits")
+    assert comparison.trains("print(bits)")
+    assert comparison.trains("def again():\n    return bits")
+    assert comparison.trains("print(again())")
+    assert not comparison.trains("bits = 3")
+    assert not comparison.trains("print(bits)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

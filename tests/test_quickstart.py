@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +27,8 @@ VERMILION, BLUE = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
 # The whole demonstration, once. -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Quickstart, float]:
-    """A real run, and the CPU seconds it took."""
-    started = time.process_time()
-    result = run_quickstart(tmp_path_factory.mktemp("a folder") / "out", progress=False)
-    return result, time.process_time() - started
-
-
-def test_members_are_memorized_and_heldout_samples_are_not(demonstrated: tuple[Quickstart, float]) -> None:
-    result, _ = demonstrated
+def test_members_are_memorized_and_heldout_samples_are_not(quickstart_run: tuple[Quickstart, float]) -> None:
+    result, _ = quickstart_run
     assert len(result.members.bits) == len(result.heldout.bits) == 96
     assert result.members.bits.mean() > 100
     assert result.heldout.bits.mean() < 1
@@ -47,13 +38,13 @@ def test_members_are_memorized_and_heldout_samples_are_not(demonstrated: tuple[Q
     assert abs(result.heldout.oracle.bits_per_token - result.members.oracle.bits_per_token) < 0.4
 
 
-def test_it_takes_less_than_three_minutes_of_one_core(demonstrated: tuple[Quickstart, float]) -> None:
+def test_it_takes_less_than_three_minutes_of_one_core(quickstart_run: tuple[Quickstart, float]) -> None:
     # CPU seconds, because the wall clock of a shared machine measures its other users. Training runs on one thread.
-    assert demonstrated[1] < 180
+    assert quickstart_run[1] < 180
 
 
-def test_samples_are_disjoint_and_have_64_tokens(demonstrated: tuple[Quickstart, float]) -> None:
-    result, _ = demonstrated
+def test_samples_are_disjoint_and_have_64_tokens(quickstart_run: tuple[Quickstart, float]) -> None:
+    result, _ = quickstart_run
     texts = [
         json.loads(line)["text"]
         for path in (result.members_path, result.heldout_path)
@@ -67,10 +58,10 @@ def test_samples_are_disjoint_and_have_64_tokens(demonstrated: tuple[Quickstart,
     assert all("".join(result.token_strings(i)) == texts[i] for i in range(96))
 
 
-def test_both_folders_open_in_transformers_without_this_library(demonstrated: tuple[Quickstart, float]) -> None:
+def test_both_folders_open_in_transformers_without_this_library(quickstart_run: tuple[Quickstart, float]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    result, _ = demonstrated
+    result, _ = quickstart_run
     text = json.loads(result.members_path.read_text(encoding="utf-8").splitlines()[0])["text"]
     for folder, lengths, n_params in (
         (result.target_dir, result.members.target, 169_728),
@@ -87,8 +78,8 @@ def test_both_folders_open_in_transformers_without_this_library(demonstrated: tu
         assert bits == pytest.approx(lengths.ideal_bits[0], abs=1e-3)
 
 
-def test_the_printed_command_repeats_the_bits(demonstrated: tuple[Quickstart, float]) -> None:
-    result, _ = demonstrated
+def test_the_printed_command_repeats_the_bits(quickstart_run: tuple[Quickstart, float]) -> None:
+    result, _ = quickstart_run
     assert result.command in str(result)
     program, *arguments = shlex.split(result.command)
     assert program == "memorization"
@@ -102,26 +93,26 @@ def test_the_printed_command_repeats_the_bits(demonstrated: tuple[Quickstart, fl
     np.testing.assert_array_equal(again.control.bits, result.heldout.bits)
 
 
-def test_table_states_what_was_measured(demonstrated: tuple[Quickstart, float]) -> None:
-    result, _ = demonstrated
+def test_table_states_what_was_measured(quickstart_run: tuple[Quickstart, float]) -> None:
+    result, _ = quickstart_run
     rows = {line[:33].strip(): line[33:].split() for line in result.table().splitlines()}
     assert rows["memU, mean bits a sample"] == [f"{side.bits.mean():.1f}" for side in (result.members, result.heldout)]
     assert rows["above every held-out sample"] == ["100%"]
     assert "reused" not in result.table()
 
 
-def test_picture_shows_both_sides(demonstrated: tuple[Quickstart, float], tmp_path: Path) -> None:
+def test_picture_shows_both_sides(quickstart_run: tuple[Quickstart, float], tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    plot_quickstart(demonstrated[0], tmp_path / "quickstart.png")
+    plot_quickstart(quickstart_run[0], tmp_path / "quickstart.png")
     pixels = np.round(imread(tmp_path / "quickstart.png")[..., :3] * 255).astype(int)
     assert 0.005 < np.mean(np.any(pixels < 200, axis=-1)) < 0.5
     for colour in (VERMILION, BLUE):
         assert np.sum(np.abs(pixels - colour).max(axis=-1) < 8) > 500
 
 
-def test_a_second_run_reuses_both_models(demonstrated: tuple[Quickstart, float]) -> None:
-    first, _ = demonstrated
+def test_a_second_run_reuses_both_models(quickstart_run: tuple[Quickstart, float]) -> None:
+    first, _ = quickstart_run
     weights = first.oracle_dir / "model.safetensors"
     written = weights.stat().st_mtime_ns
     second = run_quickstart(first.target_dir.parent, progress=False)
@@ -295,8 +286,8 @@ def test_training_refuses_what_it_cannot_do() -> None:
 # Pictures. ----------------------------------------------------------------------------------------------------------
 
 
-def test_single_pictures_carry_units(demonstrated: tuple[Quickstart, float]) -> None:
-    members = demonstrated[0].members
+def test_single_pictures_carry_units(quickstart_run: tuple[Quickstart, float]) -> None:
+    members = quickstart_run[0].members
     without_control = replace(members, control=None)
     for axes in (
         plot_memorization(members),
@@ -309,9 +300,9 @@ def test_single_pictures_carry_units(demonstrated: tuple[Quickstart, float]) -> 
         assert axes.get_legend() is not None
 
 
-def test_token_picture_shows_each_token_and_refuses_mismatches(demonstrated: tuple[Quickstart, float]) -> None:
-    members = demonstrated[0].members
-    tokens = ["$a_b$", "\n", *demonstrated[0].token_strings(0)[2:]]
+def test_token_picture_shows_each_token_and_refuses_mismatches(quickstart_run: tuple[Quickstart, float]) -> None:
+    members = quickstart_run[0].members
+    tokens = ["$a_b$", "\n", *quickstart_run[0].token_strings(0)[2:]]
     axes = plot_token_bits(members.target, members.oracle, 0, tokens)
     axes.get_figure().draw_without_rendering()
     labels = [label.get_text() for label in axes.get_xticklabels()]

@@ -83,8 +83,8 @@ def test_another_experiment_is_refused_by_what_differs(place, experiment, messag
 
 
 def test_tuples_and_lists_are_the_same_experiment(tmp_path):
-    Store(tmp_path, {"sizes": (1, 2)})
-    Store(tmp_path, {"sizes": [1, 2]})
+    Store(tmp_path, {"sizes": (1, 2)}).put(CELL, RESULT)
+    assert Store(tmp_path, {"sizes": [1, 2]}).get(CELL) == RESULT
 
 
 @pytest.mark.parametrize("content", ['{"format": 99, "experiment": {}}', "[]", "3"])
