@@ -25,7 +25,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm takes no type argument at run
     n_updates = 0
     n_done = 0.0
 
-    def update(self, n: float | None = 1) -> bool | None:
+    def update(self, n: int | float | None = 1) -> bool | None:
         """Go on by n units."""
         self.n_updates += 1
         self.n_done += n or 0
@@ -42,7 +42,9 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm takes no type argument at run
 
 
 @contextmanager
-def progress_bar(total: int | float, name: str, *, unit: str, shown: bool = True, delay: int | float = 0.0) -> Iterator[Bar]:
+def progress_bar(
+    total: int | float, name: str, *, unit: str, shown: bool = True, delay: int | float = 0.0
+) -> Iterator[Bar]:
     """A bar on standard error while the block runs; the logger hears of its end.
 
     Args:
