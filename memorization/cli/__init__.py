@@ -1,38 +1,73 @@
 """The command line: parse, call one public function, print and write."""
 
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
 from memorization.cli import lab, law, models
 from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, complain
-from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
+from memorization.cli.words import Command
+from memorization.errors import InputError, ModelError, ResultError
 
-app = typer.Typer(
-    help="Say in exact bits what a language model knows about a text, and what of that it merely memorized.",
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from memorization import __version__
+
+        print(f"lm-memorization {__version__}")
+        raise typer.Exit
+
+
+def _memorization(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Say in exact bits what a language model knows about a text, and what of that it merely memorized."""
+    _help_where_nothing_is_asked(ctx)
+
+
+def _mi_law(ctx: typer.Context) -> None:
+    """How well membership can be inferred from the sizes of data set and model: the scaling law of its F1."""
+    _help_where_nothing_is_asked(ctx)
+
+
+def _help_where_nothing_is_asked(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+        raise typer.Exit(BAD_INPUT)
+
+
+def _group(callback: Callable[..., None], **options: Any) -> typer.Typer:
+    """A group of commands. Its help is plain text: markup takes a default in square brackets for a style, and drops it."""
+    group = typer.Typer(
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        **options,
+    )
+    group.callback(invoke_without_command=True, short_help=callback.__doc__)(callback)
+    return group
+
+
+def _add(group: typer.Typer, *commands: Callable[..., None]) -> None:
+    for command in commands:
+        group.command(cls=Command, short_help=command.__doc__)(command)  # or the list of commands would cut it short
+
+
+app = _group(
+    _memorization,
     epilog="--debug, anywhere on the line, shows the traceback of an error.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-mi_law = typer.Typer(
-    help="How well membership can be inferred from the sizes of data set and model: the scaling law of its F1.",
-    no_args_is_help=True,
-)
-mi_law.command("fit")(law.fit)
-mi_law.command("predict")(law.predict)
-app.command()(models.measure)
-app.command()(models.bits)
-app.command()(models.attack)
-app.command()(models.extract)
-app.command()(lab.capacity)
-app.command()(lab.text_sweep)
+mi_law = _group(_mi_law)
+_add(mi_law, law.fit, law.predict)
+_add(app, models.measure, models.bits, models.attack, models.extract, lab.capacity, lab.text_sweep)
 app.add_typer(mi_law, name="mi-law")
-app.command()(lab.quickstart)
-app.command()(lab.doctor)
+_add(app, lab.quickstart, lab.doctor)
 
 
 @contextmanager
@@ -46,20 +81,30 @@ def _readable_errors(debug: bool) -> Iterator[None]:
         complain(str(error))
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
-        complain("interrupted")
+        complain("interrupted: nothing was written.")
         sys.exit(INTERRUPTED)
     except Exception as error:
+        if hasattr(error, "format_message"):  # of the parser: the options themselves are wrong
+            complain(_usage_error(error))
+            sys.exit(BAD_INPUT)
         if debug:
             raise
         complain(f"{type(error).__name__}: {error} (unexpected: run again with --debug, and report it)")
         sys.exit(NOT_WRITTEN)
 
 
+def _usage_error(error: Any) -> str:
+    """What the parser says, in one line, and where the options are listed."""
+    said = " ".join(error.format_message().split())
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "memorization"
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} `{command} --help` lists the options."
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the arguments are the process's own where none are given."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    with _readable_errors(debug), warnings.catch_warnings():
-        warnings.simplefilter("always", MeasurementWarning)
-        warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
-        app([argument for argument in arguments if argument != "--debug"], prog_name="memorization")
+    with _readable_errors(debug):
+        typed = [argument for argument in arguments if argument != "--debug"]
+        code = app(typed, prog_name="memorization", standalone_mode=False)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -5,44 +5,77 @@ from typing import Annotated
 
 import typer
 
-from memorization.cli.options import Device, Output, Quiet, TextColumn, read_batch_size
-from memorization.cli.output import NOT_WRITTEN, claim, save, save_picture
+from memorization.cli.options import (
+    Arch,
+    Device,
+    Documents,
+    Layers,
+    Output,
+    OutputWithRuns,
+    OverwriteKeepingRuns,
+    Quiet,
+    Seeds,
+    SeqLen,
+    TextColumn,
+    one_of,
+    read_batch_size,
+)
+from memorization.cli.output import KEPT, NOT_WRITTEN, claim, save, save_picture
 from memorization.errors import InputError
+
+_ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
 
 
 def capacity(
-    output: Annotated[Path, typer.Option(help="Folder for the results. Finished runs are kept in its runs/.")],
-    arch: Annotated[str, typer.Option(help="gpt2, llama, moe, mamba, rwkv, lstm, gru or mlp.")] = "gpt2",
-    layers: Annotated[int, typer.Option(help="Blocks.")] = 1,
+    output: OutputWithRuns,
+    arch: Arch = "gpt2",
+    layers: Layers = 1,
     width: Annotated[
-        list[int] | None, typer.Option(help="Of the model [8]. Given several times: several model sizes.")
+        list[int] | None, typer.Option(help="Of the model; several times: several model sizes.  [default: 8]")
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Tokens to choose from.")] = 128,
-    seq_len: Annotated[int, typer.Option(help="Tokens of a sample.")] = 32,
+    seq_len: SeqLen = 32,
     paper_row: Annotated[
         str | None, typer.Option(help="Layers,width of the paper's Table 1, in place of the five options above: 1,32.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A first answer: at most 3 minutes, data to 4 times the expected capacity.")
     ] = False,
-    budget: Annotated[
-        str | None, typer.Option(help="Time for training: 90s, 30m, 2h [10m]. Steps double until it ends.")
+    budget_seconds: Annotated[
+        str | None,
+        typer.Option("--budget", help="Time for training: 90s, 30m, 2h. Steps double until it ends.  [default: 10m]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="In place of a budget: of the last of three rounds.")] = None,
-    multiple: Annotated[
+    data_multiples: Annotated[
         list[float] | None,
-        typer.Option(help="Data sets, in multiples of the expected capacity; several times [0.5 1 2 4 8]."),
+        typer.Option(
+            "--multiple",
+            help="Data sets, in multiples of the expected capacity; several times.  [default: 0.5 1 2 4 8]",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each cell.")] = 2,
-    peak_lr: Annotated[float | None, typer.Option(help="Hotter rate of the first round [found by a pilot].")] = None,
+    seeds: Seeds = 2,
+    peak_lr: Annotated[
+        float | None, typer.Option(help="Hotter rate of the first round.  [default: found by a pilot]")
+    ] = None,
     batch_size: Annotated[str, typer.Option(help="Samples a step; auto: a quarter of twice the capacity.")] = "auto",
-    estimator: Annotated[str, typer.Option(help="max, plateau, slope, slope_origin or mean.")] = "max",
-    convention: Annotated[str, typer.Option(help="Which tokens count: start, strict or paper.")] = "start",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 (the weights too) or autocast.")] = "float32",
+    estimator: Annotated[
+        str, typer.Option(help=f"{', '.join(_ESTIMATORS)}.", autocompletion=one_of(*_ESTIMATORS))
+    ] = "max",
+    convention: Annotated[
+        str,
+        typer.Option(
+            help="Which tokens count: start, strict or paper.", autocompletion=one_of("start", "strict", "paper")
+        ),
+    ] = "start",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32, bfloat16 (the weights too) or autocast.",
+            autocompletion=one_of("float32", "bfloat16", "autocast"),
+        ),
+    ] = "float32",
     device: Device = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
-    ] = False,
+    overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
 ) -> None:
     """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
@@ -50,9 +83,9 @@ def capacity(
     from memorization.lab.architectures import Architecture
     from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS
 
-    claim(output, overwrite)
-    if (budget is not None) + (steps is not None) + quick > 1:
-        raise InputError("give one of --quick, --budget and --steps: each says how long to train")
+    claim(output, overwrite, keeps_runs=True)
+    if (budget_seconds is not None) + (steps is not None) + quick > 1:
+        raise InputError("give one of --quick, --budget and --steps: each says how long to train.")
     widths = width or [8]
     if paper_row is not None:
         layers, one_width = _paper_row(paper_row, list(PAPER_ROWS))
@@ -61,14 +94,14 @@ def capacity(
         [Architecture(arch, layers=layers, width=each) for each in widths],
         vocab_size=vocab_size,
         seq_len=seq_len,
-        data_multiples=multiple or (MULTIPLES[:-1] if quick else MULTIPLES),
+        data_multiples=data_multiples or (MULTIPLES[:-1] if quick else MULTIPLES),
         seeds=range(seeds),
         steps="auto" if steps is None else steps,
         dtype=dtype,  # type: ignore[arg-type]
         device=device,
         store=output / "runs",
         progress=not quiet,
-        budget_seconds=150.0 if quick else _seconds(budget or "10m"),
+        budget_seconds=150.0 if quick else _seconds(budget_seconds or "10m"),
         peak_lr="auto" if peak_lr is None else peak_lr,
         batch_size=read_batch_size(batch_size),
         estimator=estimator,  # type: ignore[arg-type]
@@ -87,35 +120,38 @@ def capacity(
 
 
 def text_sweep(
-    output: Annotated[Path, typer.Option(help="Folder for the results. Finished runs are kept in its runs/.")],
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Documents: .txt (one a line), .jsonl, .csv or .parquet; several times [text of the package]."
-        ),
-    ] = None,
-    arch: Annotated[str, typer.Option(help="gpt2, llama, moe, mamba, rwkv, lstm, gru or mlp.")] = "gpt2",
-    layers: Annotated[int, typer.Option(help="Blocks.")] = 1,
+    output: OutputWithRuns,
+    documents: Documents = None,
+    arch: Arch = "gpt2",
+    layers: Layers = 1,
     width: Annotated[
-        list[int] | None, typer.Option(help="Of a model; several times: several sizes [16 32 64].")
+        list[int] | None, typer.Option(help="Of a model; several times: several sizes.  [default: 16 32 64]")
     ] = None,
-    seq_len: Annotated[int, typer.Option(help="Tokens of a sample.")] = 32,
+    seq_len: SeqLen = 32,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Of the byte-level BPE that is trained on the texts [512].")
+        int | None, typer.Option(help="Of the byte-level BPE that is trained on the texts.  [default: 512]")
     ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id, in place of one that is trained.")] = None,
-    size: Annotated[
+    n_samples: Annotated[
         list[int] | None,
-        typer.Option(help="A data set, in samples; several times [powers of two around the capacity]."),
+        typer.Option(
+            "--size", help="A data set, in samples; several times.  [default: powers of two around the capacity]"
+        ),
     ] = None,
-    test_samples: Annotated[int, typer.Option(help="Samples that no model is trained on.")] = 1024,
-    seeds: Annotated[int, typer.Option(help="Runs of each cell.")] = 2,
+    n_test: Annotated[int, typer.Option("--test-samples", help="Samples that no model is trained on.")] = 1024,
+    seeds: Seeds = 2,
     steps: Annotated[int, typer.Option(help="Of each run.")] = 3000,
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 32,
-    peak_lr: Annotated[float | None, typer.Option(help="Learning rate [found by a pilot for each size].")] = None,
+    peak_lr: Annotated[
+        float | None, typer.Option(help="Learning rate.  [default: found by a pilot for each size]")
+    ] = None,
     oracle: Annotated[str | None, typer.Option(help="Model of the same tokenizer, in place of trained ones.")] = None,
-    oracle_layers: Annotated[int | None, typer.Option(help="Of the trained oracles [as the models].")] = None,
-    oracle_width: Annotated[int | None, typer.Option(help="Of the trained oracles [the largest model's].")] = None,
+    oracle_layers: Annotated[
+        int | None, typer.Option(help="Of the trained oracles.  [default: as many as the models']")
+    ] = None,
+    oracle_width: Annotated[
+        int | None, typer.Option(help="Of the trained oracles.  [default: the largest model's]")
+    ] = None,
     oracle_epochs: Annotated[float, typer.Option(help="Passes of an oracle over its samples.")] = 2.0,
     folds: Annotated[int, typer.Option(help="Cross-fitted oracles.")] = 2,
     bits_per_param: Annotated[float, typer.Option(help="Capacity of a parameter, for data/capacity.")] = 3.6,
@@ -125,12 +161,12 @@ def text_sweep(
             "--capacity", help="Folder of `memorization capacity` with these models, in place of --bits-per-param."
         ),
     ] = None,
-    prefix: Annotated[list[int] | None, typer.Option(help="Tokens given for extraction; several times [8 16].")] = None,
+    prefix_tokens: Annotated[
+        list[int] | None, typer.Option("--prefix", help="Tokens given for extraction; several times.  [default: 8 16]")
+    ] = None,
     text_column: TextColumn = "text",
     device: Device = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
-    ] = False,
+    overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
 ) -> None:
     """Train on more and more text: double descent, memU, membership and its law, extraction. About 15 minutes on two cores."""
@@ -139,16 +175,16 @@ def text_sweep(
     from memorization.lab.text import text_sweep as sweep
     from memorization.lab.text.documents import documents_of
 
-    claim(output, overwrite)
+    claim(output, overwrite, keeps_runs=True)
     widths = sorted(width or [16, 32, 64])
     result = sweep(
         [Architecture(arch, layers=layers, width=each) for each in widths],
-        documents_of(data, text_column),
+        documents_of(documents, text_column),
         seq_len=seq_len,
         vocab_size=vocab_size,
         tokenizer=tokenizer,
-        n_samples=size or "auto",
-        n_test=test_samples,
+        n_samples=n_samples or "auto",
+        n_test=n_test,
         seeds=range(seeds),
         steps=steps,
         batch_size=batch_size,
@@ -158,7 +194,7 @@ def text_sweep(
         oracle_epochs=oracle_epochs,
         folds=folds,
         bits_per_param=bits_per_param if capacity_of is None else Capacity.load(capacity_of),
-        prefix_tokens=prefix or (8, 16),
+        prefix_tokens=prefix_tokens or (8, 16),
         device=device,
         store=output / "runs",
         progress=not quiet,
@@ -183,6 +219,7 @@ def quickstart(
     from memorization.lab.quickstart import run_quickstart
     from memorization.report.plots import plot_quickstart
 
+    KEPT.set(f"a model that is trained is kept in {output}, and the same command goes on from there")
     result = run_quickstart(output, seed=seed, progress=not quiet)
     print(result)
     picture = output / "quickstart.png"
@@ -203,9 +240,12 @@ def doctor() -> None:
 def _seconds(duration: str) -> float:
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     try:
-        return float(duration[:-1]) * units[duration[-1:]]
+        seconds = float(duration[:-1]) * units[duration[-1:]]
     except (KeyError, ValueError):
-        raise InputError(f"--budget must be a number with its unit, as in 90s, 30m or 2h; it is {duration!r}") from None
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"--budget must be a number above 0 with its unit, as in 90s, 30m or 2h; it is {duration!r}.")
+    return seconds
 
 
 def _paper_row(row: str, rows: list[tuple[int, int]]) -> tuple[int, int]:
@@ -214,5 +254,5 @@ def _paper_row(row: str, rows: list[tuple[int, int]]) -> tuple[int, int]:
     found = [each for each in rows if [str(number) for number in each] == [layers.strip(), width.strip()]]
     if not found:
         known = " ".join(f"{layers},{width}" for layers, width in rows)
-        raise InputError(f"--paper-row must be one of {known}; it is {row!r}")
+        raise InputError(f"--paper-row must be one of {known}; it is {row!r}.")
     return found[0]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memorization.cli.options import Output, Overwrite
+from memorization.cli.options import Output, Overwrite, one_of
 from memorization.cli.output import claim, save, save_picture
 from memorization.errors import InputError
 
@@ -17,15 +17,25 @@ if TYPE_CHECKING:
 
 
 def fit(
-    runs: Annotated[Path, typer.Argument(help="CSV, a row a model: capacity, dataset_size, f1, optionally weight.")],
+    runs: Annotated[Path, typer.Option(help="CSV, a row a model: capacity, dataset_size, f1, optionally weight.")],
     output: Output,
-    covariate: Annotated[str, typer.Option(help="x of the law: data/capacity or capacity/data.")] = "data/capacity",
+    covariate: Annotated[
+        str,
+        typer.Option(
+            help="x of the law: data/capacity or capacity/data.",
+            autocompletion=one_of("data/capacity", "capacity/data"),
+        ),
+    ] = "data/capacity",
     capacity_unit: Annotated[str, typer.Option(help="Of the column capacity, such as parameters.")] = "bits",
     dataset_unit: Annotated[
         str, typer.Option(help='Of the column dataset_size, such as "samples of 64 tokens".')
     ] = "samples",
     errors: Annotated[
-        str, typer.Option(help="linearised, or bootstrap where F1 scatters more at some points.")
+        str,
+        typer.Option(
+            help="linearised, or bootstrap where F1 scatters more at some points.",
+            autocompletion=one_of("linearised", "bootstrap"),
+        ),
     ] = "linearised",
     overwrite: Overwrite = False,
 ) -> None:
@@ -55,7 +65,7 @@ def fit(
 def predict(
     params: Annotated[float, typer.Option(help="Parameters of the model, as in 7e9.")],
     tokens: Annotated[float, typer.Option(help="Tokens of its training set, as in 2e12.")],
-    law: Annotated[Path | None, typer.Option(help="Folder of a fit (default: the published law).")] = None,
+    law: Annotated[Path | None, typer.Option(help="Folder of a fit.  [default: the published law]")] = None,
 ) -> None:
     """F1 of a loss-threshold attack on a model, and the data-set sizes at which F1 would be 0.55, 0.75 and 0.95."""
     from memorization import MIScalingLaw

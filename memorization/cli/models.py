@@ -8,27 +8,39 @@ import typer
 from memorization.cli.options import (
     AllowPickle,
     BatchSize,
+    Control,
     Data,
     Device,
     Dtype,
     FirstToken,
     Limit,
     MaxLength,
+    NeededControl,
+    OracleRevision,
+    OracleTokenizer,
     Output,
     Overwrite,
     Quiet,
+    Seen,
     SkipLossy,
     Stride,
+    Target,
+    TargetRevision,
+    TargetTokenizer,
     TextColumn,
     TrustRemoteCode,
+    one_of,
     read_batch_size,
     token,
 )
 from memorization.cli.output import claim, save, save_picture
+from memorization.errors import InputError
 
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
     from memorization.unintended import Memorization
+
+# Parameters are called as Python's arguments are: messages that name one are put into the words of the command by that name.
 
 
 def measure(
@@ -36,14 +48,19 @@ def measure(
         str, typer.Option(help="Checkpoint under audit: folder, hub id, or a folder of saved code lengths.")
     ],
     oracle: Annotated[str, typer.Option(help="Best model of such text that has not seen it: the same.")],
-    data: Data,
+    samples: Data,
     output: Output,
-    control: Annotated[Path | None, typer.Option(help="Samples like the data that neither model has seen.")] = None,
-    joint: Annotated[str, typer.Option(help="max (the paper's, clipped at 0) or mixture (a proper code).")] = "max",
-    target_tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id (default: the target's).")] = None,
-    oracle_tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id (default: the oracle's).")] = None,
-    target_revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
-    oracle_revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
+    control: Control = None,
+    joint: Annotated[
+        str,
+        typer.Option(
+            help="max (the paper's, clipped at 0) or mixture (a proper code).", autocompletion=one_of("max", "mixture")
+        ),
+    ] = "max",
+    target_tokenizer: TargetTokenizer = None,
+    oracle_tokenizer: OracleTokenizer = None,
+    target_revision: TargetRevision = None,
+    oracle_revision: OracleRevision = None,
     first_token: FirstToken = "auto",
     max_length: MaxLength = None,
     stride: Stride = None,
@@ -52,7 +69,7 @@ def measure(
     dtype: Dtype = None,
     text_column: TextColumn = "text",
     limit: Limit = None,
-    skip_lossy: SkipLossy = False,
+    on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     overwrite: Overwrite = False,
@@ -62,10 +79,17 @@ def measure(
     from memorization import unintended_memorization
 
     claim(output, overwrite)
+    models = {"--target": _model_or_lengths(target), "--oracle": _model_or_lengths(oracle)}
+    saved = [option for option, model in models.items() if not isinstance(model, str)]
+    if saved and control is not None:
+        raise InputError(
+            f"--control is measured under both models, and {' and '.join(saved)} came as saved code lengths. "
+            "Name the models, or leave --control out."
+        )
     result = unintended_memorization(
-        _model_or_lengths(target),
-        _model_or_lengths(oracle),
-        data,
+        models["--target"],
+        models["--oracle"],
+        samples,
         joint=joint,  # type: ignore[arg-type]  # checked there
         control=control,
         target_tokenizer=target_tokenizer,
@@ -78,12 +102,12 @@ def measure(
         batch_size=read_batch_size(batch_size),
         device=device,
         dtype=dtype,
-        trust_remote_code=trust_remote_code,
         text_column=text_column,
         limit=limit,
-        on_lossy_text="skip" if skip_lossy else "raise",
-        progress=not quiet,
+        on_lossy_text="skip" if on_lossy_text else "raise",
+        trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        progress=not quiet,
     )
     print(result)
     print(_most_memorized(result))
@@ -91,11 +115,11 @@ def measure(
 
 
 def bits(
-    model: Annotated[str, typer.Option(help="Folder or hub id.")],
-    data: Data,
-    output: Annotated[Path | None, typer.Option(help="Folder for the results (default: only print).")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id (default: the model's).")] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
+    model: Target,
+    samples: Data,
+    output: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: only print]")] = None,
+    tokenizer: TargetTokenizer = None,
+    revision: TargetRevision = None,
     first_token: FirstToken = "auto",
     max_length: MaxLength = None,
     stride: Stride = None,
@@ -104,7 +128,7 @@ def bits(
     dtype: Dtype = None,
     text_column: TextColumn = "text",
     limit: Limit = None,
-    skip_lossy: SkipLossy = False,
+    on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     overwrite: Overwrite = False,
@@ -117,21 +141,21 @@ def bits(
         claim(output, overwrite)
     result = compress_bits(
         model,
-        data,
+        samples,
         tokenizer=tokenizer,
+        revision=revision,
         first_token=token(first_token),
         max_length=max_length,
         stride=stride,
         batch_size=read_batch_size(batch_size),
         device=device,
         dtype=dtype,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
         text_column=text_column,
         limit=limit,
-        on_lossy_text="skip" if skip_lossy else "raise",
-        progress=not quiet,
+        on_lossy_text="skip" if on_lossy_text else "raise",
+        trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        progress=not quiet,
     )
     print(result)
     if output is not None:
@@ -139,17 +163,18 @@ def bits(
 
 
 def attack(
-    target: Annotated[str, typer.Option(help="Checkpoint under audit: folder or hub id.")],
-    members: Annotated[Path, typer.Option(help="Samples of its training data: .txt, .jsonl, .csv or .parquet.")],
-    nonmembers: Annotated[Path, typer.Option(help="Samples drawn like them that it has not seen.")],
+    target: Target,
+    samples: Seen,
+    control: NeededControl,
     output: Output,
     oracle: Annotated[
-        str | None, typer.Option(help="Model that has seen neither, for the reference attack [no such attack].")
+        str | None,
+        typer.Option(help="Model that has seen neither, for the reference attack.  [default: no such attack]"),
     ] = None,
-    target_tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id (default: the target's).")] = None,
-    oracle_tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id (default: the oracle's).")] = None,
-    target_revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
-    oracle_revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
+    target_tokenizer: TargetTokenizer = None,
+    oracle_tokenizer: OracleTokenizer = None,
+    target_revision: TargetRevision = None,
+    oracle_revision: OracleRevision = None,
     first_token: FirstToken = "auto",
     max_length: MaxLength = None,
     stride: Stride = None,
@@ -158,20 +183,20 @@ def attack(
     dtype: Dtype = None,
     text_column: TextColumn = "text",
     limit: Limit = None,
-    skip_lossy: SkipLossy = False,
+    on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Membership inference: how well each attack tells members from samples that the model has not seen."""
+    """Membership inference: how well each attack tells the data from a control that the target has not seen."""
     from memorization.membership import audit_membership
 
     claim(output, overwrite)
     result = audit_membership(
         target,
-        members,
-        nonmembers,
+        samples,
+        control,
         oracle=oracle,
         target_tokenizer=target_tokenizer,
         oracle_tokenizer=oracle_tokenizer,
@@ -185,7 +210,7 @@ def attack(
         dtype=dtype,
         text_column=text_column,
         limit=limit,
-        on_lossy_text="skip" if skip_lossy else "raise",
+        on_lossy_text="skip" if on_lossy_text else "raise",
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=not quiet,
@@ -196,25 +221,26 @@ def attack(
 
 
 def extract(
-    model: Annotated[str, typer.Option(help="Folder or hub id.")],
-    data: Annotated[Path, typer.Option(help="Samples of its training data: .txt, .jsonl, .csv or .parquet.")],
+    target: Target,
+    samples: Seen,
     output: Output,
-    heldout: Annotated[
-        Path | None, typer.Option(help="Samples drawn like them that it has not seen: what it says of itself.")
+    control: Control = None,
+    prefix_tokens: Annotated[
+        list[int] | None,
+        typer.Option("--prefix", help="Tokens that are given; several times.  [default: 8 16 32, as samples are long]"),
     ] = None,
-    prefix: Annotated[
-        list[int] | None, typer.Option(help="Tokens that are given; several times [8 16 32, as samples are long].")
+    suffix_tokens: Annotated[
+        int | None, typer.Option("--suffix", help="Tokens that must come.  [default: all that follow]")
     ] = None,
-    suffix: Annotated[int | None, typer.Option(help="Tokens that must come [all that follow].")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id (default: the model's).")] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
+    tokenizer: TargetTokenizer = None,
+    revision: TargetRevision = None,
     first_token: FirstToken = "auto",
     batch_size: BatchSize = "auto",
     device: Device = None,
     dtype: Dtype = None,
     text_column: TextColumn = "text",
     limit: Limit = None,
-    skip_lossy: SkipLossy = False,
+    on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     overwrite: Overwrite = False,
@@ -225,11 +251,11 @@ def extract(
 
     claim(output, overwrite)
     result = extraction(
-        model,
-        data,
-        heldout,
-        prefix_tokens=prefix or "auto",
-        suffix_tokens=suffix,
+        target,
+        samples,
+        control,
+        prefix_tokens=prefix_tokens or "auto",
+        suffix_tokens=suffix_tokens,
         tokenizer=tokenizer,
         revision=revision,
         first_token=token(first_token),
@@ -238,7 +264,7 @@ def extract(
         dtype=dtype,
         text_column=text_column,
         limit=limit,
-        on_lossy_text="skip" if skip_lossy else "raise",
+        on_lossy_text="skip" if on_lossy_text else "raise",
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=not quiet,

@@ -1,5 +1,6 @@
-"""Options that commands share."""
+"""Options that commands share: one word for one thing, in every command."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,27 +8,96 @@ import typer
 
 from memorization.errors import InputError
 
-Data = Annotated[Path, typer.Option(help="Samples: .txt (one a line), .jsonl, .csv or .parquet.")]
-Output = Annotated[Path, typer.Option(help="Folder for the results.")]
+_FILES = ".txt (one a line), .jsonl, .csv or .parquet"
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """What the shell completes an option's value to."""
+
+    def completions(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return completions
+
+
+ARCHITECTURES = ("gpt2", "llama", "moe", "mamba", "rwkv", "lstm", "gru", "mlp")
+
+# --- models and samples
+Target = Annotated[str, typer.Option("--target", help="Checkpoint under audit: folder or hub id.")]
+TargetTokenizer = Annotated[
+    str | None, typer.Option("--target-tokenizer", help="Folder or hub id.  [default: the target's]")
+]
+OracleTokenizer = Annotated[
+    str | None, typer.Option("--oracle-tokenizer", help="Folder or hub id.  [default: the oracle's]")
+]
+TargetRevision = Annotated[str | None, typer.Option("--target-revision", help="Of a target on the hub.")]
+OracleRevision = Annotated[str | None, typer.Option("--oracle-revision", help="Of an oracle on the hub.")]
+Data = Annotated[Path, typer.Option("--data", help=f"Samples: {_FILES}.")]
+Seen = Annotated[Path, typer.Option("--data", help=f"Samples that the target was trained on: {_FILES}.")]
+Documents = Annotated[
+    list[Path] | None,
+    typer.Option("--data", help=f"Documents: {_FILES}; several times.  [default: the text of the package]"),
+]
+Control = Annotated[Path | None, typer.Option("--control", help="Samples like the data that no model here has seen.")]
+NeededControl = Annotated[Path, typer.Option("--control", help="Samples like the data that no model here has seen.")]
+TextColumn = Annotated[str, typer.Option("--text-column", help="Column that holds the texts, or lists of token ids.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Only the first so many samples, and control samples.")]
+SkipLossy = Annotated[
+    bool, typer.Option("--skip-lossy", help="Leave out, and count, texts that a tokenizer does not give back.")
+]
+
+# --- how a model is asked
+FirstToken = Annotated[
+    str,
+    typer.Option(
+        "--first-token",
+        help="What the first token is coded with: auto, bos, uniform, skip, a token, or the id of one.",
+        autocompletion=one_of("auto", "bos", "uniform", "skip"),
+    ),
+]
+MaxLength = Annotated[
+    int | None, typer.Option("--max-length", help="Tokens a window holds.  [default: the model's limit]")
+]
+Stride = Annotated[
+    int | None,
+    typer.Option("--stride", help="New tokens of each window after the first.  [default: half of --max-length]"),
+]
+BatchSize = Annotated[
+    str, typer.Option("--batch-size", help="Samples a forward pass; auto: as many as the memory holds.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...  [default: a GPU if there is one]")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float32, bfloat16 ...  [default: the checkpoint's own]",
+        autocompletion=one_of("float32", "bfloat16", "float16"),
+    ),
+]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
+
+# --- models that are trained
+Arch = Annotated[
+    str, typer.Option("--arch", help=f"{', '.join(ARCHITECTURES)}.", autocompletion=one_of(*ARCHITECTURES))
+]
+Layers = Annotated[int, typer.Option("--layers", help="Blocks.")]
+SeqLen = Annotated[int, typer.Option("--seq-len", help="Tokens of a sample.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Runs of each cell.", min=1)]
+
+# --- results
+Output = Annotated[Path, typer.Option("--output", help="Folder for the results.")]
+OutputWithRuns = Annotated[
+    Path, typer.Option("--output", help="Folder for the results. Finished runs are kept in its runs/.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in the output folder.")
 ]
-FirstToken = Annotated[
-    str, typer.Option(help="What the first token is coded with: auto, bos, uniform, skip, a token, or the id of one.")
+OverwriteKeepingRuns = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
 ]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens a window holds (default: the model's limit).")]
-Stride = Annotated[
-    int | None, typer.Option(help="New tokens of each window after the first (default: half of max-length).")
-]
-BatchSize = Annotated[str, typer.Option(help="Samples a forward pass; auto fits it to the memory.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... (default: a GPU if there is one).")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 ... (default: the checkpoint's own).")]
-TextColumn = Annotated[str, typer.Option(help="Column that holds the texts, or lists of token ids.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many samples.")]
-SkipLossy = Annotated[bool, typer.Option("--skip-lossy", help="Leave out texts the tokenizer does not give back.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a checkpoint brings.")]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights, which can run code.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Level = Annotated[float, typer.Option("--level", help="Of the intervals: the share of them that hold the true value.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, nothing but errors and warnings.")]
 
 
 def token(first_token: str) -> str | int:
@@ -40,5 +110,5 @@ def read_batch_size(batch_size: str) -> Any:
     if batch_size == "auto":
         return "auto"
     if not batch_size.isdecimal():
-        raise InputError(f"--batch-size must be auto or a number; it is {batch_size!r}")
+        raise InputError(f"--batch-size must be auto or a number; it is {batch_size!r}.")
     return int(batch_size)

@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 2, 1, 130
+# What an interruption leaves of a command, in words, as far as it has come.
+KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
 
 
 @runtime_checkable
@@ -23,20 +26,29 @@ class Result(Protocol):
         """Write it."""
 
 
-def claim(output: Path, overwrite: bool) -> None:
-    """Find out before measuring whether the results can be written."""
+def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
+    """Find out before measuring whether the results can be written.
+
+    Args:
+        output: folder of the results.
+        overwrite: whether those of an earlier call may be replaced.
+        keeps_runs: whether finished runs go into the folder's runs/ at once, and an interrupted command goes on from there.
+    """
     if (output / "settings.json").exists() and not overwrite:
-        raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite")
+        raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite.")
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
-        raise InputError(f"--output {output} cannot be written to: {error.strerror or error}") from error
+        raise InputError(f"--output {output} cannot be written to: {error.strerror or error}.") from error
+    if keeps_runs:
+        KEPT.set(f"finished runs are kept in {output / 'runs'}, and the same command goes on from there")
 
 
 def save(result: Result, output: Path) -> None:
     """Write to the output folder; where that fails, to a temporary one, and say so."""
+    KEPT.set(f"{output} may be written in part; run the same command with --overwrite")
     try:
         result.save(output)
     except OSError as error:
@@ -44,6 +56,7 @@ def save(result: Result, output: Path) -> None:
         result.save(rescue)
         complain(f"could not write to {output} ({error.strerror or error}); what was measured is in {rescue}")
         raise typer.Exit(NOT_WRITTEN) from error
+    KEPT.set(f"the results are in {output}; what comes after them, such as a picture, may be missing")
     print(f"written to {output}")
 
 
