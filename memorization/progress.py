@@ -19,7 +19,7 @@ log.addHandler(logging.NullHandler())  # a library is silent until its user asks
 _SECONDS_BEFORE_AN_ESTIMATE, _UPDATES_BEFORE_AN_ESTIMATE = 3.0, 3
 
 
-class Bar(tqdm):  # type: ignore[type-arg]  # tqdm takes no type argument at run time
+class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # with and without types-tqdm
     """A bar of tqdm's that estimates no end before it can, and counts when it is not shown, too."""
 
     n_updates = 0

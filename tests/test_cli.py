@@ -128,7 +128,7 @@ def test_code_lengths_saved_by_one_command_serve_the_next(model_folder, oracle_f
 def test_options_reach_the_measurement(model_folder, data, tmp_path):
     output = tmp_path / "out"
     options = ["--first-token", "skip", "--max-length", "8", "--stride", "3", "--batch-size", "2", "--limit", "3"]
-    assert run("bits", "--model", model_folder, "--data", data, "--output", output, "--quiet", *options) == 0
+    assert run("bits", "--target", model_folder, "--data", data, "--output", output, "--quiet", *options) == 0
     settings = CodeLengths.load(output).settings
     assert settings["first_token"]["rule"] == "skip"
     assert (settings["max_length"], settings["stride"], settings["batch_size"]) == (8, 3, 2)
@@ -136,18 +136,20 @@ def test_options_reach_the_measurement(model_folder, data, tmp_path):
 
 
 def test_a_number_names_a_context_token(model_folder, data, tmp_path):
-    assert run("bits", "--model", model_folder, "--data", data, "--output", tmp_path / "out", "--first-token", "7") == 0
+    assert (
+        run("bits", "--target", model_folder, "--data", data, "--output", tmp_path / "out", "--first-token", "7") == 0
+    )
     assert CodeLengths.load(tmp_path / "out").settings["first_token"]["id"] == 7
 
 
 def test_bits_prints_without_an_output_folder(model_folder, data, tmp_path, capsys):
-    assert run("bits", "--model", model_folder, "--data", data, "--quiet") == 0
+    assert run("bits", "--target", model_folder, "--data", data, "--quiet") == 0
     assert "CodeLengths of 4 samples" in capsys.readouterr().out
     assert not list(tmp_path.glob("*/settings.json"))
 
 
 def test_bad_input_is_one_line_and_exit_code_2(model_folder, tmp_path, capsys):
-    assert run("bits", "--model", model_folder, "--data", tmp_path / "missing.txt") == 2
+    assert run("bits", "--target", model_folder, "--data", tmp_path / "missing.txt") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"memorization: there is no file {tmp_path / 'missing.txt'}.\n"
@@ -155,7 +157,7 @@ def test_bad_input_is_one_line_and_exit_code_2(model_folder, tmp_path, capsys):
 
 def test_debug_shows_the_traceback(model_folder, tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
-        cli.main(["bits", "--model", str(model_folder), "--data", str(tmp_path / "missing.txt"), "--debug"])
+        cli.main(["bits", "--target", str(model_folder), "--data", str(tmp_path / "missing.txt"), "--debug"])
 
 
 def test_an_unexpected_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
@@ -169,7 +171,7 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
 
 @pytest.mark.parametrize("batch_size", ["0", "many", "-1"])
 def test_batch_size_is_checked(model_folder, data, batch_size, capsys):
-    assert run("bits", "--model", model_folder, "--data", data, "--batch-size", batch_size) == 2
+    assert run("bits", "--target", model_folder, "--data", data, "--batch-size", batch_size) == 2
     assert "batch" in capsys.readouterr().err
 
 
@@ -180,7 +182,7 @@ def test_unknown_options_exit_with_2(capsys):
 
 def test_earlier_results_are_not_overwritten_unasked(model_folder, data, tmp_path, capsys):
     output = tmp_path / "out"
-    arguments = ["bits", "--model", model_folder, "--data", data, "--output", output, "--quiet"]
+    arguments = ["bits", "--target", model_folder, "--data", data, "--output", output, "--quiet"]
     assert run(*arguments) == 0
     before = (output / "samples.parquet").stat().st_mtime_ns
     assert run(*arguments) == 2
@@ -194,7 +196,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_measuring(
 ):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("memorization.compress_bits", lambda *_, **__: pytest.fail("measured in vain"))
-    assert run("bits", "--model", model_folder, "--data", data, "--output", tmp_path / "file" / "out") == 2
+    assert run("bits", "--target", model_folder, "--data", data, "--output", tmp_path / "file" / "out") == 2
     assert "cannot be written to" in capsys.readouterr().err
 
 
@@ -207,7 +209,7 @@ def test_what_was_measured_survives_a_failing_disk(model_folder, data, tmp_path,
         whole_save(self, folder)
 
     monkeypatch.setattr(CodeLengths, "save", save)
-    assert run("bits", "--model", model_folder, "--data", data, "--output", output, "--quiet") == 1
+    assert run("bits", "--target", model_folder, "--data", data, "--output", output, "--quiet") == 1
     message = capsys.readouterr().err
     assert "No space left on device" in message
     assert len(CodeLengths.load(message.split()[-1])) == 4
@@ -306,9 +308,9 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
     [
         (["--paper-row", "3,32"], "--paper-row must be one of 1,32 1,64 .* 8,256; it is '3,32'"),
         (["--paper-row", "32"], "--paper-row must be one of .*; it is '32'"),
-        (["--budget", "10"], "--budget must be a number with its unit, as in 90s, 30m or 2h; it is '10'"),
-        (["--budget", "10d"], "--budget must be a number with its unit, as in 90s, 30m or 2h; it is '10d'"),
-        (["--budget", "0m"], "budget_seconds must be above 0"),
+        (["--budget", "10"], "--budget must be a number above 0 with its unit, as in 90s, 30m or 2h; it is '10'"),
+        (["--budget", "10d"], "--budget must be a number above 0 with its unit, as in 90s, 30m or 2h; it is '10d'"),
+        (["--budget", "0m"], "--budget must be a number above 0 with its unit, as in 90s, 30m or 2h; it is '0m'"),
         (["--quick", "--steps", "100"], "give one of --quick, --budget and --steps: each says how long to train"),
         (["--budget", "1m", "--steps", "100"], "give one of --quick, --budget and --steps"),
         (["--quick", "--budget", "1m"], "give one of --quick, --budget and --steps"),
@@ -316,11 +318,11 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
             ["--arch", "gpt3"],
             "no architecture is called 'gpt3'; there are gpt2, llama, moe, mamba, rwkv, lstm, gru, mlp",
         ),
-        (["--seeds", "0"], r"seeds must be different numbers, at least one; got \[\]"),
-        (["--steps", "0"], 'steps must be "auto" or at least 1; got 0'),
-        (["--dtype", "float16"], "dtype must be one of float32, bfloat16, autocast; got 'float16'"),
-        (["--convention", "end"], "convention must be one of start, strict, paper; it is 'end'"),
-        (["--estimator", "median"], "estimator must be one of max, .*; it is 'median'"),
+        (["--seeds", "0"], "Invalid value for '--seeds': .*1"),
+        (["--steps", "0"], '--steps must be "auto" or at least 1; got 0'),
+        (["--dtype", "float16"], "--dtype must be one of float32, bfloat16, autocast; got 'float16'"),
+        (["--convention", "end"], "--convention must be one of start, strict, paper; it is 'end'"),
+        (["--estimator", "median"], "--estimator must be one of max, .*; it is 'median'"),
     ],
 )
 def test_options_of_capacity_are_checked(options, message, tmp_path, capsys, monkeypatch):
@@ -391,7 +393,7 @@ PAPER_UNITS = ["--capacity-unit", "parameters", "--dataset-unit", "samples of 64
 
 def mi_law_folder(tmp_path, *options, **columns) -> Path:
     mi_law_runs(**columns).to_csv(tmp_path / "runs.csv", index=False)
-    assert run("mi-law", "fit", tmp_path / "runs.csv", "--output", tmp_path / "law", *options) == 0
+    assert run("mi-law", "fit", "--runs", tmp_path / "runs.csv", "--output", tmp_path / "law", *options) == 0
     return tmp_path / "law"
 
 
@@ -428,7 +430,7 @@ def test_mi_law_fit_passes_its_options_on(tmp_path, capsys):
     assert (law.covariate, law.capacity_unit, law.dataset_unit) == ("capacity/data", "bits", "samples")
     assert (law.settings["errors"], law.settings["weighted"]) == ("bootstrap", False)
     assert "not used" not in capsys.readouterr().out
-    fit_again = ["mi-law", "fit", tmp_path / "runs.csv", "--output", tmp_path / "law"]
+    fit_again = ["mi-law", "fit", "--runs", tmp_path / "runs.csv", "--output", tmp_path / "law"]
     assert run(*fit_again) == 2
     assert "holds the results of an earlier run" in capsys.readouterr().err
     assert run(*fit_again, "--overwrite") == 0
@@ -449,7 +451,7 @@ def test_mi_law_fit_passes_its_options_on(tmp_path, capsys):
 def test_mi_law_fit_refuses_what_it_cannot_fit(content, message, tmp_path, capsys):
     if content is not None:
         (tmp_path / "runs.csv").write_text(content)
-    assert run("mi-law", "fit", tmp_path / "runs.csv", "--output", tmp_path / "law") == 2
+    assert run("mi-law", "fit", "--runs", tmp_path / "runs.csv", "--output", tmp_path / "law") == 2
     assert message in capsys.readouterr().err
 
 
@@ -521,7 +523,7 @@ def test_attack_prints_the_table_and_writes_scores_and_picture(
     model_folder, oracle_folder, data, control, tmp_path, capsys
 ):
     output = tmp_path / "out"
-    arguments = ["--target", model_folder, "--oracle", oracle_folder, "--members", data, "--nonmembers", control]
+    arguments = ["--target", model_folder, "--oracle", oracle_folder, "--data", data, "--control", control]
     assert run("attack", *arguments, "--output", output, "--quiet") == 0
     captured = capsys.readouterr()
     result = MembershipAudit.load(output)
@@ -536,14 +538,14 @@ def test_attack_prints_the_table_and_writes_scores_and_picture(
 
 
 def test_attack_names_the_sample_that_is_in_both(model_folder, data, tmp_path, capsys):
-    arguments = ["--target", model_folder, "--members", data, "--nonmembers", data, "--output", tmp_path / "out"]
+    arguments = ["--target", model_folder, "--data", data, "--control", data, "--output", tmp_path / "out"]
     assert run("attack", *arguments) == 2
     assert "member 0 is also non-member 0: 'The house met again.' (4 of 4" in capsys.readouterr().err
 
 
 def test_extract_prints_the_table_and_writes_it(model_folder, data, control, tmp_path, capsys):
     output = tmp_path / "out"
-    arguments = ["--model", model_folder, "--data", data, "--heldout", control, "--prefix", 2, "--prefix", 4]
+    arguments = ["--target", model_folder, "--data", data, "--control", control, "--prefix", 2, "--prefix", 4]
     assert run("extract", *arguments, "--output", output, "--quiet") == 0
     captured = capsys.readouterr()
     result = Extraction.load(output)

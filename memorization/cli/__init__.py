@@ -13,7 +13,7 @@ from memorization.cli.words import Command
 from memorization.errors import InputError, ModelError, ResultError
 
 
-def _say_version(asked: bool) -> None:
+def _say_version(asked: bool | None) -> None:
     if asked:
         from memorization import __version__
 
@@ -22,24 +22,15 @@ def _say_version(asked: bool) -> None:
 
 
 def _memorization(
-    ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
-    ] = False,
+        bool | None, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = None,
 ) -> None:
     """Say in exact bits what a language model knows about a text, and what of that it merely memorized."""
-    _help_where_nothing_is_asked(ctx)
 
 
-def _mi_law(ctx: typer.Context) -> None:
+def _mi_law() -> None:
     """How well membership can be inferred from the sizes of data set and model: the scaling law of its F1."""
-    _help_where_nothing_is_asked(ctx)
-
-
-def _help_where_nothing_is_asked(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        print(ctx.get_help())
-        raise typer.Exit(BAD_INPUT)
 
 
 def _group(callback: Callable[..., None], **options: Any) -> typer.Typer:
@@ -47,9 +38,10 @@ def _group(callback: Callable[..., None], **options: Any) -> typer.Typer:
     group = typer.Typer(
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        no_args_is_help=True,
         **options,
     )
-    group.callback(invoke_without_command=True, short_help=callback.__doc__)(callback)
+    group.callback(short_help=callback.__doc__)(callback)
     return group
 
 
@@ -84,6 +76,9 @@ def _readable_errors(debug: bool) -> Iterator[None]:
         complain("interrupted: nothing was written.")
         sys.exit(INTERRUPTED)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the parser's own, which typer does not export
+            print(error.ctx.get_help(), file=sys.stderr)  # type: ignore[attr-defined]
+            sys.exit(BAD_INPUT)
         if hasattr(error, "format_message"):  # of the parser: the options themselves are wrong
             complain(_usage_error(error))
             sys.exit(BAD_INPUT)
