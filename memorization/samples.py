@@ -1,21 +1,31 @@
 """Texts, token ids, files and data sets to Samples: what is measured, in the order in which it came, with its bytes and fingerprint."""
 
-import csv
 import hashlib
-import json
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Int64
 
-from memorization.errors import InputError, LossyTextError, MeasurementWarning
+from memorization.errors import InputError, LossyTextError, MeasurementWarning, warn
+from memorization.files import FILE_KINDS, named_as_file, rows_of_file
 from memorization.integers import check_integer
+from memorization.round_trip import around, decode, difference, encode, first_difference
+from memorization.tables import MASK, Row, rows_of_columns, rows_of_table
+from memorization.token_ids import (
+    check_labels,
+    check_unpadded,
+    id_array,
+    is_int,
+    is_tensor,
+    kind_of,
+    quote,
+    to_numpy,
+    without_padding,
+)
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -32,9 +42,7 @@ if TYPE_CHECKING:
 else:
     SamplesLike = Any  # what else comes is refused by `read_samples`, in words
 
-FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 _LONGEST_NAME = 255  # of a file, on most systems
-_SOME = 80  # characters of a text that an error message quotes
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,8 @@ class Samples:
         source: what the samples were read from, for the record.
         blank_skipped: positions in the input of the blank and null rows, which were left out.
         lossy_skipped: positions in the input of the texts left out because they do not survive the tokenizer.
+        n_padding_removed: ids left out because an attention mask that came with them says that they are padding; None
+            where no mask came.
     """
 
     texts: list[str] | None
@@ -54,6 +64,7 @@ class Samples:
     source: str
     blank_skipped: tuple[int, ...] = ()
     lossy_skipped: tuple[int, ...] = ()
+    n_padding_removed: int | None = None
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
@@ -97,6 +108,7 @@ class Samples:
             "n_blank_skipped": self.n_blank_skipped,
             "blank_skipped": list(self.blank_skipped),
             "lossy_skipped": list(self.lossy_skipped),
+            "n_padding_removed": self.n_padding_removed,
         }
 
     def leave_out(self, lossy: Iterable[int]) -> "Samples":
@@ -149,25 +161,39 @@ class Samples:
         """Token ids of the texts, no special tokens added; samples that came as ids are returned as they are.
 
         Raises:
-            LossyTextError: decode(encode(text)) is not the text, byte for byte, and `on_lossy_text` is "raise".
-            InputError: no text survives.
+            LossyTextError: decode(encode(text)) is not the text, byte for byte, or the tokenizer refuses the text, and
+                `on_lossy_text` is "raise".
+            InputError: no text survives, or ids begin or end with the tokenizer's pad token.
         """
         if on_lossy_text not in ("raise", "skip"):
-            raise InputError(f'on_lossy_text must be "raise" or "skip"; it is {on_lossy_text!r}')
+            raise InputError(f'on_lossy_text must be "raise" or "skip"; it is {on_lossy_text!r}.')
         if self.texts is None:
+            if self.n_padding_removed is None:
+                check_unpadded(self.ids or (), self.index, tokenizer)
             return self
-        rows = tokenizer(self.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        lossy = [i for i, row in enumerate(rows) if not row or _decode(tokenizer, row) != self.texts[i]]
+        rows, failed = encode(tokenizer, self.texts)
+        back = [None if k in failed else decode(tokenizer, row) for k, row in enumerate(rows)]
+        lossy = [k for k, row in enumerate(rows) if not row or back[k] != self.texts[k]]
         if lossy and on_lossy_text == "raise":
             first = lossy[0]
+            text, got = self.texts[first], back[first]
+            what = f"the tokenizer refuses it ({failed[first]})" if got is None else difference(text, got)
             raise LossyTextError(
                 f"{len(lossy)} of {len(rows)} texts do not survive the tokenizer {type(tokenizer).__name__}: sample "
-                f"{self.index[first]} is {_quote(self.texts[first])}, and decode(encode(it)) is "
-                f"{_quote(_decode(tokenizer, rows[first]))}. Bits would be those of another text. Pass "
-                'on_lossy_text="skip" to leave such samples out (they are counted), or hand over the token ids.'
+                f"{self.index[first]} is {quote(text) if got is None else around(text, first_difference(text, got))}, and "
+                f'{what}. Bits would be those of another text. Pass on_lossy_text="skip" to leave such samples out '
+                "(they are counted), or hand over the token ids."
             )
         whole = replace(self, ids=[np.asarray(row, dtype=np.int64) for row in rows])
         return whole.leave_out(self.index[lossy].tolist())
+
+
+def left_out(record: Mapping[str, Any]) -> str:
+    """In words, the texts of a measurement with this record that were left out; nothing where all were measured."""
+    n = len(record["lossy_skipped"])
+    if not n:
+        return ""
+    return f"{n:,} of {n + record['n_samples']:,} texts, which do not survive the tokenizer"
 
 
 def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
@@ -203,30 +229,51 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
     limit = None if limit is None else check_integer("limit", limit, besides="None")
     if isinstance(samples, Samples):
         return samples if limit is None else samples.first(limit)
-    if isinstance(samples, Path) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS)):
-        return _from_cells(_read_file(samples, text_column), str(samples), limit)
-    if hasattr(samples, "column_names"):
-        return _from_cells(_read_dataset(samples, text_column), f"datasets.{type(samples).__name__}", limit)
+    if named_as_file(samples):
+        return _from_rows(rows_of_file(samples, text_column), str(samples), limit)
     if isinstance(samples, str):
         if len(samples) < _LONGEST_NAME and os.path.exists(samples):
-            warnings.warn(
-                f"{samples!r} is measured as a text of {len(samples.encode())} bytes, though a file or folder has that name. A file of "
-                f"samples ends in {', '.join(FILE_KINDS)}, or comes as a Path.",
+            warn(
+                f"{samples!r} is measured as a text of {len(samples.encode())} bytes, though a file or folder has that "
+                f"name. A file of samples ends in {', '.join(FILE_KINDS)}, or comes as a Path.",
                 MeasurementWarning,
-                stacklevel=3,
             )
         return _from_list([samples], "one text", limit)
-    if isinstance(samples, (np.ndarray, Sequence)) or _is_tensor(samples):
+    kind = type(samples)
+    if (rows := rows_of_table(samples, text_column)) is not None:
+        return _from_rows(rows, f"{kind.__module__.split('.')[0]}.{kind.__name__}", limit)
+    if isinstance(samples, Mapping):
+        return _from_rows(rows_of_columns(samples, text_column), f"columns of a {kind.__name__}", limit)
+    if isinstance(samples, (bytes, bytearray, memoryview)):
+        raise InputError(
+            f"{kind.__name__} came, and which text they are depends on their encoding: pass .decode('utf-8')."
+        )
+    if isinstance(samples, (np.ndarray, Sequence)) or is_tensor(samples):
         return _from_sequence(samples, limit)
-    raise InputError(
-        "samples must be a text, a list of texts, a list of id lists, an integer array, a datasets.Dataset or a file; "
-        f"a {type(samples).__name__} came. Turn it into a list of texts first, such as table['text'].tolist()."
+    raise _unreadable(samples)
+
+
+def _unreadable(samples: Any) -> InputError:
+    """What to say of something that holds no samples."""
+    remedy = "Turn it into a list of texts first, such as table['text'].tolist()."
+    if hasattr(samples, "collect"):
+        remedy = "Pass what its collect() gives."
+    elif isinstance(samples, Set):
+        remedy = "It has no order: pass sorted(samples), a list."
+    elif hasattr(samples, "__iter__"):
+        remedy = "Pass list(samples)."
+    return InputError(
+        "samples must be a text, a list of texts, a list of id lists, an integer array, a table, a datasets.Dataset or a "
+        f"file; a {type(samples).__name__} came. {remedy}"
     )
 
 
 def _from_sequence(samples: Any, limit: int | None) -> Samples:
-    if _is_tensor(samples):
-        samples = _to_numpy(samples)
+    if is_tensor(samples):
+        samples = list(samples.unbind()) if getattr(samples, "is_nested", False) else to_numpy(samples)
+    if isinstance(samples, np.ma.MaskedArray) and samples.ndim in (1, 2) and samples.dtype.kind in "iu":
+        columns = {"input_ids": np.atleast_2d(samples.data), MASK: np.atleast_2d(~np.ma.getmaskarray(samples))}
+        return _from_rows(rows_of_columns(columns, "input_ids"), f"masked array {list(samples.shape)}", limit)
     if isinstance(samples, np.ndarray) and samples.dtype.kind not in "OSU":
         if samples.dtype.kind not in "iu" or samples.ndim not in (1, 2):
             raise InputError(
@@ -238,153 +285,69 @@ def _from_sequence(samples: Any, limit: int | None) -> Samples:
     samples = list(np.atleast_1d(samples)) if isinstance(samples, np.ndarray) else samples
     if len(samples) == 0:
         raise InputError("samples is empty: there is nothing to measure")
-    if all(_is_int(x) for x in samples):
+    if all(is_int(x) for x in samples):
         return _from_list([samples], "one list of ids", limit)
     return _from_list(samples, f"list of {len(samples)}", limit)
 
 
-def _from_list(rows: Sequence[Any], source: str, limit: int | None) -> Samples:
-    """Rows of a list: all texts or all token ids, none empty."""
+def _from_list(rows: Sequence[Any], source: str, limit: int | None, index: Sequence[int] | None = None) -> Samples:
+    """Rows of a list: all texts or all token ids, none empty. `index` names them in messages."""
     rows = rows[:limit]
+    index = range(len(rows)) if index is None else index
     texts = isinstance(rows[0], str)
-    for i, row in enumerate(rows):
+    for i, row in zip(index, rows, strict=True):
+        if isinstance(row, (bytes, bytearray, memoryview)):
+            raise InputError(
+                f"sample {i} is {type(row).__name__}, and which text it is depends on its encoding: pass .decode('utf-8')."
+            )
         if isinstance(row, str) != texts:
             raise InputError(
-                f"samples must be all texts or all token ids; sample 0 is {_kind(rows[0])} and sample {i} is {_kind(row)}"
+                f"samples must be all texts or all token ids; sample {index[0]} is {kind_of(rows[0])} and sample {i} is "
+                f"{kind_of(row)}."
             )
         if isinstance(row, (str, Sequence, np.ndarray)) and len(row) == 0:
             raise InputError(f"sample {i} is empty: it has no bits to measure. Leave it out.")
     if texts:
-        for i, row in enumerate(rows):
+        for i, row in zip(index, rows, strict=True):
             _check_unicode(row, i)
         return Samples(list(rows), None, source)
-    return Samples(None, [_id_array(row, i) for i, row in enumerate(rows)], source)
+    return Samples(None, [id_array(row, i) for i, row in zip(index, rows, strict=True)], source)
 
 
-def _from_cells(cells: Iterator[Any], source: str, limit: int | None) -> Samples:
-    """Rows of a file or data set: blank and null ones are skipped and counted."""
-    rows: list[Any] = []
+def _from_rows(rows: Iterator[Row], source: str, limit: int | None) -> Samples:
+    """Samples of a file, table or data set: blank and null rows are left out, and padding where a mask tells it."""
+    kept: list[Row] = []
+    index: list[int] = []
     blank: list[int] = []
-    for i, cell in enumerate(cells):
-        if cell is None or (isinstance(cell, float) and cell != cell) or (isinstance(cell, str) and not cell.strip()):
+    for i, row in enumerate(rows):
+        if _is_blank(row.cell):
             blank.append(i)
             continue
-        rows.append(cell)
-        if len(rows) == limit:
+        kept.append(row)
+        index.append(i)
+        if len(kept) == limit:
             break
-    if not rows:
-        raise InputError(f"{source} holds no sample ({len(blank)} blank rows)")
-    return replace(_from_list(rows, source, None), blank_skipped=tuple(blank))
+    if not kept:
+        raise InputError(f"{source} holds no sample ({len(blank)} blank rows).")
+    samples = _from_list([row.cell for row in kept], source, None, index)
+    samples = replace(samples, blank_skipped=tuple(blank))
+    if samples.ids is None:
+        return samples
+    masks = [row.mask for row in kept]
+    for ids, row, i in zip(samples.ids, kept, index, strict=True):
+        if row.mask is None and any(mask is not None for mask in masks):
+            raise InputError(f"sample {i} has no attention mask, and others have one: each row needs its own, or none.")
+        if row.mask is None and row.labels is not None:
+            check_labels(ids, row.labels, i)
+    if masks[0] is None:
+        return samples
+    whole = [without_padding(ids, mask, i) for ids, mask, i in zip(samples.ids, masks, index, strict=True)]
+    n_removed = sum(map(len, samples.ids)) - sum(map(len, whole))
+    return replace(samples, ids=whole, n_padding_removed=n_removed)
 
 
-def _read_file(path: str | Path, column: str) -> Iterator[Any]:
-    was_path, path = isinstance(path, Path), Path(path)
-    kind = path.suffix.lower()
-    if kind not in FILE_KINDS:
-        raise InputError(f"{path} must end in one of {', '.join(FILE_KINDS)} to be read as samples")
-    try:
-        exists = path.is_file()
-    except OSError:  # longer than a name may be: a text that happens to end like a file
-        exists = False
-    if not exists:
-        name = _shorten(str(path))
-        hint = "" if was_path else f' If this is a text to be measured, pass ["{name}"], a list.'
-        raise InputError(f"there is no file {name}.{hint}")
-    try:
-        if kind == ".parquet":
-            yield from _read_parquet(path, column)
-            return
-        # utf-8-sig: a byte order mark at the start is not part of the first text. newline="": the csv module wants line ends as they are.
-        with path.open(encoding="utf-8-sig", newline="" if kind == ".csv" else None) as lines:
-            if kind == ".txt":
-                yield from (line.removesuffix("\n") for line in lines)
-            else:
-                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, column)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start} of a block: {error.reason}); convert it first"
-        ) from error
-
-
-def _read_jsonl(path: Path, lines: Any, column: str) -> Iterator[Any]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            yield None
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number} is not JSON ({error}); .jsonl holds one object a line") from error
-        if not isinstance(row, dict) or column not in row:
-            had = f"it has {', '.join(row) or 'none'}" if isinstance(row, dict) else f"it is a {type(row).__name__}"
-            raise InputError(
-                f"{path}, line {number} has no column {column!r}: {had}. Name the column with text_column."
-            )
-        yield row[column]
-
-
-def _read_csv(path: Path, lines: Any, column: str) -> Iterator[Any]:
-    # By default cells of over 131,072 characters are refused. The limit is a C long, which has 32 bits on Windows.
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        rows = csv.reader(lines)
-        names = next(rows, [])
-        _check_column(path, column, names)
-        place = names.index(column)
-        for row in rows:
-            yield row[place] if place < len(row) else None
-    finally:
-        csv.field_size_limit(before)
-
-
-def _read_parquet(path: Path, column: str) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is not a parquet file: {error}") from error
-    _check_column(path, column, file.schema_arrow.names)
-    for batch in file.iter_batches(columns=[column]):
-        yield from batch.column(0).to_pylist()
-
-
-def _read_dataset(dataset: Any, column: str) -> Iterator[Any]:
-    names = dataset.column_names
-    if isinstance(names, dict):
-        raise InputError(
-            f"a DatasetDict came, with splits {', '.join(names)}: pass one of them, such as data[{next(iter(names))!r}]"
-        )
-    if names is not None:  # a streamed data set may not know its columns
-        _check_column("the data set", column, names)
-        dataset = dataset.select_columns([column])
-    for row in dataset:
-        yield row[column]
-
-
-def _check_column(where: object, column: str, names: Sequence[str]) -> None:
-    if column not in names:
-        raise InputError(
-            f"{where} has no column {column!r}: it has {', '.join(names) or 'none'}. Name the column with text_column."
-        )
-
-
-def _id_array(row: Any, i: int) -> np.ndarray:
-    if _is_tensor(row):
-        row = _to_numpy(row)
-    if not isinstance(row, (Sequence, np.ndarray)):
-        raise InputError(f"sample {i} must be a text or a list of token ids; it is {_kind(row)}")
-    if not isinstance(row, np.ndarray):
-        for j, x in enumerate(row):
-            if not _is_int(x):
-                raise InputError(f"token ids must be integers; sample {i} has {_kind(x)} at position {j}")
-    array = np.asarray(row)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
-        raise InputError(
-            f"sample {i} must be a flat list of at least one token id; it is a {array.dtype} array of shape {list(array.shape)}"
-        )
-    return array.astype(np.int64)
+def _is_blank(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and cell != cell) or (isinstance(cell, str) and not cell.strip())
 
 
 def _check_unicode(text: str, i: int) -> None:
@@ -401,40 +364,9 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text
-
-
 def _sha256(parts: Iterator[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def _is_int(x: Any) -> bool:
-    return isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_))
-
-
-def _is_tensor(x: Any) -> bool:
-    return hasattr(x, "detach") and hasattr(x, "cpu")
-
-
-def _to_numpy(tensor: Any) -> np.ndarray:
-    tensor = tensor.detach().cpu()
-    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
-    return array
-
-
-def _kind(x: Any) -> str:
-    return f"{type(x).__name__} {_quote(str(x))}"
-
-
-def _quote(text: str) -> str:
-    return repr(_shorten(text))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _SOME else text[:_SOME] + "..."

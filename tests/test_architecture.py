@@ -27,7 +27,10 @@ FLOORS = [
     "integers",  # what counts as one, in an argument
     "stats",
     "results",
+    "token_ids",
+    "tables",
     "files",
+    "round_trip",
     "samples",
     "coding",
     "scaling_law",

@@ -1,0 +1,197 @@
+"""Rows of files: the lines of a text, or the cells of one column, in their order, blank and null ones included.
+
+What does not fit is refused by its place: nothing is cut, shifted or left out here.
+"""
+
+import csv
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from memorization.errors import InputError
+from memorization.tables import LABELS, MASK, Row, arrow_rows, check_column, row_of
+from memorization.token_ids import shorten
+
+FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
+_LONGEST_NAME = 255  # bytes of a file's name, on most systems
+_CHUNK = 1000  # rows of a CSV file that are parsed at a time
+_FIELD_LIMIT = threading.Lock()
+
+
+def named_as_file(samples: Any) -> bool:
+    """Whether this is a Path, or a str that ends as a file of samples does."""
+    return isinstance(samples, os.PathLike) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS))
+
+
+def rows_of_file(name: str | os.PathLike[str], column: str) -> Iterator[Row]:
+    """The rows of a .txt, .jsonl, .csv or .parquet file.
+
+    Raises:
+        InputError: there is no such file, it is of another kind, or a row does not fit; with the place.
+    """
+    path = Path(name)
+    kind = path.suffix.lower()
+    if kind not in FILE_KINDS:
+        raise InputError(f"{name} must end in one of {', '.join(FILE_KINDS)} to be read as samples.")
+    _check_exists(name, path)
+    if kind == ".parquet":
+        yield from _read_parquet(path, column)
+        return
+    try:
+        with path.open("rb") as file:
+            lines = _decoded(path, file)
+            if kind == ".txt":
+                # Only \n and \r\n end a line. A \r elsewhere is part of the text, and so are U+2028, \x0b, \x85.
+                yield from (Row(line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")) for line in lines)
+            else:
+                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, column)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _check_exists(name: str | os.PathLike[str], path: Path) -> None:
+    try:
+        exists, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL: a text that happens to end like a file
+        exists = is_folder = False
+    if is_folder:
+        how = (
+            "read them into a table and pass that, for instance pyarrow.parquet.read_table(folder)"
+            if path.suffix.lower() == ".parquet"
+            else "pass the texts of all as a list"
+        )
+        raise InputError(
+            f"{name} is a folder, and samples are read from one file: pass one of the files in it, or {how}."
+        )
+    if exists:
+        return
+    if isinstance(name, str):
+        whole = "\n" not in name and all(len(part.encode()) <= _LONGEST_NAME for part in path.parts)
+        shown = name if whole else shorten(name)  # a path is never cut: what one looks for is its end
+        raise InputError(f'there is no file {shown}. If this is a text to be measured, pass ["{shown}"], a list.')
+    raise InputError(f"there is no file {name}.")
+
+
+def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a file, line feeds included, which alone end them here; without a byte order mark."""
+    for number, line in enumerate(file, 1):
+        try:
+            yield (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode("utf-8")
+        except UnicodeDecodeError as error:
+            looks = " It begins like UTF-16." if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+            raise InputError(
+                f"{path}, line {number} is not UTF-8 text (byte {error.start} of it: {error.reason}).{looks} "
+                "Convert the file to UTF-8 first."
+            ) from error
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its keys came twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.repeated = {name for name in names if names.count(name) > 1} if len(names) > len(self) else set()
+
+
+def _read_jsonl(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            yield Row(None)
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line, object_pairs_hook=_Object)
+        except (ValueError, RecursionError) as error:  # ValueError: no JSON, or an integer of thousands of digits
+            raise InputError(f"{where} is not JSON ({error}); .jsonl holds one object a line.") from error
+        if not isinstance(row, _Object):
+            raise InputError(
+                f"{where} has no column {column!r}: it is a {type(row).__name__}. A line of .jsonl is an object, "
+                f'such as {{"{column}": "To be"}}.'
+            )
+        if column in row.repeated:
+            raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
+        yield row_of(where, row, column)
+
+
+def _read_csv(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
+    rows = _csv_rows(path, csv.reader(lines, strict=True))
+    _, names = next(rows, (1, []))
+    check_column(path, column, names)
+    place = names.index(column)
+    for number, row in rows:
+        if not row:
+            yield Row(None)
+            continue
+        if len(row) != len(names):
+            raise InputError(
+                f"{path}, line {number}: the row has {_count(len(row), 'cell')}, and the header names {len(names)} "
+                f"({', '.join(map(shorten, names))}). A text that holds a comma must stand in double quotes, with each "
+                "double quote of its own written twice, as Python's csv.writer and DataFrame.to_csv write it; or use .jsonl."
+            )
+        yield Row(row[place])
+
+
+def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line in which it begins."""
+    ended = False
+    while not ended:
+        chunk: list[tuple[int, list[str]]] = []
+        failed: InputError | None = None
+        # Cells of over 131,072 characters are refused unless a setting of the whole process is raised. It is raised
+        # while rows are parsed and never while this generator waits. It is a C long, which has 32 bits on Windows.
+        with _FIELD_LIMIT:
+            before = csv.field_size_limit(2**31 - 1)
+            begins = reader.line_num + 1
+            try:
+                for row in islice(reader, _CHUNK):
+                    chunk.append((begins, row))
+                    begins = reader.line_num + 1
+            except InputError as error:
+                failed = error
+            except csv.Error as error:
+                failed = InputError(
+                    f"{path}, the row that begins in line {begins} is not CSV ({error}). A text that holds a double quote, "
+                    "a comma or a line end must stand in double quotes, with each double quote of its own written twice."
+                )
+                failed.__cause__ = error
+            finally:
+                csv.field_size_limit(before)
+        yield from chunk  # first what came before the fault: with a limit it may be enough
+        if failed is not None:
+            raise failed
+        ended = len(chunk) < _CHUNK
+
+
+def _read_parquet(path: Path, column: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    n_read = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a parquet file: {error}") from error
+    with file:
+        names = file.schema_arrow.names
+        check_column(path, column, names)
+        wanted = [name for name in (column, MASK, LABELS) if name in names]
+        batches = file.iter_batches(columns=wanted)
+        while True:
+            try:
+                batch = next(batches, None)
+                rows = [] if batch is None else list(arrow_rows(path, batch, column))
+            except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{path} is damaged: its rows after row {n_read} cannot be read ({error}).") from error
+            if batch is None:
+                return
+            yield from rows
+            n_read += len(rows)
+
+
+def _count(n: int, name: str) -> str:
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
