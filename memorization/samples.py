@@ -188,12 +188,14 @@ class Samples:
         return whole.leave_out(self.index[lossy].tolist())
 
 
-def left_out(record: Mapping[str, Any]) -> str:
-    """In words, the texts of a measurement with this record that were left out; nothing where all were measured."""
-    n = len(record["lossy_skipped"])
-    if not n:
-        return ""
-    return f"{n:,} of {n + record['n_samples']:,} texts, which do not survive the tokenizer"
+def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -> list[str]:
+    """Lines that say how many texts of each of these sets were left out; none where all were measured."""
+    counts = {name: (len(record["lossy_skipped"]), record["n_samples"]) for name, record in records.items() if record}
+    return [
+        f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
+        for name, (n, n_measured) in counts.items()
+        if n
+    ]
 
 
 def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:

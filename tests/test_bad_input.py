@@ -81,14 +81,28 @@ def test_limit(limit):
         (np.ones((2, 2, 2), dtype=int), r"must be 1-D or 2-D and of an integer dtype; this one is 3-D int64"),
         (np.array(3), r"must be 1-D or 2-D and of an integer dtype; this one is 0-D int64"),
         (torch.ones(2, dtype=torch.bfloat16), r"must be 1-D or 2-D and of an integer dtype; this one is 1-D float32"),
-        (b"bytes", r"sample 0 must be a flat list of at least one token id"),
-        ([b"bytes"], r"sample 0 must be a flat list of at least one token id"),
-        ({"text": "a"}, r"samples must be a text, .* a dict came"),
-        ({1, 2}, r"samples must be a text, .* a set came"),
-        (iter(["a"]), r"samples must be a text, .* a list_iterator came"),
+        (b"bytes", r"bytes came, and which text they are depends on their encoding: pass \.decode\('utf-8'\)"),
+        (bytearray(b"a"), r"bytearray came, and which text they are depends on their encoding"),
+        (["a", b"bytes"], r"sample 1 is bytes, and which text it is depends on its encoding"),
+        ([b"bytes"], r"sample 0 is bytes, and which text it is depends on its encoding"),
+        (np.array([b"a"]), r"sample 0 is bytes_, and which text it is depends on its encoding"),
+        ({"text": "a"}, r"column 'text' of the dict must be a list of texts or of id lists; it is str 'a'"),
+        ({"body": ["a"]}, r"the dict has no column 'text': it has body"),
+        ({1, 2}, r"samples must be a text, .* a set came\. It has no order: pass sorted\(samples\)"),
+        (iter(["a"]), r"samples must be a text, .* a list_iterator came\. Pass list\(samples\)"),
+        ((text for text in ["a"]), r"samples must be a text, .* a generator came\. Pass list\(samples\)"),
         (None, r"samples must be a text, .* a NoneType came"),
         (3, r"samples must be a text, .* a int came"),
-        (pd.Series(["a"]), r"samples must be a text, .* a Series came"),
+        (pd.Series([1, 2]), r"sample 0 must be a text or a list of token ids; it is int '1'"),
+        (pd.Series([None, 1.5]), r"sample 1 must be a text or a list of token ids; it is float '1.5'"),
+        ([[1], [2, -100, 3]], r"sample 1 holds -100 at position 1: that marks what a loss leaves out, and is no token"),
+        ([[1], [2**63]], r"sample 1 holds the number 9223372036854775808, which is no token id of any model"),
+        (np.array([2**63], dtype=np.uint64), r"sample 0 holds the number 9223372036854775808"),
+        (
+            torch.zeros((2, 2), dtype=torch.int64).to_sparse(),
+            r"a tensor of layout torch.sparse_coo on cpu cannot be read",
+        ),
+        (torch.zeros(2, dtype=torch.int64, device="meta"), r"a tensor of layout torch.strided on meta cannot be read"),
         (["a", "b\ud800"], r"sample 1 is not valid Unicode: character 1 is the lone surrogate '\\ud800'"),
     ],
 )
@@ -119,7 +133,11 @@ def test_missing_file(tmp_path, ending):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "folder.txt").mkdir()
-    refused(str(tmp_path / "folder.txt"), "there is no file")
+    refused(
+        str(tmp_path / "folder.txt"),
+        r"folder\.txt is a folder, .* pass one of the files in it, or pass the texts of all",
+    )
+    refused(tmp_path / "folder.txt", r"folder\.txt is a folder")
 
 
 def test_a_long_text_that_ends_like_a_file():
@@ -221,7 +239,7 @@ def test_ids_out_of_range(samples, message, first_token):
 
 def test_ids_out_of_range_are_named_by_their_place_in_the_input(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": [1]}\n\n{"text": [2, 10]}\n')
-    refused(tmp_path / "a.jsonl", "the first is 10 in sample 1 at position 1")
+    refused(tmp_path / "a.jsonl", "the first is 10 in sample 2 at position 1")  # row 1 is blank
 
 
 def test_ids_of_padding_rows_are_no_symbols_of_a_uniform_code(bpe_tokenizer):

@@ -149,7 +149,8 @@ def test_txt_one_sample_a_line(tmp_path):
         assert samples.texts == ["first", "second ", "third\x0bpart\u2028part", "last"]
         assert samples.n_blank_skipped == 2
         assert samples.source == str(path)
-        assert samples.index.tolist() == [0, 1, 2, 3]
+        assert samples.index.tolist() == [0, 2, 4, 5]  # a blank line is a row too
+        assert samples.blank_skipped == (1, 3)
 
 
 def test_txt_ending_in_capitals(tmp_path):
@@ -179,7 +180,7 @@ def test_jsonl_of_ids(tmp_path):
 
 def test_csv_with_quoted_line_ends(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"two\r\nlines, ""quoted"""\r\n2,\r\n3,plain\r\n4\r\n')
+    path.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"two\r\nlines, ""quoted"""\r\n2,\r\n3,plain\r\n4,""\r\n')
     for given_as in both(path):
         samples = read_samples(given_as)
         assert samples.texts == ['two\r\nlines, "quoted"', "plain"]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64
 from memorization.errors import InputError, ResultError
 from memorization.integers import check_integer
 from memorization.results import describe_model, read_json, read_table, write_json, write_tables
-from memorization.samples import positions_measured
+from memorization.samples import left_out, positions_measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,6 +220,7 @@ class Extraction:
         context = context if first["token"] is None else f"{first['token']!r} ({context})"
         lines.append(f"  context      {context} before the first token")
         lines.append(f"  model        {describe_model(self.settings['model'])}")
+        lines += left_out({"members": self.settings["members"], "held-out samples": self.settings["heldout"]})
         return "\n".join(line.rstrip() for line in lines)
 
     def _part(self, which: str) -> tuple[Bool[np.ndarray, " token"], Int64[np.ndarray, " edge"]]:

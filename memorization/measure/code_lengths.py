@@ -27,7 +27,7 @@ from memorization.results import (
     write_json,
     write_tables,
 )
-from memorization.samples import Samples, positions_measured, read_samples
+from memorization.samples import Samples, left_out, positions_measured, read_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,6 +146,7 @@ class CodeLengths:
             f"  ideal        {self.ideal_bits.sum():,.2f} bits (-log2 p)",
             f"  first token  {describe_first_token(self.settings['first_token'])}",
             f"  model        {describe_model(self.settings['model'])}",
+            *left_out({"samples": self.settings["samples"]}),
         ]
         return "\n".join(lines)
 

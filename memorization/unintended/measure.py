@@ -138,6 +138,7 @@ def unintended_memorization(
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
         "token_count_code": "Elias gamma" if differ_in_tokens(*pairs[0]) else None,
         "has_control": control is not None,
+        "control_samples": None if control is None else pairs[1][0].settings["samples"],
         "versions": versions(),
     }
     result = combine(pairs, settings, _baseline_bits(baseline, pairs[0]))

@@ -23,6 +23,7 @@ from memorization.results import (
     write_json,
     write_tables,
 )
+from memorization.samples import left_out
 from memorization.stats.bootstrap import mean_interval
 from memorization.unintended.control import QUANTILES, Control
 
@@ -204,6 +205,12 @@ class Memorization:
             f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; {describe_model(self.oracle.settings['model'])}",
             f"  first token  {describe_first_token(self.target.settings['first_token'])}",
             f"  joint code   {settings['joint']}{', token counts added (two tokenizers)' if settings['token_count_code'] else ''}",
+            *left_out(
+                {
+                    "samples": self.target.settings["samples"],
+                    "control": settings.get("control_samples"),
+                }
+            ),
         ]
         return "\n".join(lines)
 
