@@ -46,6 +46,12 @@ def documents() -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def few(documents) -> list[str]:
+    """For what needs many trainings, and no result that says something about text."""
+    return documents[:40]
+
+
+@pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("sweep")
 
@@ -313,10 +319,8 @@ def test_an_oracle_that_has_seen_the_samples_hides_memorization(documents):
     assert (found.cells["memu_seen_bits"] < found.cells["memu_bits"]).all()
 
 
-def test_a_given_oracle_stands_alone(documents):
-    found = text_sweep(
-        BUILDS[0], documents, **{**OPTIONS, "n_samples": [16], "seeds": [3], "oracle": UniformModel(VOCAB)}
-    )
+def test_a_given_oracle_stands_alone(few):
+    found = text_sweep(BUILDS[0], few, **{**OPTIONS, "n_samples": [16], "seeds": [3], "oracle": UniformModel(VOCAB)})
     run = found.cells.iloc[0]
     assert run.data_bits == pytest.approx(16 * SEQ_LEN * math.log2(VOCAB), abs=0.5)
     assert math.isnan(run.memu_seen_bits)
@@ -349,9 +353,9 @@ def test_finished_runs_are_not_trained_again(sweep, documents, place, monkeypatc
     pd.testing.assert_frame_equal(again.samples, sweep.samples)
 
 
-def test_a_sweep_that_was_cut_short_goes_on(documents, tmp_path, monkeypatch):
+def test_a_sweep_that_was_cut_short_goes_on(few, tmp_path, monkeypatch):
     options = {**OPTIONS, "n_samples": [16, 64], "seeds": [0], "peak_lr": "auto", "steps": 24}
-    whole = text_sweep(BUILDS[0], documents, **options)
+    whole = text_sweep(BUILDS[0], few, **options)
     train, calls = text_runs.train_stack, []
 
     def dies(*args, **kwargs):
@@ -362,14 +366,14 @@ def test_a_sweep_that_was_cut_short_goes_on(documents, tmp_path, monkeypatch):
 
     monkeypatch.setattr(text_runs, "train_stack", dies)
     with pytest.raises(KeyboardInterrupt):
-        text_sweep(BUILDS[0], documents, store=tmp_path, **options)
-    resumed = text_sweep(BUILDS[0], documents, store=tmp_path, **options)
+        text_sweep(BUILDS[0], few, store=tmp_path, **options)
+    resumed = text_sweep(BUILDS[0], few, store=tmp_path, **options)
     pd.testing.assert_frame_equal(resumed.cells.drop(columns="seconds"), whole.cells.drop(columns="seconds"))
 
 
-def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(documents, tmp_path, monkeypatch):
+def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(few, tmp_path, monkeypatch):
     options = {**OPTIONS, "n_samples": [64], "seeds": [0]}
-    first = text_sweep(BUILDS[0], documents, store=tmp_path, **options)
+    first = text_sweep(BUILDS[0], few, store=tmp_path, **options)
     monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("targets do not depend on the oracle"))
     for change in (
         {"oracle": uneven},
@@ -378,10 +382,10 @@ def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(docume
         {"folds": 3},
         {"seeds": [0]},
     ):
-        again = text_sweep(BUILDS[0], documents, store=tmp_path, **{**options, **change})
+        again = text_sweep(BUILDS[0], few, store=tmp_path, **{**options, **change})
         with monkeypatch.context() as patch:
             patch.setattr(text_runs, "train_stack", train_stack)
-            fresh = text_sweep(BUILDS[0], documents, **{**options, **change})
+            fresh = text_sweep(BUILDS[0], few, **{**options, **change})
         pd.testing.assert_frame_equal(again.cells.drop(columns="seconds"), fresh.cells.drop(columns="seconds"))
         assert again.settings == fresh.settings
         same = again.cells["memu_bits"].equals(first.cells["memu_bits"])
@@ -436,14 +440,14 @@ def test_numpy_numbers_and_short_samples_of_plain_modules(documents):
     assert found.cells["f1_zlib"].isna().all()  # token ids
 
 
-def test_a_wider_oracle_is_one_with_padded_embeddings(documents):
+def test_a_wider_oracle_is_one_with_padded_embeddings(few):
     class Wide(torch.nn.Module):
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.pad(uneven(ids), (0, 20), value=-30.0)
 
     options = {**OPTIONS, "n_samples": [16], "seeds": [0]}
-    narrow = text_sweep(BUILDS[0], documents, **options, oracle=uneven).cells["data_bits"]
-    wide = text_sweep(BUILDS[0], documents, **options, oracle=Wide()).cells["data_bits"]
+    narrow = text_sweep(BUILDS[0], few, **options, oracle=uneven).cells["data_bits"]
+    wide = text_sweep(BUILDS[0], few, **options, oracle=Wide()).cells["data_bits"]
     np.testing.assert_allclose(wide, narrow, rtol=1e-3)
 
 
@@ -452,18 +456,18 @@ def test_a_store_of_other_samples_is_refused(sweep, documents, place):
         text_sweep(BUILDS, documents, store=place, **{**OPTIONS, "n_test": 97})
 
 
-def test_the_pilot_finds_a_rate_inside_its_range(documents):
-    found = text_sweep(BUILDS[0], documents, **{**OPTIONS, "n_samples": [64], "seeds": [0], "peak_lr": "auto"})
+def test_the_pilot_finds_a_rate_inside_its_range(few):
+    found = text_sweep(BUILDS[0], few, **{**OPTIONS, "n_samples": [64], "seeds": [0], "peak_lr": "auto"})
     assert 0.002 < found.cells["peak_lr"].iloc[0] < 0.2
 
 
-def test_a_run_that_diverges_is_nan_and_said(documents):
+def test_a_run_that_diverges_is_nan_and_said(few):
     with pytest.warns(
         MeasurementWarning,
         match=r"2 of 2 runs failed.* on 16 samples: diverged at a rate of 1e\+30: give a lower",
     ):
         found = text_sweep(
-            BUILDS[0], documents, **{**OPTIONS, "n_samples": [16], "peak_lr": 1e30, "oracle": UniformModel(VOCAB)}
+            BUILDS[0], few, **{**OPTIONS, "n_samples": [16], "peak_lr": 1e30, "oracle": UniformModel(VOCAB)}
         )
     assert found.cells["train_bits_per_token"].isna().all()
     assert found.cells["data_bits"].notna().all()

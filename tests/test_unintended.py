@@ -392,14 +392,15 @@ def test_control_of_one_sample_has_no_interval(small):
     assert result.summary()["net_interval"] == [None, None]
 
 
-def test_net_interval_covers_the_planted_difference():
-    """Skewed noise on both sides, a planted difference: 200 experiments, and the 95 % interval covers it in 90 to 99 %."""
+@pytest.mark.parametrize("n_trials", [50, pytest.param(2000, marks=pytest.mark.slow)])
+def test_net_interval_covers_the_planted_difference(n_trials):
+    """Skewed noise on both sides, a planted difference. A bootstrap of 25 skewed values covers it a little too seldom."""
     rng = np.random.default_rng(0)
     n, m, planted = 30, 25, 3.0
     samples, base = blank(n)
     _, unseen = blank(m, first=2000)
     covered = []
-    for _ in range(200):
+    for _ in range(n_trials):
         oracle_bits, unseen_oracle = 90 + 5 * rng.normal(size=n), 90 + 5 * rng.normal(size=m)
         target_bits = oracle_bits - planted + 1.0 - rng.gamma(2.0, 2.0, n) + 4  # mean of the gamma is 4
         unseen_target = unseen_oracle + 1.0 + rng.normal(scale=3.0, size=m)
@@ -413,11 +414,12 @@ def test_net_interval_covers_the_planted_difference():
         width = (control.net_interval[1] - control.net_interval[0]) / n
         expected = 2 * 1.96 * np.sqrt(8 / n + 9 / m)  # a gamma(2, 2) has variance 8
         assert 0.5 * expected < width < 1.7 * expected
-    assert 0.90 <= np.mean(covered) <= 0.99
+    reach = 2 * math.sqrt(0.95 * 0.05 / n_trials)
+    assert 0.93 - reach <= np.mean(covered) <= 0.95 + reach
 
 
 def test_control_mean_interval_covers():
-    from memorization.unintended.control import mean_interval
+    from memorization.stats.bootstrap import mean_interval
 
     rng = np.random.default_rng(1)
     covered = []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,6 +209,7 @@ def _claim(output: Path) -> None:
     (output / _MARKER).write_text('{"written_by": "memorization quickstart"}\n', encoding="utf-8")
 
 
+@cache  # the same text and the same seconds each time
 def _tokenize_addresses() -> "tuple[PreTrainedTokenizerFast, list[str], Int[Tensor, 'sample position']]":
     """A byte-level BPE tokenizer of the addresses, and their distinct samples as texts and as ids."""
     documents = [" ".join(paragraphs) for paragraphs in addresses()]
