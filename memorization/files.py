@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from memorization.errors import InputError
 from memorization.tables import LABELS, MASK, Row, arrow_rows, check_column, row_of
@@ -22,7 +22,7 @@ _CHUNK = 1000  # rows of a CSV file that are parsed at a time
 _FIELD_LIMIT = threading.Lock()
 
 
-def named_as_file(samples: Any) -> bool:
+def named_as_file(samples: Any) -> "TypeGuard[str | os.PathLike[str]]":
     """Whether this is a Path, or a str that ends as a file of samples does."""
     return isinstance(samples, os.PathLike) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS))
 

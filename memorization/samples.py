@@ -32,12 +32,21 @@ if TYPE_CHECKING:
 
     import torch
 
-    class _Dataset(Protocol):
+    class _Dataset(Protocol):  # of datasets, pyarrow
         @property
         def column_names(self) -> Any: ...
 
+    class _Table(Protocol):  # of pandas, polars
+        @property
+        def columns(self) -> Any: ...
+
+    class _Column(Protocol):
+        def to_list(self) -> list[Any]: ...
+
+    # What `read_samples` takes; every function that measures samples takes all of it.
     SamplesLike: TypeAlias = (
-        "Samples | str | os.PathLike[str] | Sequence[Any] | np.ndarray[Any, Any] | torch.Tensor | _Dataset"
+        "Samples | str | os.PathLike[str] | Sequence[Any] | np.ndarray[Any, Any] | torch.Tensor | Mapping[str, Any]"
+        " | _Dataset | _Table | _Column"
     )
 else:
     SamplesLike = Any  # what else comes is refused by `read_samples`, in words
