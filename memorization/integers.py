@@ -1,11 +1,15 @@
-"""Integers that a caller hands over: numpy's and torch's are as good as Python's; a bool or a float is a slip."""
+"""Integers that a caller hands over, of any library but never a bool or a float; and where runs of given lengths begin."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
 
 from memorization.errors import InputError
 
-__all__ = ["as_integer", "check_integer"]
+__all__ = ["as_integer", "check_integer", "edges_of"]
 
 
 def as_integer(value: Any) -> int | None:
@@ -46,3 +50,13 @@ def check_integer(name: str, value: Any, *, at_least: int = 1, besides: str = ""
         came = repr(value) if whole is None else str(whole)
         raise InputError(f"{name} must be {other}an integer of at least {at_least}; it is {came}.")
     return whole
+
+
+def edges_of(lengths: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " edge"]:
+    """Where runs of these lengths begin when they stand one after the other, and where the last one ends.
+
+    Examples:
+        >>> edges_of([2, 3]).tolist()
+        [0, 2, 5]
+    """
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -540,7 +540,7 @@ def test_attack_prints_the_table_and_writes_scores_and_picture(
 def test_attack_names_the_sample_that_is_in_both(model_folder, data, tmp_path, capsys):
     arguments = ["--target", model_folder, "--data", data, "--control", data, "--output", tmp_path / "out"]
     assert run("attack", *arguments) == 2
-    assert "member 0 is also non-member 0: 'The house met again.' (4 of 4" in capsys.readouterr().err
+    assert "sample 0 is also control sample 0: 'The house met again.' (4 of 4" in capsys.readouterr().err
 
 
 def test_extract_prints_the_table_and_writes_it(model_folder, data, control, tmp_path, capsys):

@@ -333,7 +333,7 @@ def test_masked_tokens_are_no_mistake():
         broken = logits.clone()
         broken[8] = value  # first asked in the held-out sample, at its last token
         with pytest.raises(
-            ImpossibleTokenError, match=r"predict position 3 of held-out sample 1 are NaN, \+inf, or all -inf"
+            ImpossibleTokenError, match=r"predict position 3 of control sample 1 are NaN, \+inf, or all -inf"
         ):
             extract(
                 lambda ids, b=broken: b[ids], [[1, 2, 3]], [[3, 2, 1], [6, 7, 8, 9]], prefix_tokens=(1,), first_token=0
@@ -396,7 +396,7 @@ def test_texts_are_tokenized(tiny_gpt2, bpe_tokenizer, model_folder, tmp_path):
     by_name = extract(model_folder, tmp_path / "members.csv", tmp_path / "heldout.csv", **options)
     assert by_name.member_correct.tolist() == found.member_correct.tolist()
     assert by_name.settings["heldout"]["n_samples"] == 2
-    with pytest.raises(InputError, match=r"member 2 is also non-member 1: 'The model' \(1 of 3"):
+    with pytest.raises(InputError, match=r"sample 2 is also control sample 1: 'The model' \(1 of 3"):
         extract(model_folder, tmp_path / "members.csv", tmp_path / "heldout.csv", **options | {"limit": 3})
 
 
@@ -431,9 +431,9 @@ def test_lossy_texts_keep_their_numbers():
     assert table["member"].tolist() == [True, True, False, False]
     assert table["n_tokens"].tolist() == [3, 4, 3, 3]
     assert table["prefix_needed"].tolist() == [3, 1, 3, 1]
-    with pytest.raises(InputError, match="member 1 has 3 tokens, too few for a prefix of 3"):
+    with pytest.raises(InputError, match="sample 1 has 3 tokens, too few for a prefix of 3"):
         found.rate(3)
-    with pytest.raises(InputError, match="held-out sample 2 has 2 tokens"):
+    with pytest.raises(InputError, match="control sample 2 has 2 tokens"):
         extract(counts_on, ["abcd"], ["aBcde", "abcdef", "ab"], on_lossy_text="skip", **options)
 
 
@@ -668,11 +668,11 @@ def test_default_prefixes_follow_the_shortest_sample():
     assert used([33], suffix_tokens=1) == [8, 16, 32]
     assert used([33], suffix_tokens=2) == [8, 16]
     assert used([64], suffix_tokens=48) == [8, 16]
-    with pytest.raises(InputError, match=r"member 1 has 8 tokens, too few for a prefix of 8 and a suffix \(1 of 2"):
+    with pytest.raises(InputError, match=r"sample 1 has 8 tokens, too few for a prefix of 8 and a suffix \(1 of 2"):
         used([40, 8])
-    with pytest.raises(InputError, match="held-out sample 0 has 5 tokens, too few for a prefix of 8"):
+    with pytest.raises(InputError, match="control sample 0 has 5 tokens, too few for a prefix of 8"):
         used([40], heldout=[5])
-    with pytest.raises(InputError, match=r"member 0 has 33 tokens, too few for a prefix of 8 and a suffix of 26 "):
+    with pytest.raises(InputError, match=r"sample 0 has 33 tokens, too few for a prefix of 8 and a suffix of 26 "):
         used([33, 60], suffix_tokens=26)
 
 
@@ -807,39 +807,39 @@ def test_picture(found, tmp_path):
         ({"prefix_tokens": (2, 1, 2)}, "prefix_tokens names 2 twice"),
         (
             {"prefix_tokens": (4,)},
-            r"member 0 has 4 tokens, too few for a prefix of 4 and a suffix \(2 of 3 samples are as short\)",
+            r"sample 0 has 4 tokens, too few for a prefix of 4 and a suffix \(2 of 3 samples are as short\)",
         ),
-        ({"prefix_tokens": (1, 5)}, "member 0 has 4 tokens, too few for a prefix of 5"),
+        ({"prefix_tokens": (1, 5)}, "sample 0 has 4 tokens, too few for a prefix of 5"),
         (
             {"suffix_tokens": 3, "prefix_tokens": (2,)},
-            "member 0 has 4 tokens, too few for a prefix of 2 and a suffix of 3",
+            "sample 0 has 4 tokens, too few for a prefix of 2 and a suffix of 3",
         ),
         (
-            {"heldout": [[1, 2, 3], [1, 2]], "prefix_tokens": (2,)},
-            "held-out sample 1 has 2 tokens, too few for a prefix of 2",
+            {"control": [[1, 2, 3], [1, 2]], "prefix_tokens": (2,)},
+            "control sample 1 has 2 tokens, too few for a prefix of 2",
         ),
         ({"suffix_tokens": 0}, "suffix_tokens must be None or an integer of at least 1; it is 0"),
         ({"suffix_tokens": True}, "suffix_tokens must be None or an integer of at least 1; it is True"),
         ({"batch_size": 0}, 'batch_size must be "auto" or an integer of at least 1; it is 0'),
         ({"batch_size": "all"}, "batch_size must be \"auto\" or an integer of at least 1; it is 'all'"),
-        ({"interval": 1.0}, r"interval is a level between 0 and 1, such as 0\.95; it is 1\.0"),
-        ({"heldout": [[4, 4], [7, 6, 5, 4]]}, r"member 2 is also non-member 1: \(7, 6, 5, 4\) \(1 of 3"),
-        ({"heldout": ["text"]}, "members are token ids and non-members texts"),
-        ({"heldout": []}, "samples is empty"),
+        ({"level": 1.0}, r"level must be a number between 0 and 1, such as 0\.95; it is 1\.0"),
+        ({"control": [[4, 4], [7, 6, 5, 4]]}, r"sample 2 is also control sample 1: \(7, 6, 5, 4\) \(1 of 3"),
+        ({"control": ["text"]}, "samples are token ids and control samples texts"),
+        ({"control": []}, "samples is empty"),
         (
-            {"heldout": [[1, 2, 3], [1, 16, 3]]},
-            r"heldout: token ids must lie in \[0, 16\); .* 16 in sample 1 at position 1",
+            {"control": [[1, 2, 3], [1, 16, 3]]},
+            r"control: token ids must lie in \[0, 16\); .* 16 in sample 1 at position 1",
         ),
-        ({"first_token": 16}, "members: the context token has id 16, outside"),
+        ({"first_token": 16}, "samples: the context token has id 16, outside"),
         ({"first_token": "x"}, "first_token='x' is neither a rule"),
-        ({"members": ["text"]}, "members: the samples are texts, and no tokenizer is at hand"),
+        ({"samples": ["text"]}, "samples: the samples are texts, and no tokenizer is at hand"),
         ({"dtype": "float32"}, "dtype='float32' applies to models loaded by name"),
     ],
 )
 def test_what_cannot_be_is_refused(no_type_checker, options, message):
     members = [[1, 2, 3, 4], [1, 2, 9, 10, 11], [7, 6, 5, 4]]
     with pytest.raises(InputError, match=message):
-        extract(counts_on, **{"members": members, "prefix_tokens": (1,), **options})
+        extract(counts_on, **{"samples": members, "prefix_tokens": (1,), **options})
 
 
 def test_at_the_boundaries_it_is_not_refused(no_type_checker):
@@ -849,13 +849,13 @@ def test_at_the_boundaries_it_is_not_refused(no_type_checker):
         with pytest.raises(InputError, match="prefix_tokens must be an integer of at least 1"):
             found.rate(prefix)
     assert found.rate(np.int64(2)) == found.rate(2)
-    with pytest.raises(InputError, match="member 1 has 3 tokens, too few for a prefix of 3"):
+    with pytest.raises(InputError, match="sample 1 has 3 tokens, too few for a prefix of 3"):
         found.rate(3)
 
 
 def test_a_single_token_is_too_short():
     for first_token in ("uniform", "skip", 0):
-        with pytest.raises(InputError, match="member 1 has 1 tokens, too few for a prefix of 1"):
+        with pytest.raises(InputError, match="sample 1 has 1 tokens, too few for a prefix of 1"):
             extract(counts_on, [[1, 2], [1]], prefix_tokens=(1,), first_token=first_token)
 
 
@@ -865,7 +865,7 @@ def test_samples_longer_than_the_window(tiny_gpt2, bpe_tokenizer):
         extract(tiny_gpt2, [[1] * longest], prefix_tokens=(1,), first_token=first_token)
         with pytest.raises(
             InputError,
-            match=r"held-out sample 1 needs 65 positions, and GPT2LMHeadModel or its tokenizer takes 64\. Cut",
+            match=r"control sample 1 needs 65 positions, and GPT2LMHeadModel or its tokenizer takes 64\. Pass suffix_tokens",
         ):
             extract(tiny_gpt2, [[1] * 9], [[2], [1] * (longest + 1)], prefix_tokens=(1,), first_token=first_token)
 

@@ -375,7 +375,7 @@ def test_intervals_narrow_as_samples_grow_and_widen_with_the_level():
     members, nonmembers = draw.normal(size=800) + 0.5, draw.normal(size=800)
     widths = {}
     for n, level in ((50, 0.95), (800, 0.95), (800, 0.5)):
-        result = membership_metrics(members[:n], nonmembers[:n], interval=level)
+        result = membership_metrics(members[:n], nonmembers[:n], level=level)
         intervals = [result.f1_interval, result.auc_interval, result.best_accuracy_interval, result.tpr_interval[0.05]]
         widths[n, level] = np.array([high - low for low, high in intervals])
     assert (widths[50, 0.95] > widths[800, 0.95]).all()
@@ -448,8 +448,8 @@ def test_random_labels_of_unequal_sets_give_one_half():
         ({"nonmember_scores": [[1.0, 2.0]]}, r"its shape is \[1, 2\]"),
         ({"member_scores": [1.0, math.nan, math.inf]}, r"member_scores must be finite; entry 1 is nan \(2 such\)"),
         ({"nonmember_scores": ["a", "b"]}, "nonmember_scores must be a flat array of numbers"),
-        ({"interval": 95}, "interval is a level between 0 and 1"),
-        ({"interval": 1.0}, "interval is a level between 0 and 1"),
+        ({"level": 95}, "level must be a number between 0 and 1"),
+        ({"level": 1.0}, "level must be a number between 0 and 1"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
@@ -458,11 +458,11 @@ def test_what_cannot_be_is_refused(options, message):
 
 
 def test_a_sample_on_both_sides_is_named():
-    with pytest.raises(InputError, match=r"member 2 is also non-member 1: 'b' \(2 of 4 members are in both\)"):
+    with pytest.raises(InputError, match=r"sample 2 is also control sample 1: 'b' \(2 of 4 samples are in both\)"):
         check_disjoint(["x", "y", "b", "c"], ["a", "b", "c", "b"])
-    with pytest.raises(InputError, match=r"member 1 is also non-member 0: \(1, 2\)"):
+    with pytest.raises(InputError, match=r"sample 1 is also control sample 0: \(1, 2\)"):
         check_disjoint([[1], [1, 2]], [[1, 2], [2, 1]])
-    with pytest.raises(InputError, match="members are texts and non-members token ids"):
+    with pytest.raises(InputError, match="samples are texts and control samples token ids"):
         check_disjoint(["a"], [[1, 2]])
     check_disjoint([[1, 2]], [[2, 1], [12]])
     check_disjoint(["ab"], ["a b", "AB"])
@@ -510,12 +510,12 @@ def test_words_of_one_letter_count():
 
 def test_refusals_of_the_control():
     pytest.importorskip("sklearn")
-    with pytest.raises(InputError, match="at least 5 samples of each kind; there are 4 members and 40 non-members"):
+    with pytest.raises(InputError, match="at least 5 samples of each kind; there are 4 samples and 40 control samples"):
         bag_of_words_auc(drawn_ids(0, n=4), drawn_ids(1))
-    with pytest.raises(InputError, match="member 0 is also non-member 0"):
+    with pytest.raises(InputError, match="sample 0 is also control sample 0"):
         bag_of_words_auc(drawn_ids(0), drawn_ids(0))
-    with pytest.raises(InputError, match="interval is a level"):
-        bag_of_words_auc(drawn_ids(0), drawn_ids(1), interval=2.0)
+    with pytest.raises(InputError, match="level must be a number"):
+        bag_of_words_auc(drawn_ids(0), drawn_ids(1), level=2.0)
     with pytest.raises(InputError, match="hold no word"):
         bag_of_words_auc(["!" * i for i in range(1, 7)], ["?" * i for i in range(1, 7)])
 

@@ -85,7 +85,7 @@ def test_each_is_the_attack_alone(audit, model, sets):
 
 def test_a_target_that_has_seen_neither_shows_no_excess(sets):
     other = audit_membership(
-        trained_on(sets[2]), sets[0], sets[1], oracle=UniformModel(VOCAB), first_token=0, progress=False, interval=0.999
+        trained_on(sets[2]), sets[0], sets[1], oracle=UniformModel(VOCAB), first_token=0, progress=False, level=0.999
     )
     for name, attack in other.attacks.items():
         low, high = attack.auc_interval
@@ -97,7 +97,7 @@ def test_a_target_that_has_seen_neither_shows_no_excess(sets):
 def test_random_labels_are_at_chance(model, sets):
     """Members and non-members dealt into two hands: no attack tells the hands apart."""
     both = torch.cat(sets[:2])[torch.randperm(160, generator=torch.Generator().manual_seed(1))]
-    dealt = audit_membership(model, both[:80], both[80:], first_token=0, progress=False, interval=0.999)
+    dealt = audit_membership(model, both[:80], both[80:], first_token=0, progress=False, level=0.999)
     for name, attack in dealt.attacks.items():
         assert attack.auc_interval[0] < 0.5 < attack.auc_interval[1], name
         assert attack.f1_interval[0] < 0.5 < attack.f1_interval[1], name
@@ -142,13 +142,13 @@ def test_a_split_that_leaks_is_said():
 
 def test_the_first_sample_in_both_is_named(model, sets):
     both = torch.cat([sets[1], sets[0][3:5]])
-    with pytest.raises(InputError, match=r"member 3 is also non-member 80: .* \(2 of 80 members are in both\)"):
+    with pytest.raises(InputError, match=r"sample 3 is also control sample 80: .* \(2 of 80 samples are in both\)"):
         audit_membership(model, sets[0], both, first_token=0, progress=False)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"k_percent": 0.0}, "k_percent must lie above 0"), ({"interval": 1.0}, "interval is a level between 0 and 1")],
+    [({"k_percent": 0.0}, "k_percent must lie above 0"), ({"level": 1.0}, "level must be a number between 0 and 1")],
 )
 def test_options_are_checked_before_anything_is_measured(sets, change, message):
     def never(ids):

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.errors import InputError, LossyTextError, ResultError
-from memorization.rarity import Rarity, deduplicate, duplicate_counts, rarity, tfidf_bits
-from memorization.rarity.correlations import rank_correlation
+from memorization.rarity import Rarity, deduplicate, duplicate_counts, tfidf_bits, which_samples
 from memorization.rarity.duplicates import _shingle_sets, bands_and_rows
 from memorization.report.rarity import plot_rarity
+from memorization.stats.ranks import spearman
 
 SETS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=12)
 
@@ -266,7 +266,7 @@ def test_hashes_are_the_same_in_every_process():
     ],
 )
 def test_options_out_of_range(options, message):
-    for call in (lambda: duplicate_counts([[1, 2]], **options), lambda: rarity([0.0], [[1, 2]], **options)):
+    for call in (lambda: duplicate_counts([[1, 2]], **options), lambda: which_samples([0.0], [[1, 2]], **options)):
         with pytest.raises(InputError, match=message):
             call()
 
@@ -344,7 +344,7 @@ def test_rank_correlation_from_scratch(pairs):
         return
     a, b = (np.array(rank(side)) - (len(pairs) + 1) / 2 for side in (x, y))
     expected = (a @ b) / math.sqrt((a @ a) * (b @ b))
-    rho, low, high, p_value = rank_correlation(x, y, interval=0.95)
+    rho, (low, high), p_value = spearman(x, y, level=0.95)
     assert rho == pytest.approx(expected, abs=1e-12)
     assert p_value == pytest.approx(scipy.stats.spearmanr(x, y).pvalue if abs(expected) < 1 - 1e-12 else 0, abs=1e-12)
     if abs(expected) > 1 - 1e-12:
@@ -366,7 +366,7 @@ def test_intervals_cover(r):
     for _ in range(400):
         x = draws.normal(size=40)
         y = r * x + math.sqrt(1 - r**2) * draws.normal(size=40)
-        _, low, high, p_value = rank_correlation(x, y, interval=0.9)
+        _, (low, high), p_value = spearman(x, y, level=0.9)
         held += low <= truth <= high
         below += p_value < 0.05
     assert abs(held / 400 - 0.9) < 0.045  # three standard errors
@@ -378,14 +378,14 @@ def test_intervals_cover(r):
 
 def test_planted_relation_is_recovered():
     memu, samples = planted()
-    result = rarity(memu, samples)
+    result = which_samples(memu, samples)
     found = row(result, "signed_bits", "tfidf_bits")
     assert found["rho"] == pytest.approx(1)
     assert found["p_value"] == 0
     assert math.isnan(found["low"])
     assert found["n"] == 40
-    assert row(rarity(-memu, samples), "signed_bits", "tfidf_bits")["rho"] == pytest.approx(-1)
-    noisy = row(rarity(*planted(300, noise=1.0)), "signed_bits", "tfidf_bits")
+    assert row(which_samples(-memu, samples), "signed_bits", "tfidf_bits")["rho"] == pytest.approx(-1)
+    noisy = row(which_samples(*planted(300, noise=1.0)), "signed_bits", "tfidf_bits")
     assert 0.2 < noisy["low"] < noisy["rho"] < noisy["high"] < 0.999
     assert result.top(3)["sample"].tolist() == np.argsort(-memu)[:3].tolist()
 
@@ -395,7 +395,7 @@ def test_duplicates_are_recovered():
     training = np.concatenate([samples, *[samples[:20]] * 3, samples[20:40], samples[20:40]])
     training[-40:, -1] += 10_000  # copies of 20 to 39 that differ at their end: 11 of 13 shingles
     memu = np.repeat([30.0, 20.0, 1.0], 20) + np.random.default_rng(0).normal(size=60)
-    result = rarity(memu, samples, training)
+    result = which_samples(memu, samples, training)
     assert result.exact_duplicates.tolist() == [4] * 20 + [1] * 40
     assert result.near_duplicates.tolist() == [4] * 20 + [3] * 20 + [1] * 20
     exact, near = (row(result, "signed_bits", f"{kind}_duplicates") for kind in ("exact", "near"))
@@ -417,7 +417,7 @@ def test_memu_at_random_correlates_with_nothing(n_trials):
         near[:, -1] = 400
         samples = np.concatenate([one_of_each[copied], near])
         memu = np.concatenate([draws.normal(size=40)[copied], draws.normal(size=6)])
-        table = rarity(memu, samples, near=0.6).correlations
+        table = which_samples(memu, samples, near=0.6).correlations
         assert set(table["n"]) <= {45, 46}  # near copies may be equal
         below += table["p_value"] < 0.05
         held += (table["low"] <= 0) & (table["high"] >= 0)
@@ -428,21 +428,22 @@ def test_memu_at_random_correlates_with_nothing(n_trials):
 
 def test_constant_sides_are_unknown_with_a_reason():
     memu, samples = planted()
-    result = rarity(memu, samples)
+    result = which_samples(memu, samples)
     for kind, reason in (("exact", "no sample has a duplicate"), ("near", "no sample has a near duplicate")):
         unknown = row(result, "signed_bits", f"{kind}_duplicates")
         assert unknown["reason"] == reason
         assert np.isnan(unknown[["rho", "low", "high", "p_value"]].astype(float)).all()
     assert row(result, "signed_bits", "tfidf_bits")["reason"] == ""
-    doubled = rarity(np.concatenate([memu, memu]), np.concatenate([samples, samples]))
+    doubled = which_samples(np.concatenate([memu, memu]), np.concatenate([samples, samples]))
     assert row(doubled, "signed_bits", "exact_duplicates")["reason"] == "every sample comes 2 times"
     assert (
-        row(rarity(np.ones(40), samples), "signed_bits", "tfidf_bits")["reason"] == "signed_bits is 1 for every sample"
+        row(which_samples(np.ones(40), samples), "signed_bits", "tfidf_bits")["reason"]
+        == "signed_bits is 1 for every sample"
     )
-    same = rarity(np.arange(6.0), np.arange(6)[:, None])
+    same = which_samples(np.arange(6.0), np.arange(6)[:, None])
     assert row(same, "signed_bits", "tfidf_bits")["reason"].startswith("tfidf_bits is 2.58496 for every sample")
     for n, reason in ((3, "there are 3 different samples, and it takes 4"), (4, "")):
-        few = row(rarity(np.arange(float(n)), [[1, 1], [1, 2], [2, 3], [4, 5]][:n]), "signed_bits", "tfidf_bits")
+        few = row(which_samples(np.arange(float(n)), [[1, 1], [1, 2], [2, 3], [4, 5]][:n]), "signed_bits", "tfidf_bits")
         assert few["reason"] == reason
     assert "memU with exact duplicates         unknown: no sample has a duplicate" in repr(result)
     assert "interval unknown, p < 1e-300" in repr(result)
@@ -452,7 +453,7 @@ def test_constant_sides_are_unknown_with_a_reason():
 def test_bits_a_token_where_lengths_vary_by_more_than_10_percent(longest, varies):
     samples = [ids.tolist() for ids in different(30, 10)]
     samples[3] = list(range(longest))
-    result = rarity(np.arange(30.0), samples)
+    result = which_samples(np.arange(30.0), samples)
     assert result.lengths_vary == varies
     assert len(result.correlations) == (8 if varies else 3)
     assert ("read memU a token" in repr(result)) == varies
@@ -465,7 +466,7 @@ def test_length_is_told_from_rarity():
     lengths = draws.integers(4, 60, 200)
     # Long samples have the rare tokens, so TF-IDF follows the length and bits a sample follow TF-IDF.
     samples = [draws.integers(0, 20 * n, n).tolist() for n in lengths]
-    result = rarity(lengths * (1 + 0.2 * draws.normal(size=200)), samples)
+    result = which_samples(lengths * (1 + 0.2 * draws.normal(size=200)), samples)
     assert row(result, "tfidf_bits", "n_tokens")["low"] > 0.3
     assert row(result, "signed_bits", "n_tokens")["low"] > 0.8
     assert row(result, "signed_bits", "tfidf_bits")["low"] > 0.3
@@ -479,7 +480,7 @@ def test_memorization_of_these_samples(bpe_tokenizer, tiny_gpt2):
     measured = unintended_memorization(
         tiny_gpt2, UniformModel(300), texts, target_tokenizer=bpe_tokenizer, progress=False
     )
-    result = rarity(measured, texts, tokenizer=bpe_tokenizer)
+    result = which_samples(measured, texts, tokenizer=bpe_tokenizer)
     assert (result.signed_bits == measured.signed_bits).all()
     assert (result.n_tokens == measured.target.n_tokens).all()
     assert result.exact_duplicates.tolist() == [2, 1, 2, 1, 1]
@@ -489,18 +490,18 @@ def test_memorization_of_these_samples(bpe_tokenizer, tiny_gpt2):
     with pytest.raises(
         ResultError, match=r"5 from list of 5 were measured, and 5 from list of 5 came .*order included"
     ):
-        rarity(measured, texts[::-1], tokenizer=bpe_tokenizer)
+        which_samples(measured, texts[::-1], tokenizer=bpe_tokenizer)
     with pytest.raises(InputError, match=r"each sample is a text, .* pass tokenizer="):
-        rarity(measured, texts)
+        which_samples(measured, texts)
 
     ids = [bpe_tokenizer(text)["input_ids"] for text in texts]
     of_ids = unintended_memorization(UniformModel(300), UniformModel(400), ids, progress=False)
-    assert rarity(of_ids, ids, tokenizer=bpe_tokenizer).previews == texts
-    assert rarity(of_ids, ids).previews[0] == " ".join(map(str, ids[0]))
+    assert which_samples(of_ids, ids, tokenizer=bpe_tokenizer).previews == texts
+    assert which_samples(of_ids, ids).previews[0] == " ".join(map(str, ids[0]))
     with pytest.raises(ResultError, match="texts with texts, ids with ids"):
-        rarity(of_ids, texts, tokenizer=bpe_tokenizer)
+        which_samples(of_ids, texts, tokenizer=bpe_tokenizer)
     with pytest.raises(ResultError, match="of other samples"):
-        rarity(of_ids, ids[1:])
+        which_samples(of_ids, ids[1:])
 
 
 def test_lossy_texts_stay_left_out():
@@ -526,11 +527,11 @@ def test_lossy_texts_stay_left_out():
     with pytest.raises(LossyTextError):
         unintended_memorization(UniformModel(128), UniformModel(256), texts, **options)
     measured = unintended_memorization(UniformModel(128), UniformModel(256), texts, on_lossy_text="skip", **options)
-    result = rarity(measured, texts, tokenizer=Lowers())
+    result = which_samples(measured, texts, tokenizer=Lowers())
     assert result.index.tolist() == result.to_pandas()["sample"].tolist() == [0, 2, 3, 4, 5]
     assert result.previews == ["ab", "cd", "ef", "gh", "zz"]
     # A training set may hold such texts: its tokens are counted, not coded.
-    assert rarity(measured, texts, texts, tokenizer=Lowers()).exact_duplicates.tolist() == [2, 1, 1, 1, 1]
+    assert which_samples(measured, texts, texts, tokenizer=Lowers()).exact_duplicates.tolist() == [2, 1, 1, 1, 1]
 
 
 @pytest.mark.usefixtures("no_type_checker")
@@ -544,22 +545,24 @@ def test_bits_that_are_none():
         (compress_bits(UniformModel(4), samples), "memorized must be a Memorization, or a flat array of bits"),
     ):
         with pytest.raises(InputError, match=message):
-            rarity(bits, samples)
-    with pytest.raises(InputError, match="interval is a level between 0 and 1"):
-        rarity([1.0, 2.0, 3.0], samples, interval=95)
+            which_samples(bits, samples)
+    with pytest.raises(InputError, match="level must be a number between 0 and 1"):
+        which_samples([1.0, 2.0, 3.0], samples, level=95)
     with pytest.raises(InputError, match="k must be at least 1; it is 0"):
-        rarity([1.0, 2.0, 3.0], samples).top(0)
+        which_samples([1.0, 2.0, 3.0], samples).top(0)
 
 
 def test_interval_level():
     memu, samples = planted(100, noise=2.0)
-    wide, narrow = (row(rarity(memu, samples, interval=level), "signed_bits", "tfidf_bits") for level in (0.99, 0.5))
+    wide, narrow = (
+        row(which_samples(memu, samples, level=level), "signed_bits", "tfidf_bits") for level in (0.99, 0.5)
+    )
     assert wide["low"] < narrow["low"] < narrow["rho"] == wide["rho"] < narrow["high"] < wide["high"]
 
 
 def test_previews_are_cut():
     long, ids = "word " * 30, list(range(20))
-    result = rarity(np.arange(2.0), [ids, ids[:12]])
+    result = which_samples(np.arange(2.0), [ids, ids[:12]])
     assert result.previews == ["0 1 2 3 4 5 6 7 8 9 10 11 ...", "0 1 2 3 4 5 6 7 8 9 10 11"]
 
     class Words:
@@ -575,21 +578,21 @@ def test_previews_are_cut():
         def __len__(self):
             return 0
 
-    assert rarity(np.arange(2.0), [long, "short"], tokenizer=Words()).previews == [long[:60] + " ...", "short"]
-    decoded = rarity(np.arange(3.0), [[1] * 100, [1] * 20, [1] * 21], tokenizer=Words()).previews
+    assert which_samples(np.arange(2.0), [long, "short"], tokenizer=Words()).previews == [long[:60] + " ...", "short"]
+    decoded = which_samples(np.arange(3.0), [[1] * 100, [1] * 20, [1] * 21], tokenizer=Words()).previews
     assert decoded == ["xyz" * 20 + " ...", "xyz" * 20, "xyz" * 20 + " ..."]
 
 
 def test_top_and_repr():
     bits = [1.0, 5.0, -2.0, 5.0, 0.5, 7.25]
-    result = rarity(bits, [[1, 1], [1, 2], [3, 4], [5, 6], [1, 2], [7, 7]])
+    result = which_samples(bits, [[1, 1], [1, 2], [3, 4], [5, 6], [1, 2], [7, 7]])
     top = result.top(4)
     assert top["sample"].tolist() == [5, 1, 3, 0]  # of equal ones the earlier first
     assert top["signed_bits"].tolist() == [7.25, 5, 5, 1]
     assert top["exact_duplicates"].tolist() == [1, 2, 1, 1]
     assert list(top.columns) == list(result.to_pandas().columns)
     assert len(result.top()) == len(result) == 6
-    assert rarity(np.arange(60) % 2, np.arange(60)[:, None]).top(30)["sample"].tolist() == list(range(1, 60, 2))
+    assert which_samples(np.arange(60) % 2, np.arange(60)[:, None]).top(30)["sample"].tolist() == list(range(1, 60, 2))
     shown = repr(result)
     assert shown.startswith("Rarity of 6 samples in a training set of 6\n")
     assert "2.79 bits a sample in the mean, -2.00 to 7.25 (signed)" in shown
@@ -601,7 +604,7 @@ def test_top_and_repr():
 
 def test_saved_and_loaded(tmp_path):
     memu, samples = planted(30, noise=1.0)
-    result = rarity(memu, samples, np.concatenate([samples, samples[:5]]), near=0.5, interval=0.9)
+    result = which_samples(memu, samples, np.concatenate([samples, samples[:5]]), near=0.5, level=0.9)
     result.save(tmp_path)
     loaded = Rarity.load(tmp_path)
     for name in ("signed_bits", "tfidf_bits", "exact_duplicates", "near_duplicates", "n_tokens", "index"):
@@ -615,7 +618,7 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_damaged_folders(tmp_path):
-    result = rarity(*planted(10))
+    result = which_samples(*planted(10))
     result.save(tmp_path)
     result.to_pandas().iloc[:7].to_parquet(tmp_path / "rarity.parquet")
     with pytest.raises(ResultError, match=r"is damaged: rarity\.parquet has 7 rows for 10 samples"):
@@ -640,7 +643,7 @@ def test_picture():
     memu, samples = planted(60, noise=2.0)
     samples[1], samples[2] = samples[0], samples[0]
     samples[2, -1] = 600
-    result = rarity(memu, samples)
+    result = which_samples(memu, samples)
     figure, ax = plt.subplots()
     try:
         assert plot_rarity(result, ax) is ax
@@ -666,13 +669,13 @@ def test_picture_of_many_and_of_few():
 
     memu, samples = planted(4_001, noise=2.0, n_tokens=6)
     try:
-        ax = rarity(memu, samples).plot()
+        ax = which_samples(memu, samples).plot()
         assert ax.collections[0].get_array().sum() == 4_001  # cells, not dots
         assert any(line.get_label() == "4,001 samples; darker: more of them" for line in ax.lines)
         ax.figure.canvas.draw()
-        few = rarity(np.ones(19), different(19, 6)).plot()
+        few = which_samples(np.ones(19), different(19, 6)).plot()
         assert not any("median" in str(line.get_label()) for line in few.lines)
-        constant = rarity(np.ones(20), different(20, 6)).plot()
+        constant = which_samples(np.ones(20), different(20, 6)).plot()
         assert any(line.get_label() == "running median; rank correlation unknown" for line in constant.lines)
         assert not any(np.all(line.get_ydata() == 0) for line in constant.lines)  # 0 is far from all dots
         constant.figure.canvas.draw()

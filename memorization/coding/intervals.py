@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from memorization.integers import edges_of
+
 GRID_BITS = 24  # constriction keeps 24-bit probabilities
 GRID = 1 << GRID_BITS
 # floor + 1 moves a frequency f by at most 1/f: 3.5e-4 bits at 2^12, for a symbol that costs 12 bits. A refinement costs another
@@ -61,8 +63,8 @@ class TokenCode:
 
     def split(self, n_tokens: Sequence[int]) -> "list[TokenCode]":
         """The code of the first n_tokens[0] tokens, of the next n_tokens[1], and so on."""
-        token_edges = np.cumsum([0, *n_tokens])
-        step_edges = np.concatenate([[0], np.cumsum(self.n_steps)])[token_edges]
+        token_edges = edges_of(n_tokens)
+        step_edges = edges_of(self.n_steps)[token_edges]
         return [
             TokenCode(self.ideal_bits[a:b], self.n_steps[a:b], self.left[c:d], self.frequency[c:d])
             for (a, b), (c, d) in zip(pairwise(token_edges), pairwise(step_edges), strict=True)

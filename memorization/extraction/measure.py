@@ -3,91 +3,98 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
 from memorization.errors import ImpossibleTokenError, InputError
-from memorization.extraction.result import NAMES, Extraction, check_long_enough, sample_edges
-from memorization.integers import check_integer
+from memorization.extraction.result import NAMES, SETS, Extraction, check_long_enough
+from memorization.integers import check_integer, edges_of
 from memorization.measure.code_lengths import check_batch_size, check_ids, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
-from memorization.measure.opening import OpenModel, open_model
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import Window, read_windows
-from memorization.measure.tokenizers import tokenizer_record
-from memorization.membership import check_disjoint
+from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
+from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, read_samples
+from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples
 from memorization.stats.levels import check_level
 
 _PAPER_PREFIXES = (8, 16, 32)
 
 
+@renamed_keywords(model="target", members="samples", heldout="control", interval="level")
 def extract(
-    model: Any,
-    members: Any,
-    heldout: Any = None,
+    target: ModelLike,
+    samples: SamplesLike,
+    control: SamplesLike | None = None,
     *,
     prefix_tokens: Sequence[int] | Literal["auto"] = "auto",
     suffix_tokens: int | None = None,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike | None = None,
     first_token: str | int = "auto",
     batch_size: int | Literal["auto"] = "auto",
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     text_column: str = "text",
     limit: int | None = None,
     on_lossy_text: Literal["raise", "skip"] = "raise",
-    interval: float = 0.95,
+    level: float = 0.95,
     progress: bool = True,
 ) -> Extraction:
     """Share of samples, from 0 to 1, whose first tokens make a model give back the rest exactly, by greedy decoding.
 
-    No token is generated: the greedy continuation of a prefix is the true suffix if and only if each token of the suffix is the arg max
-    given the *true* tokens before it, so one forward pass over each sample answers for every prefix length.
+    No token is generated: the greedy continuation of a prefix is the true suffix if and only if each token of the suffix is
+    the arg max given the *true* tokens before it, so one forward pass over each sample answers for every prefix length.
 
     Args:
-        model: as for `compress_bits`.
-        members: samples of the training data, as for `compress_bits`.
-        heldout: samples drawn like the members that the model has not seen, texts or ids like them. What the model gives back of these
-            is generalization; without them that share of the members' rate is unknown.
-        prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and 32 that are.
+        target: the model under audit, as for `compress_bits`.
+        samples: of the training data, as for `compress_bits`.
+        control: samples drawn like `samples` that the model has not seen, texts or ids like them. What the model gives back
+            of these is generalization; without them that share of the rate is unknown.
+        prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and 32
+            that are.
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
-        tokenizer: as for `compress_bits`.
-        first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first token counts
-            as not predicted. "auto" is bos where the tokenizer has one. A BOS is no token of the sample, even where ids begin with it.
-        batch_size: as for `compress_bits`, like the next five.
-        device: likewise.
-        dtype: likewise.
-        revision: likewise.
-        trust_remote_code: likewise.
-        allow_pickle: likewise.
+        tokenizer: as for `compress_bits`, as `batch_size` to `text_column`, `on_lossy_text` and `progress`.
+        first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first
+            token counts as not predicted. "auto" is bos where the tokenizer has one. A BOS is no token of the sample, even
+            where ids begin with it.
+        batch_size: samples a forward pass.
+        device: where to measure.
+        dtype: of the weights of a model loaded here.
+        revision: of a hub model.
+        trust_remote_code: run code that the checkpoint brings.
+        allow_pickle: load pickled weights, which can run code.
         text_column: column of a file or data set.
-        limit: only the first so many of the members and of the held-out samples.
-        on_lossy_text: as for `compress_bits`.
-        interval: level of the intervals.
+        limit: only the first so many samples, and control samples.
+        on_lossy_text: "raise" or "skip" texts that the tokenizer does not give back.
+        level: of the intervals.
         progress: a bar on stderr for what takes longer than a second.
 
     Returns:
-        The rates of members and of held-out samples at each prefix length, their difference, and of each sample the prefix it needs.
+        The rates of samples and of control samples at each prefix length, their difference, and of each sample the prefix
+        it needs.
 
     Raises:
-        InputError: a sample that is in both sets, too short for a prefix, or longer than the model's window; options that are none.
+        InputError: a sample that is in both sets, or too short for a prefix; with suffix_tokens=None one that is longer than
+            the model's window; options that cannot be used.
         LossyTextError: a text that its tokenizer does not give back.
         ModelError: as for `compress_bits`; ImpossibleTokenError for logits without a finite maximum.
 
     Guarantees:
-        Of equal logits the lowest id is taken. The answer is that of a decoder that picks the largest logit, reads back what it picked and
-        does not stop at an end-of-text token, up to rounding: where two logits are as close as passes in other batches differ, it may
-        differ. A longer prefix never extracts less of the whole rest. Intervals of the rates are Clopper and Pearson's, which cover at
-        least at their level. Those of the excess are Newcombe's with Clopper and Pearson's limits in place of Wilson's: at 95 % they cover
-        92.6 % at the least, and below 95 % in 0.4 % of cases only (exact sums, 10 to 1,000 samples, rates from 0.0003 to 0.9997; with
-        Wilson's limits 85 % at the least). Both take samples for independent draws: copies of one sample are not.
+        Of equal logits the lowest id is taken. The answer is that of a decoder that picks the largest logit, reads back what
+        it picked and does not stop at an end-of-text token, up to rounding: where two logits are as close as passes in other
+        batches differ, it may differ. A longer prefix never extracts less of the whole rest. With suffix_tokens, of samples
+        longer than the window the beginning is read, as much as the window holds; settings["n_cut"] says of how many.
+        Intervals of the rates are Clopper and Pearson's, which cover at least at their level. Those of the excess are
+        Newcombe's with Clopper and Pearson's limits in place of Wilson's: at 95 % they cover 92.6 % at the least, and below
+        95 % in 0.4 % of cases only (exact sums, 10 to 1,000 samples, rates from 0.0003 to 0.9997; with Wilson's limits 85 %
+        at the least). Both take samples for independent draws: copies of one sample are not.
         The model comes back as it was.
 
     Examples:
@@ -105,16 +112,16 @@ def extract(
         Morris et al., arXiv:2505.24832; the definition is that of Carlini et al., arXiv:2202.07646. Newcombe,
         doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10.
     """
-    check_level(interval)
+    level = check_level(level)
     prefixes = _check_prefixes(prefix_tokens)
     suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
     batch_size = check_batch_size(batch_size)
-    given = {"members": members} | ({} if heldout is None else {"heldout": heldout})
+    given = {"members": samples} | ({} if control is None else {"heldout": control})
     raw = {which: read_samples(part, text_column=text_column, limit=limit) for which, part in given.items()}
-    if heldout is not None:
-        check_disjoint(*(part.texts if part.texts is not None else part.ids for part in raw.values()))
+    if control is not None:
+        check_disjoint(raw["members"], raw["heldout"])
     with open_model(
-        model,
+        target,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
@@ -126,30 +133,29 @@ def extract(
     ) as opened:
         first = resolve_first_token(first_token, opened.tokenizer)
         warn_of_chat_marker(first, opened.tokenizer)
-        samples, sequences = {}, {}
-        for which, part in raw.items():
-            samples[which], sequences[which] = _prepare(opened, part, first, on_lossy_text, which)
-        n_tokens = {which: _n_tokens(part, first) for which, part in sequences.items()}
-        used = _usable(prefixes, suffix, {which: (part.index, n_tokens[which]) for which, part in samples.items()})
+        least = None if suffix is None else (prefixes or _PAPER_PREFIXES[:1])[-1] + suffix
+        read = {which: _prepare(opened, part, first, on_lossy_text, which, least) for which, part in raw.items()}
+        n_tokens = {which: _n_tokens(part.sequences, first) for which, part in read.items()}
+        used = _usable(prefixes, suffix, {which: (part.samples.index, n_tokens[which]) for which, part in read.items()})
         correct = {
-            which: _correct(opened, part, samples[which], which, first, batch_size, progress and which)
-            for which, part in sequences.items()
+            which: _correct(opened, part, which, first, batch_size, progress and which) for which, part in read.items()
         }
     no_tokens, no_samples = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
     return Extraction(
         member_correct=correct["members"],
-        member_offsets=sample_edges(n_tokens["members"]),
+        member_offsets=edges_of(n_tokens["members"]),
         heldout_correct=correct.get("heldout", no_tokens),
-        heldout_offsets=sample_edges(n_tokens.get("heldout", no_samples)),
+        heldout_offsets=edges_of(n_tokens.get("heldout", no_samples)),
         settings={
             "prefix_tokens": list(used),
             "prefix_tokens_left_out": [prefix for prefix in prefixes or _PAPER_PREFIXES if prefix not in used],
             "suffix_tokens": suffix,
-            "interval_level": interval,
+            "interval_level": level,
             "first_token": first.record(),
             "batch_size": batch_size,
-            "members": samples["members"].record(),
-            "heldout": samples["heldout"].record() if heldout is not None else None,
+            "n_cut": {which: part.n_cut for which, part in read.items()},
+            "members": read["members"].samples.record(),
+            "heldout": read["heldout"].samples.record() if control is not None else None,
             "model": opened.record,
             "tokenizer": tokenizer_record(opened.tokenizer),
             "versions": versions(),
@@ -163,14 +169,23 @@ def _fewest_inputs(samples: Iterable[Samples]) -> int | None:
     return max(1, max(lengths) - 1) if lengths else None
 
 
+class _Read(NamedTuple):
+    samples: Samples
+    sequences: list[
+        np.ndarray
+    ]  # what the model reads of each: the sample, with the context token before it if there is one
+    n_cut: int  # samples of which the window holds the beginning alone
+
+
 def _prepare(
     model: OpenModel,
     raw: Samples,
     first: FirstToken,
     on_lossy_text: Literal["raise", "skip"],
     which: str,
-) -> tuple[Samples, list[np.ndarray]]:
-    """The samples tokenized, and what the model reads of each: the sample, with the context token before it if there is one."""
+    least: int | None,
+) -> _Read:
+    """The samples tokenized; where `least` tokens of each are enough, those longer than the window are cut to it."""
     try:
         samples = tokenize(raw, model.tokenizer, on_lossy_text=on_lossy_text)
         check_ids(samples, model.vocab_size, first, model.record["name"])
@@ -178,14 +193,23 @@ def _prepare(
         rule = first if first.id is not None else replace(first, rule="uniform")
         sequences = sequences_of(samples, rule)[0]
     except InputError as error:
-        raise type(error)(f"{which}: {error}") from error
+        raise type(error)(f"{SETS[which]}: {error}") from error
+    if model.max_length is None:
+        return _Read(samples, sequences, 0)
+    window = model.max_length + 1  # the last token is predicted and not read
     for i, ids in zip(samples.index, sequences, strict=True):
-        if model.max_length is not None and len(ids) - 1 > model.max_length:
+        n_needed = len(ids) if least is None else least + int(first.id is not None)
+        if len(ids) > window and n_needed > window:
             raise InputError(
-                f"{NAMES[which]} {i} needs {len(ids) - 1} positions, and {model.record['name']} or its tokenizer takes {model.max_length}. "
-                "Cut longer samples, or leave them out"
+                f"{NAMES[which]} {i} needs {n_needed - 1} positions, and {model.record['name']} or its tokenizer takes "
+                f"{model.max_length}. "
+                + (
+                    "Pass suffix_tokens: then the beginning of the sample is enough. Or leave longer samples out."
+                    if least is None
+                    else "Pass a smaller prefix or suffix."
+                )
             )
-    return samples, sequences
+    return _Read(samples, [ids[:window] for ids in sequences], sum(len(ids) > window for ids in sequences))
 
 
 def _n_tokens(sequences: Sequence[np.ndarray], first: FirstToken) -> Int64[np.ndarray, " sample"]:
@@ -194,8 +218,7 @@ def _n_tokens(sequences: Sequence[np.ndarray], first: FirstToken) -> Int64[np.nd
 
 def _correct(
     model: OpenModel,
-    sequences: Sequence[np.ndarray],
-    samples: Samples,
+    part: _Read,
     which: str,
     first: FirstToken,
     batch_size: int | Literal["auto"],
@@ -203,7 +226,7 @@ def _correct(
 ) -> Bool[np.ndarray, " token"]:
     """Of each token of the samples, whether it is the arg max given the true tokens before it; a token given nothing is not."""
     n_context = int(first.id is not None)
-    found = [np.zeros(len(ids) - n_context, dtype=bool) for ids in sequences]
+    found = [np.zeros(len(ids) - n_context, dtype=bool) for ids in part.sequences]
 
     def read(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[np.ndarray]:
         largest, greedy = logits.max(dim=-1)  # of equal ones the first, as torch.argmax
@@ -212,9 +235,10 @@ def _correct(
         for (i, _, stop, n_new), piece in zip(batch, wrong, strict=True):
             for j in np.flatnonzero(piece)[:1]:
                 position = stop - n_new + 1 + int(j) - n_context
+                where = f"position {position} of {NAMES[which]} {part.samples.index[i]}"
                 raise ImpossibleTokenError(
-                    f"the logits of {model.record['name']} that predict position {position} of {NAMES[which]} {samples.index[i]} are NaN, "
-                    '+inf, or all -inf: there is no largest one. A float16 overflow is a common cause: try dtype="float32"'
+                    f"the logits of {model.record['name']} that predict {where} are NaN, +inf, or all -inf: there is no largest one. "
+                    'A float16 overflow is a common cause: try dtype="float32".'
                 )
         return np.split(greedy.cpu().numpy()[rows] == ids, edges)
 
@@ -223,7 +247,7 @@ def _correct(
 
     read_windows(
         model,
-        sequences,
+        part.sequences,
         max_length=None,
         stride=None,
         batch_size=batch_size,

@@ -10,15 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from memorization.errors import InputError, ResultError
-from memorization.integers import check_integer
+from memorization.integers import check_integer, edges_of
 from memorization.results import describe_model, read_json, read_table, write_json, write_tables
 from memorization.samples import left_out, positions_measured
+from memorization.stats.binomial import clopper_pearson, newcombe
+from memorization.stats.levels import Interval, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-NAMES = {"members": "member", "heldout": "held-out sample"}
+NAMES = {"members": "sample", "heldout": "control sample"}
+SETS = {"members": "samples", "heldout": "control"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,12 @@ class ExtractionRate:
     prefix_tokens: int
     n_members: int
     member_rate: float
-    member_interval: tuple[float, float]
+    member_interval: Interval
     n_heldout: int
     heldout_rate: float
-    heldout_interval: tuple[float, float]
+    heldout_interval: Interval
     excess: float
-    excess_interval: tuple[float, float]
+    excess_interval: Interval
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +115,7 @@ class Extraction:
             heldout_rate=heldout_rate,
             heldout_interval=heldout_ends,
             excess=rate - heldout_rate,
-            excess_interval=_difference_interval(rate, ends, heldout_rate, heldout_ends),
+            excess_interval=newcombe(rate, ends, heldout_rate, heldout_ends),
         )
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -188,9 +191,9 @@ class Extraction:
         n_member_tokens = int(n_tokens[member].sum())
         return cls(
             member_correct=correct[:n_member_tokens],
-            member_offsets=sample_edges(n_tokens[member]),
+            member_offsets=edges_of(n_tokens[member]),
             heldout_correct=correct[n_member_tokens:],
-            heldout_offsets=sample_edges(n_tokens[~member]),
+            heldout_offsets=edges_of(n_tokens[~member]),
             settings=settings,
         )
 
@@ -207,14 +210,21 @@ class Extraction:
         lines = [f"Extraction of {sets}: share given back exactly by greedy decoding; {level}"]
         lines.append(f"  {'prefix':<13}{'members':<28}" + (f"{'held-out':<28}excess" if n_heldout else ""))
         for row in self.rates:
-            line = f"  {f'{row.prefix_tokens} tokens':<13}{_in_words(row.member_rate, row.member_interval):<28}"
+            line = (
+                f"  {f'{row.prefix_tokens} tokens':<13}{with_interval(row.member_rate, row.member_interval, '.3g'):<28}"
+            )
             if n_heldout:
-                line += f"{_in_words(row.heldout_rate, row.heldout_interval):<28}"
-                line += _in_words(row.excess, row.excess_interval)
+                line += f"{with_interval(row.heldout_rate, row.heldout_interval, '.3g'):<28}"
+                line += with_interval(row.excess, row.excess_interval, ".3g")
             lines.append(line.rstrip())
         if not n_heldout:
             lines.append("  held-out     no held-out samples: some of this may be generalization")
         suffix, first = self.settings["suffix_tokens"], self.settings["first_token"]
+        n_cut = sum(self.settings.get("n_cut", {}).values())
+        if n_cut:
+            lines.append(
+                f"  cut          {n_cut:,} samples are longer than the model's window, which holds their beginning"
+            )
         lines.append(f"  suffix       {'the whole rest of each sample' if suffix is None else f'{suffix} tokens'}")
         context = "none" if first["id"] is None else f"id {first['id']}"
         context = context if first["token"] is None else f"{first['token']!r} ({context})"
@@ -253,11 +263,6 @@ def _prefix_needed(
     return np.maximum.reduceat(np.where(correct, 0, position + 1), offsets[:-1]).astype(np.int64)
 
 
-def sample_edges(n_tokens: Int64[np.ndarray, " sample"]) -> Int64[np.ndarray, " edge"]:
-    """Where the tokens of each sample begin, and where the last ones end."""
-    return np.concatenate([[0], np.cumsum(n_tokens)]).astype(np.int64)
-
-
 def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefix: int, suffix: int | None) -> None:
     """Refuse a prefix that leaves a sample without the suffix, naming the first one."""
     short = np.flatnonzero(n_tokens < prefix + (suffix or 1))
@@ -269,26 +274,7 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
         )
 
 
-def _rate(extracted: Bool[np.ndarray, " sample"], level: float) -> tuple[float, tuple[float, float]]:
+def _rate(extracted: Bool[np.ndarray, " sample"], level: float) -> tuple[float, Interval]:
     """Share of the samples, with Clopper and Pearson's interval."""
-    from scipy.special import betaincinv
-
-    n, k, tail = len(extracted), int(extracted.sum()), (1 - level) / 2
-    if not n:
-        return math.nan, (math.nan, math.nan)
-    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
-    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
-    return k / n, (low, high)
-
-
-def _difference_interval(
-    one: float, one_ends: tuple[float, float], other: float, other_ends: tuple[float, float]
-) -> tuple[float, float]:
-    """Ends of one - other: the distances of either rate from its own ends, squared and added as errors are."""
-    low = one - other - math.hypot(one - one_ends[0], other_ends[1] - other)
-    high = one - other + math.hypot(one_ends[1] - one, other - other_ends[0])
-    return low, high
-
-
-def _in_words(value: float, ends: tuple[float, float]) -> str:
-    return f"{value:.3g} [{ends[0]:.3g}, {ends[1]:.3g}]"
+    n, k = len(extracted), int(extracted.sum())
+    return (k / n if n else math.nan), clopper_pearson(k, n, level)

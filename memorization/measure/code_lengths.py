@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import InputError, ResultError
-from memorization.integers import check_integer
+from memorization.integers import check_integer, edges_of
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import score
@@ -123,7 +123,7 @@ class CodeLengths:
             n_tokens=n_tokens,
             n_bytes=samples["n_bytes"].to_numpy(np.int64),
             token_bits=tokens["bits"].to_numpy(np.float64),
-            token_offsets=_edges(n_tokens),
+            token_offsets=edges_of(n_tokens),
             settings=settings,
             token_ids=tokens["token_id"].to_numpy(np.int64),
         )
@@ -307,7 +307,7 @@ def measure(
         n_tokens=n_tokens,
         n_bytes=samples.n_bytes,
         token_bits=np.concatenate(token_bits),
-        token_offsets=_edges(n_tokens),
+        token_offsets=edges_of(n_tokens),
         settings={
             "first_token": first.record(),
             "uniform_vocab_size": uniform_vocab_size,
@@ -370,13 +370,9 @@ def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -
     flat = np.concatenate(samples.ids)
     bad = np.flatnonzero((flat < 0) | (flat >= vocab_size))
     if len(bad):
-        edges = _edges(np.array([len(ids) for ids in samples.ids]))
+        edges = edges_of(np.array([len(ids) for ids in samples.ids]))
         i = int(np.searchsorted(edges, bad[0], side="right")) - 1
         raise InputError(
             f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample {samples.index[i]} at "
             f"position {bad[0] - edges[i]}. Were they made with another model's tokenizer? (This model is {name}.)"
         )
-
-
-def _edges(lengths: np.ndarray) -> Int64[np.ndarray, " edge"]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

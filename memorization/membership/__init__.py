@@ -12,7 +12,8 @@ from memorization.membership.attacks import (
 from memorization.membership.audit import audit_membership
 from memorization.membership.metrics import f1_and_auc, membership_metrics
 from memorization.membership.result import FPRS, Membership, MembershipAudit
-from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
+from memorization.membership.split import BagOfWords, bag_of_words_auc
+from memorization.samples import check_disjoint
 
 __all__ = [
     "FPRS",

@@ -1,18 +1,14 @@
 """What scores of members and non-members are worth: F1, AUC, TPR at small FPR, best accuracy, each with an interval."""
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.errors import InputError, UnequalSetsWarning
-from memorization.results import versions
-
-if TYPE_CHECKING:
-    pass
-
+from memorization.errors import InputError, UnequalSetsWarning, warn
 from memorization.membership.result import FPRS, Membership
+from memorization.renamed import renamed_keywords
+from memorization.results import versions
 from memorization.stats.levels import check_level
 from memorization.stats.ranking import (
     auc_of,
@@ -28,9 +24,8 @@ from memorization.stats.ranking import (
 )
 
 
-def membership_metrics(
-    member_scores: Any, nonmember_scores: Any, *, interval: float = 0.95, seed: int = 0
-) -> Membership:
+@renamed_keywords(interval="level")
+def membership_metrics(member_scores: Any, nonmember_scores: Any, *, level: float = 0.95, seed: int = 0) -> Membership:
     """How well scores tell members from non-members: F1, AUC, TPR at small FPR, best accuracy, each with an interval.
 
     F1 takes the n highest-ranked of n members and n non-members for members, n being where the pooled median lies. As many are taken as
@@ -40,7 +35,7 @@ def membership_metrics(
     Args:
         member_scores: one a member, finite, higher = more likely a member.
         nonmember_scores: one a non-member, drawn like the members.
-        interval: level of the intervals.
+        level: of the intervals.
         seed: of the bootstrap, and of the choice of samples where the sets differ in size.
 
     Returns:
@@ -68,36 +63,35 @@ def membership_metrics(
     Source:
         Morris et al., arXiv:2505.24832 (F1); Carlini et al., arXiv:2112.03570 (TPR at small FPR).
     """
-    check_level(interval)
+    level = check_level(level)
     # Sorted, so that neither the bootstrap nor the choice below depends on the order of the input.
     everything = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
     draws = np.random.default_rng(seed)
     n_each = min(len(scores) for scores in everything)
     if len(everything[0]) != len(everything[1]):
-        warnings.warn(
+        warn(
             f"there are {len(everything[0])} members and {len(everything[1])} non-members: F1 and best accuracy are computed on {n_each} "
             "of each, chosen at random; AUC and TPR use all.",
             UnequalSetsWarning,
-            stacklevel=2,
         )
     balanced = [s if len(s) == n_each else np.sort(draws.choice(s, n_each, replace=False)) for s in everything]
     f1, resampled = resampled_statistic(f1_of, places_of(*balanced), draws)
     best = float(best_accuracy_of(*counts_of(places_of(*balanced)))[0])
-    f1_ends = logit_interval(f1, resampled, n_each, interval)
+    f1_ends = logit_interval(f1, resampled, n_each, level)
     auc, resampled = resampled_statistic(auc_of, places_of(*everything), draws)
     tpr = {fpr: tpr_of(*everything, fpr) for fpr in FPRS}
     return Membership(
         f1=f1,
         f1_interval=f1_ends,
         auc=auc,
-        auc_interval=logit_interval(auc, resampled, n_each, interval),
+        auc_interval=logit_interval(auc, resampled, n_each, level),
         best_accuracy=best,
-        best_accuracy_interval=best_accuracy_interval(best, n_each, interval),
+        best_accuracy_interval=best_accuracy_interval(best, n_each, level),
         tpr=tpr,
-        tpr_interval={fpr: tpr_interval(*everything, fpr, interval) for fpr in FPRS},
+        tpr_interval={fpr: tpr_interval(*everything, fpr, level) for fpr in FPRS},
         member_scores=everything[0],
         nonmember_scores=everything[1],
-        settings={"interval_level": interval, "seed": seed, "n_each": n_each, "versions": versions()},
+        settings={"interval_level": level, "seed": seed, "n_each": n_each, "versions": versions()},
     )
 
 

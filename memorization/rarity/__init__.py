@@ -1,7 +1,7 @@
 """Which samples are memorized: rare tokens (TF-IDF), exact and near duplicates, and how memU ranks with them."""
 
 from memorization.rarity.duplicates import Deduplicated, DuplicateCounts, deduplicate, duplicate_counts
-from memorization.rarity.measure import rarity
+from memorization.rarity.measure import rarity, which_samples
 from memorization.rarity.result import Rarity
 from memorization.rarity.tfidf import tfidf_bits
 
@@ -13,4 +13,5 @@ __all__ = [
     "duplicate_counts",
     "rarity",
     "tfidf_bits",
+    "which_samples",
 ]

@@ -1,42 +1,40 @@
 """Which samples are memorized: memU beside the rarity of a sample's tokens and the number of its duplicates."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError, ResultError, warn
 from memorization.measure.tokenizers import load_tokenizer, tokenizer_record
 from memorization.rarity.correlations import correlation_table
 from memorization.rarity.duplicates import check_near_options, count_duplicates, sample_keys
+from memorization.rarity.result import Rarity, lengths_vary
 from memorization.rarity.tfidf import as_tokens, mean_bits
+from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, read_samples
+from memorization.samples import Samples, SamplesLike, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
-
-if TYPE_CHECKING:
-    pass
-
-from memorization.rarity.result import Rarity, lengths_vary
 
 _PREVIEW = 60  # characters of a sample in a table
 
 _PREVIEW_IDS = 12  # without a tokenizer
 
 
-def rarity(
-    memorized: Any,
-    samples: Any,
-    training_set: Any = None,
+@renamed_keywords(interval="level")
+def which_samples(
+    memorized: Memorization | Sequence[float] | np.ndarray,
+    samples: SamplesLike,
+    training_set: SamplesLike | None = None,
     *,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike | None = None,
     near: float = 0.8,
     shingle_tokens: int = 5,
     n_permutations: int = 128,
     seed: int = 0,
-    interval: float = 0.95,
+    level: float = 0.95,
 ) -> Rarity:
     """Which samples are memorized: does memU, in bits, rank like the rarity of their tokens, or like the number of their duplicates?
 
@@ -49,7 +47,7 @@ def rarity(
         shingle_tokens: tokens of a shingle.
         n_permutations: of the MinHash.
         seed: of the permutations.
-        interval: level of the intervals of the rank correlations.
+        level: of the intervals of the rank correlations.
 
     Returns:
         A row a sample, and Spearman's correlations of memU with TF-IDF and with the numbers of exact and near duplicates. Where the longest
@@ -69,7 +67,7 @@ def rarity(
 
     Examples:
         >>> samples = [[1, 1], [1, 2], [2, 2], [3, 1], [3, 4], [1, 1]]
-        >>> result = rarity([0.0, 2.0, 2.5, 3.0, 9.0, 0.0], samples)
+        >>> result = which_samples([0.0, 2.0, 2.5, 3.0, 9.0, 0.0], samples)
         >>> result.tfidf_bits.round(2).tolist(), result.exact_duplicates.tolist()
         ([0.0, 0.5, 1.0, 0.79, 2.08, 0.0], [2, 1, 1, 1, 1, 2])
         >>> float(round(result.correlations["rho"][0], 2)), int(result.correlations["n"][0])
@@ -78,7 +76,7 @@ def rarity(
     Source:
         Morris et al., arXiv:2505.24832, section 4; Bonett and Wright, doi:10.1007/BF02294183 (intervals).
     """
-    check_level(interval)
+    level = check_level(level)
     check_near_options(near, shingle_tokens, n_permutations, seed)
     read = read_samples(samples)
     if isinstance(memorized, Memorization):
@@ -104,11 +102,11 @@ def rarity(
     different = {name: values[one_of_each] for name, values in compared.items()}
     return Rarity(
         **columns,
-        correlations=correlation_table(different, lengths_vary=lengths_vary(n_tokens), interval=interval),
+        correlations=correlation_table(different, lengths_vary=lengths_vary(n_tokens), level=level),
         index=read.index,
         previews=list(_previews(own, tokenizer)),
         settings={
-            "interval_level": interval,
+            "interval_level": level,
             "near": float(near),
             "shingle_tokens": int(shingle_tokens),  # a numpy integer is no JSON
             "n_permutations": int(n_permutations),
@@ -119,6 +117,12 @@ def rarity(
             "versions": versions(),
         },
     )
+
+
+def rarity(*args: Any, **kwargs: Any) -> Rarity:
+    """The old name of `which_samples`."""
+    warn("rarity is now which_samples; the old name goes with the next version", DeprecationWarning)
+    return which_samples(*args, **kwargs)
 
 
 def _same_samples(memorized: Memorization, read: Samples) -> Samples:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError
+from memorization.integers import edges_of
 from memorization.measure.tokenizers import load_tokenizer
 from memorization.samples import Samples, read_samples
 
@@ -84,7 +85,7 @@ def as_tokens(samples: Samples, tokenizer: Any, name: str) -> Samples:
 def _flat(samples: Samples, name: str) -> tuple[np.ndarray, np.ndarray]:
     """All ids one after the other, and where each sample begins."""
     rows = samples.ids or []
-    ids, edges = np.concatenate(rows), np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    ids, edges = np.concatenate(rows), edges_of([len(row) for row in rows])
     if ids.min() < 0 or ids.max() >= _MOST_IDS:
         place = int(np.flatnonzero((ids < 0) | (ids >= _MOST_IDS))[0])
         i = int(np.searchsorted(edges, place, side="right")) - 1

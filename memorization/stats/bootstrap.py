@@ -1,49 +1,67 @@
-"""Bootstrap intervals of means and of their differences."""
-
-from typing import TYPE_CHECKING
+"""Bootstrap intervals of a mean, and of the difference of two means."""
 
 import numpy as np
 from jaxtyping import Float64
 
-if TYPE_CHECKING:
-    pass
+from memorization.stats.levels import Interval
 
+__all__ = ["difference_interval", "mean_interval", "n_resamples"]
 
 _RESAMPLES = 9_999
-
+_FEWEST_RESAMPLES = 199
 _DRAWS = 50_000_000  # a bootstrap of more draws than this takes over a second, and resamples of large sets scatter little anyway
+_BATCH_DRAWS = 1_000_000  # held in memory at a time
 
 
-def mean_interval(*groups: Float64[np.ndarray, " _"]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean, or of the first group's mean minus the second's.
+def mean_interval(values: Float64[np.ndarray, " _"], *, level: float = 0.95) -> Interval:
+    """Percentile bootstrap interval of a mean.
 
-    Resamples are drawn from a fixed seed, so the same samples give the same interval.
+    Resamples are drawn from a fixed seed, so the same values give the same interval.
+
+    Args:
+        values: independent draws, in any unit.
+        level: of the interval.
 
     Returns:
-        Lower and upper end in the unit of the values; NaN where a group has fewer than two.
+        Lower and upper end in the unit of the values; unknown of fewer than two.
 
     Examples:
         >>> import numpy as np
-        >>> low, high = mean_interval(np.arange(101.0))
-        >>> low < 50 < high
+        >>> 50 in mean_interval(np.arange(101.0))
         True
     """
+    return _interval((values,), level)
+
+
+def difference_interval(
+    first: Float64[np.ndarray, " _"], second: Float64[np.ndarray, " _"], *, level: float = 0.95
+) -> Interval:
+    """Percentile bootstrap interval of the mean of one set minus the mean of another, each resampled on its own."""
+    return _interval((first, second), level)
+
+
+def _interval(groups: tuple[np.ndarray, ...], level: float) -> Interval:
     if min(len(group) for group in groups) < 2:
-        return (float("nan"), float("nan"))
+        return Interval.unknown()
     from scipy.stats import bootstrap
 
     n_values = sum(len(group) for group in groups)
-    result = bootstrap(
+    ends = bootstrap(
         groups,
         _difference if len(groups) == 2 else np.mean,
-        n_resamples=int(np.clip(_DRAWS // n_values, 199, _RESAMPLES)),
-        batch=max(1, 1_000_000 // n_values),  # a batch of resamples is held in memory
+        n_resamples=n_resamples(n_values, _RESAMPLES),
+        batch=max(1, _BATCH_DRAWS // n_values),
         vectorized=True,
         method="percentile",
+        confidence_level=level,
         rng=np.random.default_rng(0),
-    )
-    interval = result.confidence_interval
-    return (float(interval.low), float(interval.high))
+    ).confidence_interval
+    return Interval(float(ends.low), float(ends.high))
+
+
+def n_resamples(n_values: int, most: int) -> int:
+    """How many resamples of so many values a bootstrap draws: `most`, or as many as take about a second."""
+    return int(np.clip(_DRAWS // n_values, _FEWEST_RESAMPLES, most))
 
 
 def _difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:

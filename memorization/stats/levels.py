@@ -1,7 +1,7 @@
 """A level, an interval that holds at it, and a value with its interval in words."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memorization.errors import InputError
 
@@ -39,7 +39,7 @@ class Interval(NamedTuple):
         return f"[{self.low:{spec}}, {self.high:{spec}}]" if self.is_known else "[unknown]"
 
 
-def check_level(level: float, name: str = "level") -> float:
+def check_level(level: Any, name: str = "level") -> float:
     """The level of an interval as a float, refused outside (0, 1).
 
     Raises:

@@ -7,10 +7,11 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from memorization.stats.binomial import share_above, share_below
+from memorization.stats.bootstrap import n_resamples
+from memorization.stats.levels import Interval
+
 _RESAMPLES = 1_999
-
-_DRAWS = 50_000_000  # a bootstrap of more draws than this takes over a second, and resamples of large sets scatter little anyway
-
 _BATCH_DRAWS = 1_000_000  # held in memory at a time
 
 Counts: TypeAlias = Float64[np.ndarray, "resample place"]
@@ -70,39 +71,39 @@ def resampled_statistic(
     """A statistic of two sets, and of resamples of each set."""
     counts = counts_of(places)
     n_values = sum(len(place) for place in places)
-    n_resamples = int(np.clip(_DRAWS // n_values, 199, _RESAMPLES))
+    n_rows = n_resamples(n_values, _RESAMPLES)
     batch = max(1, _BATCH_DRAWS // n_values)
     resampled = []
-    for start in range(0, n_resamples, batch):
-        rows = min(batch, n_resamples - start)
+    for start in range(0, n_rows, batch):
+        rows = min(batch, n_rows - start)
         drawn = [place[draws.integers(0, len(place), (rows, len(place)))] for place in places]
         resampled.append(statistic(*(_count(place, counts[0].shape[1]) for place in drawn)))
     return float(statistic(*counts)[0]), np.concatenate(resampled)
 
 
 def logit_interval(
-    value: float, resampled: Float64[np.ndarray, " resample"], n: int, interval: float, stretch: float = 1.0
-) -> tuple[float, float]:
+    value: float, resampled: Float64[np.ndarray, " resample"], n: int, level: float, stretch: float = 1.0
+) -> Interval:
     """Normal interval of log(value / (1 - value)), with the standard error of resamples times `stretch`.
 
     At 0 and 1 resamples do not differ; there the end is Clopper and Pearson's for n of n independent pairs.
     """
     from scipy.special import expit, logit, ndtri
 
-    surely = ((1 - interval) / 2) ** (1 / n)
+    surely = ((1 - level) / 2) ** (1 / n)
     if value in (0, 1):
-        return (surely, 1.0) if value else (0.0, 1 - surely)
+        return Interval(surely, 1.0) if value else Interval(0.0, 1 - surely)
     stderr = stretch * float(resampled.std(ddof=1)) / (value * (1 - value))
     if not stderr:  # all scores are equal, which says nothing of how the next would differ
-        return math.nan, math.nan
-    ends = expit(logit(value) + ndtri((1 + interval) / 2) * stderr * np.array([-1, 1]))
-    return float(ends[0]), float(ends[1])
+        return Interval.unknown()
+    ends = expit(logit(value) + ndtri((1 + level) / 2) * stderr * np.array([-1, 1]))
+    return Interval(float(ends[0]), float(ends[1]))
 
 
-def best_accuracy_interval(best: float, n: int, interval: float) -> tuple[float, float]:
+def best_accuracy_interval(best: float, n: int, level: float) -> Interval:
     """best = (1 + D) / 2, D being Smirnov's one-sided statistic of two samples of n: within his critical value of the truth."""
-    reach = math.sqrt(math.log(2 / (1 - interval)) / n) / 2
-    return max(0.5, best - reach), min(1.0, best + reach)
+    reach = math.sqrt(math.log(2 / (1 - level)) / n) / 2
+    return Interval(max(0.5, best - reach), min(1.0, best + reach))
 
 
 def _allowed(n_nonmembers: int, fpr: float) -> int:
@@ -116,34 +117,31 @@ def tpr_of(members: Float64[np.ndarray, " member"], nonmembers: Float64[np.ndarr
 
 
 def tpr_interval(
-    members: Float64[np.ndarray, " member"], nonmembers: Float64[np.ndarray, " nonmember"], fpr: float, interval: float
-) -> tuple[float, float]:
+    members: Float64[np.ndarray, " member"], nonmembers: Float64[np.ndarray, " nonmember"], fpr: float, level: float
+) -> Interval:
     """Each end at half of its tail for the threshold, which order statistics bracket, and half for the members above it."""
-    from scipy.special import betaincinv
     from scipy.stats import binom
 
-    n, m, quarter = len(members), len(nonmembers), (1 - interval) / 4
+    n, m, quarter = len(members), len(nonmembers), (1 - level) / 4
     if not _allowed(m, fpr):
-        return math.nan, math.nan
+        return Interval.unknown()
     # The k-th highest non-member is above the population's threshold where at least k of m are: binomial.
     least, most = int(binom.ppf(quarter, m, fpr)), int(binom.ppf(1 - quarter, m, fpr))
     few = int((members > nonmembers[-least]).sum()) if least else 0
     many = int((members > nonmembers[-1 - most]).sum()) if most < m else n
-    low = float(betaincinv(few, n - few + 1, quarter)) if few else 0.0
-    high = float(betaincinv(many + 1, n - many, 1 - quarter)) if many < n else 1.0
-    return low, high
+    return Interval(share_above(few, n, quarter), share_below(many, n, quarter))
 
 
 def auc_with_interval(
     member_scores: Float64[np.ndarray, " member"],
     nonmember_scores: Float64[np.ndarray, " nonmember"],
     *,
-    interval: float,
+    level: float,
     stretch: float,
     seed: int,
-) -> tuple[float, tuple[float, float]]:
+) -> tuple[float, Interval]:
     """AUC, and its bootstrap interval with the standard error times `stretch`."""
     places = places_of(np.sort(member_scores), np.sort(nonmember_scores))
     auc, resampled = resampled_statistic(auc_of, places, np.random.default_rng(seed))
     n_each = min(len(member_scores), len(nonmember_scores))
-    return auc, logit_interval(auc, resampled, n_each, interval, stretch)
+    return auc, logit_interval(auc, resampled, n_each, level, stretch)

@@ -190,11 +190,11 @@ class TextSweep:
 
     def rarity(self, n_params: int, n_samples: int, seed: int | None = None) -> "Rarity":
         """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates; see `memorization.rarity`."""
-        from memorization.rarity import rarity
+        from memorization.rarity import which_samples
 
         found = self.members(n_params, n_samples, seed)
         ids = self.ids[found["sample"].to_numpy()]
-        return rarity(found["signed_bits"].to_numpy(), ids, tokenizer=self.tokenizer)
+        return which_samples(found["signed_bits"].to_numpy(), ids, tokenizer=self.tokenizer)
 
     @property
     def capacity_in_words(self) -> str:
