@@ -473,7 +473,7 @@ def test_a_model_that_saw_neither_extracts_from_both_alike():
 # --- intervals
 
 
-def counted(members, heldout=(), suffix_tokens=None, interval=0.95, prefix_tokens=(1,)) -> Extraction:
+def counted(members, heldout=(), suffix_tokens=None, level=0.95, prefix_tokens=(1,)) -> Extraction:
     """A result from what is right of each sample; the settings that matter."""
     sides = []
     for side in (members, heldout):
@@ -484,7 +484,7 @@ def counted(members, heldout=(), suffix_tokens=None, interval=0.95, prefix_token
     settings = {
         "prefix_tokens": list(prefix_tokens),
         "suffix_tokens": suffix_tokens,
-        "interval_level": interval,
+        "interval_level": level,
         "first_token": {"asked": 0, "rule": "token", "id": 0, "token": None},
         "members": records[0],
         "heldout": records[1] if len(heldout) else None,
@@ -493,10 +493,10 @@ def counted(members, heldout=(), suffix_tokens=None, interval=0.95, prefix_token
     return Extraction(*sides, settings)
 
 
-def of_counts(k: int, n: int, k_heldout: int, n_heldout: int, interval: float = 0.95) -> ExtractionRate:
+def of_counts(k: int, n: int, k_heldout: int, n_heldout: int, level: float = 0.95) -> ExtractionRate:
     """Rates where k of n members and k_heldout of n_heldout others are extracted."""
     sides = [[[True, i < some] for i in range(out_of)] for some, out_of in ((k, n), (k_heldout, n_heldout))]
-    return counted(*sides, interval=interval).rate(1)
+    return counted(*sides, level=level).rate(1)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])

@@ -478,7 +478,7 @@ def drawn_ids(seed: int, n: int = 40, shift: int = 0) -> list[list[int]]:
 
 def test_a_split_by_topic_leaks():
     pytest.importorskip("sklearn")
-    with pytest.warns(SplitLeakWarning, match=r"word counts alone tell members .* AUC of .*Draw both from one source"):
+    with pytest.warns(SplitLeakWarning, match=r"word counts alone tell samples .* AUC of .*Draw both from one source"):
         result = bag_of_words_auc(drawn_ids(0), drawn_ids(1, shift=10))
     assert result.leaks
     assert result.auc > 0.9

@@ -43,12 +43,12 @@ class ExtractionRate:
     prefix_tokens: int
     n_members: int
     member_rate: float
-    member_interval: Interval
+    member_interval: tuple[float, float]
     n_heldout: int
     heldout_rate: float
-    heldout_interval: Interval
+    heldout_interval: tuple[float, float]
     excess: float
-    excess_interval: Interval
+    excess_interval: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ Beside `loading.py` the only file below the lab that imports transformers: a tok
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from memorization.errors import ModelError
 from memorization.measure.failures import load_failure
@@ -25,7 +25,10 @@ class EncodesAndDecodes(Protocol):
         """Token ids to a text."""
 
 
-TokenizerLike: TypeAlias = str | os.PathLike[str] | EncodesAndDecodes
+if TYPE_CHECKING:
+    TokenizerLike: TypeAlias = str | os.PathLike[str] | EncodesAndDecodes
+else:
+    TokenizerLike = Any  # what lacks a method is refused where the method is needed, in words
 
 
 def load_tokenizer(

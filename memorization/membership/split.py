@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from memorization.errors import InputError, SplitLeakWarning, warn
 from memorization.renamed import renamed_keywords
 from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples, sample_keys
-from memorization.stats.levels import Interval, check_level, with_interval
+from memorization.stats.levels import check_level, with_interval
 from memorization.stats.ranking import auc_with_interval
 
 _FOLDS = 5
@@ -30,7 +30,7 @@ class BagOfWords:
     """
 
     auc: float
-    auc_interval: Interval
+    auc_interval: tuple[float, float]
     interval_level: float
     n_members: int
     n_nonmembers: int

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, ResultError, warn
-from memorization.measure.tokenizers import load_tokenizer, tokenizer_record
+from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.rarity.correlations import correlation_table
 from memorization.rarity.duplicates import check_near_options, count_duplicates, sample_keys
 from memorization.rarity.result import Rarity, lengths_vary
