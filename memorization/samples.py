@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -277,47 +277,6 @@ def _unreadable(samples: Any) -> InputError:
         "samples must be a text, a list of texts, a list of id lists, an integer array, a table, a datasets.Dataset or a "
         f"file; a {type(samples).__name__} came. {remedy}"
     )
-
-
-def check_disjoint(samples: SamplesLike, control: SamplesLike) -> None:
-    """Raise where a sample is also a control sample: the model has seen it, whatever it is called.
-
-    Args:
-        samples: as `compress_bits` takes them.
-        control: samples that the model has not seen, texts or ids like `samples`.
-
-    Raises:
-        InputError: naming the first sample that is in both, and how many are; or texts against ids.
-
-    Examples:
-        >>> check_disjoint(["seen"], ["unseen"])
-    """
-    ours, theirs = read_samples(samples), read_samples(control)
-    check_same_kind(ours, theirs)
-    where = {key: k for k, key in reversed(list(enumerate(sample_keys(theirs))))}
-    both = [(k, where[key], key) for k, key in enumerate(sample_keys(ours)) if key in where]
-    if both:
-        k, other, key = both[0]
-        raise InputError(
-            f"sample {ours.index[k]} is also control sample {theirs.index[other]}: {repr(key)[:_SOME]} ({len(both)} of {len(ours)} "
-            "samples are in both). Leave such samples out of both sets: the model has seen them, whatever they are called."
-        )
-
-
-def check_same_kind(samples: Samples, control: Samples) -> None:
-    """Refuse texts against token ids."""
-    if (samples.texts is None) != (control.texts is None):
-        kinds = ["token ids" if part.texts is None else "texts" for part in (samples, control)]
-        raise InputError(
-            f"samples are {kinds[0]} and control samples {kinds[1]}: pass texts for both, or ids for both."
-        )
-
-
-def sample_keys(samples: Samples) -> list[Hashable]:
-    """Of each sample what equal samples share: its text, or its ids where samples came as ids."""
-    if samples.texts is not None:
-        return list(samples.texts)
-    return [tuple(ids.tolist()) for ids in samples.ids or ()]
 
 
 def _from_sequence(samples: Any, limit: int | None) -> Samples:

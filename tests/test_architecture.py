@@ -32,6 +32,7 @@ FLOORS = [
     "files",
     "round_trip",
     "samples",
+    "disjoint",  # two sets of samples
     "coding",
     "scaling_law",
     "capacity",

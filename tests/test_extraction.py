@@ -423,7 +423,7 @@ class Letters:
 
 def test_lossy_texts_keep_their_numbers():
     options = {"prefix_tokens": (2,), "tokenizer": Letters()}
-    with pytest.raises(LossyTextError, match="heldout: 1 of 2 texts do not survive"):
+    with pytest.raises(LossyTextError, match="control: 1 of 2 texts do not survive"):
         extract(counts_on, ["abc"], ["aCb", "cba"], **options)
     found = extract(counts_on, ["aBc", "abd", "abcd", "Abc"], ["aaa", "cBa", "abc"], on_lossy_text="skip", **options)
     table = found.samples_to_pandas()

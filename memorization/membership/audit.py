@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from memorization.disjoint import check_disjoint
 from memorization.errors import InputError, UnequalSetsWarning
 from memorization.measure.code_lengths import compress_bits
 from memorization.membership.attacks import (
@@ -19,7 +20,7 @@ from memorization.membership.attacks import (
 )
 from memorization.membership.metrics import membership_metrics
 from memorization.membership.result import Membership
-from memorization.membership.split import BagOfWords, bag_of_words_auc, check_disjoint
+from memorization.membership.split import BagOfWords, bag_of_words_auc
 from memorization.results import versions
 from memorization.samples import read_samples
 from memorization.stats.levels import check_level

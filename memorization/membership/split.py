@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from memorization.disjoint import check_disjoint, sample_keys
 from memorization.errors import InputError, SplitLeakWarning, warn
 from memorization.renamed import renamed_keywords
-from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples, sample_keys
+from memorization.samples import Samples, SamplesLike, read_samples
 from memorization.stats.levels import check_level, with_interval
 from memorization.stats.ranking import auc_with_interval
 
