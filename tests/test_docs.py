@@ -27,6 +27,7 @@ import pytest
 import typer
 
 from memorization.cli import app, main
+from memorization.cli.words import OLD_OPTIONS
 from memorization.errors import NotConvergedWarning
 
 if TYPE_CHECKING:
@@ -76,11 +77,6 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-def console(body: str) -> list[tuple[str, str]]:
-    """Commands of a console block, as they stand there, each with the output shown below it."""
-    return re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", body, re.MULTILINE)
-
-
 def words_of(command: str) -> list[str]:
     """Words of a command that may go over several lines."""
     return shlex.split(command.replace("\\\n", " "), comments=True)
@@ -99,7 +95,12 @@ def run_command(command: str) -> str:
     """What a `memorization` command prints. A mistake prints on stderr, which is shown then."""
     printed, complained = io.StringIO(), io.StringIO()
     failed = False
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(complained),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("memorization.lab.quickstart.command_line", lambda: "memorization")  # as where it is installed
         try:
             main(words_of(command)[1:])
         except SystemExit as end:
@@ -156,13 +157,8 @@ class Comparison:
 
 def commands(page: str) -> Iterator[list[str]]:
     for block in blocks(page):
-        if block.language == "console":
-            lines = [command for command, _ in console(block.body)]
-        elif block.language == "sh":
-            lines = block.body.replace("\\\n", " ").splitlines()
-        else:
-            continue
-        yield from filter(None, map(words_of, lines))
+        if block.language == "sh":
+            yield from filter(None, map(words_of, block.body.replace("\\\n", " ").splitlines()))
 
 
 def leaves(group: Any) -> Iterator[Any]:
@@ -180,7 +176,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def provide_quickstart(text: str, folder: Path, request: pytest.FixtureRequest) -> None:
     """What a reader has after `memorization quickstart`, if a page asks for it."""
-    if "quickstart/" in text or "$ memorization quickstart" in text:
+    if "quickstart/" in text or "memorization quickstart" in text:
         run: Quickstart = request.getfixturevalue("quickstart_run")[0]
         shutil.copytree(run.target_dir.parent, folder / "quickstart", ignore=shutil.ignore_patterns("again"))
         run_command.cache_clear()
@@ -201,21 +197,20 @@ def test_python_blocks_run_and_print_what_is_shown(page: Path, folder: Path, req
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_console_blocks_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+def test_commands_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     found, namespace = blocks(page.read_text(encoding="utf-8")), {}
-    consoles = [block for block in found if block.language == "console" and block.reason is None]
-    provide_quickstart("".join(block.body for block in consoles), folder, request)
+    shown = [block for block in found if block.language == "sh" and block.reason is None and block.output is not None]
+    provide_quickstart("".join(block.body for block in shown), folder, request)
     if any(".to_csv(" in block.body for block in found):  # files that the page's commands read
         for block in found:
             if block.language == "python" and block.reason is None:
                 run_python(block.body, namespace)
     comparison = Comparison()
-    for block in consoles:
-        for command, shown in console(block.body):
-            words = command.split()
-            if words[0] == "memorization" and words[1] not in VARIES:
-                trained = bool(TRAINS.search(command))
-                comparison.check(run_command(command), shown, trained=trained, source=command)
+    for block in shown:
+        words = block.body.split()
+        if words[0] == "memorization" and words[1] not in VARIES:
+            trained, printed = bool(TRAINS.search(block.body)), run_command(block.body)
+            comparison.check(printed, block.output or "", trained=trained, source=block.body)
     comparison.finish()
 
 
@@ -266,16 +261,17 @@ def test_commands_exist_and_their_options_parse(page: Path) -> None:
 
 def test_every_option_that_cli_md_names_exists_and_the_other_way_round() -> None:
     group: Any = typer.main.get_command(app)
-    exist = {option for command in leaves(group) for found in command.params for option in found.opts}
+    exist = {option for command in [group, *leaves(group)] for found in command.params for option in found.opts}
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) - {"--debug", "--help"}
-    assert named == {option for option in exist if option.startswith("--")}  # arguments have no dashes
+    old = {name for names in OLD_OPTIONS.values() for name in names}
+    assert named == {option for option in exist | old if option.startswith("--")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_fence_is_understood(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    known = {"python", "console", "sh", "text", "bibtex"}
+    known = {"python", "sh", "text", "bibtex"}  # a console block would be copied with its prompts and outputs
     assert {block.language for block in blocks(text)} <= known
     assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(blocks(text))
 
@@ -294,15 +290,12 @@ def _write_outputs(page: Path) -> None:
     for block in blocks(text):
         if block.language == "python" and block.reason is None:
             printed = run_python(block.body, namespace)
-            if block.output_span is not None:
-                replacements.append((block.output_span, printed.rstrip() + "\n"))
-    for fence in FENCE.finditer(text):
-        if fence["language"] == "console" and fence["reason"] is None:
-            shown = []
-            for command, output in console(fence["body"]):
-                ours = command.split()[0] == "memorization"
-                shown.append(f"$ {command}\n" + (run_command(command).rstrip() + "\n" if ours else output))
-            replacements.append((fence.span("body"), "".join(shown)))
+        elif block.language == "sh" and block.reason is None and block.body.startswith("memorization"):
+            printed = run_command(block.body) if block.output_span is not None else ""
+        else:
+            continue
+        if block.output_span is not None:
+            replacements.append((block.output_span, printed.rstrip() + "\n"))
     for (start, end), new in sorted(replacements, reverse=True):
         text = text[:start] + new + text[end:]
     page.write_text(text, encoding="utf-8")

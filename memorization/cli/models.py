@@ -287,4 +287,4 @@ def _most_memorized(result: "Memorization", n_shown: int = 5) -> str:
         f"{row.oracle_bits:>9.2f} under the oracle"
         for row in table.itertuples()
     ]
-    return "\n".join(["  most memorized (samples counted from 0, blank rows left out)", *rows])
+    return "\n".join(["  most memorized (sample: its row in the data, counted from 0)", *rows])

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -190,11 +191,22 @@ def run_quickstart(output: Path, *, seed: int = 0, progress: bool = True) -> Qui
         members_path=members_path,
         heldout_path=heldout_path,
         command=" ".join(
-            ["memorization measure", *(f"--{option} {shlex.quote(str(path))}" for option, path in again.items())]
+            [f"{command_line()} measure", *(f"--{option} {shlex.quote(str(path))}" for option, path in again.items())]
         ),
         reused=tuple(reused),
         seconds=time.perf_counter() - started,
     )
+
+
+def command_line() -> str:
+    """What to type for the command line that runs here: its name where a shell finds it, else its path."""
+    started = Path(sys.argv[0])
+    beside = shutil.which("memorization", path=str(Path(sys.executable).parent))
+    script = started if started.stem == "memorization" and started.is_file() else beside and Path(beside)
+    if not script:
+        return f"{shlex.quote(sys.executable)} -m memorization.cli"
+    found = shutil.which("memorization")
+    return "memorization" if found and Path(found).samefile(script) else shlex.quote(str(script))
 
 
 def _claim(output: Path) -> None:
