@@ -6,6 +6,8 @@ import shutil
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
@@ -182,6 +184,127 @@ def test_jsonl_names_the_line(tmp_path):
     refused(path, r"sample 0 must be a text or a list of token ids; it is int '5'")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\nTo be, or not\n", r"a\.csv, line 2: the row has 2 cells, and the header names 1 \(text\)"),
+        ("id,text\n1,a\n2,b,c\n", r"a\.csv, line 3: the row has 3 cells, and the header names 2 \(id, text\)"),
+        ("id,text\n1,a\n2\n", r"a\.csv, line 3: the row has 1 cell, and the header names 2"),
+        ('id,text\n1,"two\nlines"\n2\n', r"a\.csv, line 4: the row has 1 cell"),
+        ("text,n\na,1,\n", r"a\.csv, line 2: the row has 3 cells"),
+        ('text\n"He said \\"stay\\" and left"\n', r"a\.csv, the row that begins in line 2 is not CSV \(',' expected"),
+        ('text\nfirst\n"second\nthird\n', r"a\.csv, the row that begins in line 3 is not CSV \(unexpected end"),
+        (
+            "text\none\rpart\n",
+            r"a\.csv, the row that begins in line 2 is not CSV \(new-line character seen in unquoted",
+        ),
+        ("text,n,text\na,1,b\n", r"a\.csv has 2 columns named 'text': which of them holds the samples\?"),
+        ("text;n\na;1\n", r"a\.csv has no column 'text': it has text;n"),
+        ("", r"a\.csv has no column 'text': it has none"),
+    ],
+)
+def test_csv_rows_that_do_not_fit(tmp_path, content, message):
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    refused(tmp_path / "a.csv", message)
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('text\n"To be, or not"\n', ["To be, or not"]),
+        ('id,text\n1,a\n2,"b,c"\n', ["a", "b,c"]),
+        ('id,text\n1,a\n\n2,""\n', ["a"]),
+        ('text\n"He said ""stay"" and left"\n', ['He said "stay" and left']),
+        ('text\nfirst\n"second\nthird"\n', ["first", "second\nthird"]),
+        ('text\n"one\rpart"\n', ["one\rpart"]),
+        ('text\nsay "no"\n', ['say "no"']),
+        ("text,n,n\na,1,2\n", ["a"]),
+        ("text\r\n a \r\n", [" a "]),
+        ("text\nnull\nNA\nnan\n", ["null", "NA", "nan"]),
+        ("text\na", ["a"]),
+    ],
+)
+def test_csv_rows_that_do(tmp_path, content, texts):
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    assert read_samples(tmp_path / "a.csv").texts == texts
+
+
+def test_a_limit_ends_before_the_row_that_does_not_fit(tmp_path):
+    (tmp_path / "a.csv").write_text("text\none\ntwo\nthree, four\n")
+    assert read_samples(tmp_path / "a.csv", limit=2).texts == ["one", "two"]
+    with pytest.raises(InputError, match="line 4"):
+        read_samples(tmp_path / "a.csv", limit=3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('"a text"', "line 2 has no column 'text': it is a str\\. A line of .jsonl is an object"),
+        ("5", "line 2 has no column 'text': it is a int"),
+        ("null", "line 2 has no column 'text': it is a NoneType"),
+        ("{}", "line 2 has no column 'text': it has none"),
+        ('{"text": "a", "text": "b"}', "line 2 has the key 'text' more than once"),
+        ('{"text": "a"} {"text": "b"}', "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),
+        ('{"text": "\\ud800"}', "sample 1 is not valid Unicode"),
+        ('{"text": ["a", "b"]}', "sample 0 is str 'first' and sample 1 is list"),
+        ('{"text": NaN, "n": ' + "9" * 5000 + "}", "line 2 is not JSON"),
+    ],
+)
+def test_jsonl_lines_that_do_not_fit(tmp_path, line, message):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "first"}}\n{line}\n')
+    refused(tmp_path / "a.jsonl", message)
+
+
+def test_jsonl_objects_may_repeat_what_is_not_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1, "n": 2, "deep": {"text": 1, "text": 2}}\n{"text": NaN}\n')
+    assert read_samples(tmp_path / "a.jsonl").texts == ["a"]
+
+
+@pytest.mark.parametrize("limit", [True, 1.5, 2.0, "3", np.float64(1), np.True_])
+@pytest.mark.usefixtures("no_type_checker")
+def test_a_limit_that_is_no_integer(limit):
+    refused([[1], [2]], "limit must be None or an integer of at least 1; it is", limit=limit)
+    assert len(read_samples([[1], [2]], limit=np.int64(1))) == len(read_samples([[1], [2]], limit=np.uint8(1))) == 1
+
+
+@pytest.mark.parametrize("make", [str, lambda path: path])
+def test_a_path_is_never_cut(tmp_path, make):
+    path = tmp_path / ("long folder name " * 9) / ("deep" * 20) / "the_file_i_meant.jsonl"
+    with pytest.raises(InputError, match="there is no file .*the_file_i_meant.jsonl") as caught:
+        read_samples(make(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_parquet_file_damaged_behind_its_footer(tmp_path):
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"text": ["abc" * 100] * 1000}).to_parquet(path, compression=None)
+    content = bytearray(path.read_bytes())
+    content[4:204] = b"\xff" * 200
+    path.write_bytes(bytes(content))
+    refused(path, r"a\.parquet is damaged: its rows after row 0 cannot be read")
+
+
+def test_a_folder_of_parquet_parts(tmp_path):
+    folder = tmp_path / "parts.parquet"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    pd.DataFrame({"text": ["b"]}).to_parquet(folder / "part-1.parquet")
+    pd.DataFrame({"text": ["a"]}).to_parquet(folder / "part-0.parquet")
+    refused(folder, r"parts\.parquet is a folder, .* pyarrow\.parquet\.read_table\(folder\)")
+    assert read_samples(pq.read_table(folder)).texts == ["a", "b"]  # as the message says
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(1)])
+def test_a_parquet_column_of_bytes(tmp_path, kind):
+    pq.write_table(pa.table({"text": pa.array([b"a"], kind)}), tmp_path / "a.parquet")
+    refused(
+        tmp_path / "a.parquet", r"column 'text' of .*a\.parquet is .*binary.*: bytes, with no word of their encoding"
+    )
+    pq.write_table(pa.table({"text": pa.array(["a"], pa.large_string())}), tmp_path / "a.parquet")
+    assert read_samples(tmp_path / "a.parquet").texts == ["a"]
+
+
 @pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1" + b"\0" * 40 + b"PAR1"])
 def test_broken_parquet(tmp_path, content):
     (tmp_path / "a.parquet").write_bytes(content)
@@ -191,8 +314,12 @@ def test_broken_parquet(tmp_path, content):
 @pytest.mark.parametrize("ending", [".txt", ".jsonl", ".csv"])
 def test_a_file_that_is_not_utf8(tmp_path, ending):
     (tmp_path / f"a{ending}").write_bytes("text\ncafé\n".encode("latin-1"))
-    expected = "is not JSON" if ending == ".jsonl" else "is not UTF-8 text"
-    with pytest.raises(InputError, match=rf"a\{ending}.* ({expected}|is not UTF-8 text)"):
+    with pytest.raises(
+        InputError, match=rf"a\{ending}, line 1 is not JSON|a\{ending}, line 2 is not UTF-8 text \(byte 3 of"
+    ):
+        read_samples(tmp_path / f"a{ending}")
+    (tmp_path / f"a{ending}").write_bytes("text\na\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"line 1 is not UTF-8 text .*It begins like UTF-16\. Convert"):
         read_samples(tmp_path / f"a{ending}")
 
 

@@ -3,19 +3,25 @@
 import csv
 import hashlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
 import jaxtyping
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from memorization import CodeLengths, UniformModel, compress_bits
 from memorization.errors import InputError, LossyTextError, MeasurementWarning
-from memorization.samples import Samples, read_samples
+from memorization.files import rows_of_file
+from memorization.samples import Samples, positions_measured, read_samples
 
 TEXTS = ["To be,", "or not\tto be", "naïve — 雪 🙂", "  leading and trailing  ", "a"]
 
@@ -222,22 +228,6 @@ def test_parquet_ids(tmp_path):
     assert samples.n_blank_skipped == 1
 
 
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), min_size=1))
-@example(texts=["\r", "a\rb", "x\x00y", '"', "a\n\nb", "\ufeffbom"])
-@settings(max_examples=40, deadline=None)
-def test_any_text_survives_jsonl_csv_and_parquet(tmp_path_factory, texts):
-    texts = [text for text in texts if text.strip()]
-    folder = tmp_path_factory.mktemp("roundtrip")
-    with (folder / "a.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
-    pd.DataFrame({"text": texts}).to_parquet(folder / "a.parquet")
-    with (folder / "a.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerows([["text"], *([text] for text in texts)])
-    for name in ("a.jsonl", "a.parquet", "a.csv"):
-        assert read_samples(folder / name).texts == texts, name
-
-
 def test_limit_counts_samples_and_not_rows(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\none\n\n\ntwo\nthree\n", encoding="utf-8")
@@ -345,3 +335,396 @@ def test_on_lossy_text_has_two_values(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no type checker
     with pytest.raises(InputError, match=r'on_lossy_text must be "raise" or "skip"; it is \'warn\''):
         read_samples(["a"]).tokenize(Reversible(), on_lossy_text="warn")
+
+
+def test_a_tokenizer_that_refuses_some_texts():
+    class Particular(Reversible):
+        def __call__(self, texts, **options):
+            if any("?" in text for text in texts):
+                raise RuntimeError("no token for '?'")
+            return super().__call__(texts, **options)
+
+    with pytest.raises(
+        LossyTextError, match=r"1 of 3 texts .* sample 1 is 'b\?', and the tokenizer refuses it \(Runtime"
+    ):
+        read_samples(["a", "b?", "c"]).tokenize(Particular())
+    samples = read_samples(["a", "b?", "X", "c"]).tokenize(Particular(), on_lossy_text="skip")
+    assert samples.texts == ["a", "c"]
+    assert samples.lossy_skipped == (1, 2)
+    with pytest.raises(
+        InputError, match="the tokenizer Particular refuses each of the 2 texts; of the first it says Runtime"
+    ):
+        read_samples(["?", "b?"]).tokenize(Particular(), on_lossy_text="skip")
+
+
+@pytest.mark.parametrize(
+    ("text", "back", "words"),
+    [
+        (
+            "the house met again. " * 10 + "cafe\u0301 and more",
+            "the house met again. " * 10 + "caf\xe9 and more",
+            r"'house met again\. cafe\\u0301 and more', .* is \.\.\.'house met again\. caf\\xe9 and more' \(they differ from "
+            r"character 213 on: U\+0065 U\+0301 U\+0020 came, U\+00E9 U\+0020 U\+0061 comes back\)",
+        ),
+        (
+            "ab ",
+            "ab",
+            r"'ab ', and .* is 'ab' \(they differ from character 2 on: U\+0020 came, no character comes back",
+        ),
+        ("a\rb", "a\nb", r"'a\\rb', and .* is 'a\\nb'"),
+    ],
+)
+def test_the_message_shows_where_two_texts_differ(text, back, words):
+    class Fixed(Reversible):
+        def decode(self, ids, **options):
+            return back
+
+    with pytest.raises(LossyTextError, match=words):
+        read_samples([text]).tokenize(Fixed())
+
+
+# --- read once
+
+
+def test_samples_are_returned_as_they_are():
+    samples = read_samples(TEXTS)
+    assert read_samples(samples) is samples
+    assert read_samples(samples, limit=5) is samples
+    assert read_samples(samples, text_column="other") is samples
+    assert read_samples(samples, limit=2).texts == TEXTS[:2]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 99])
+def test_a_limit_on_samples_is_the_limit_on_the_file(tmp_path, limit):
+    path = tmp_path / "a.txt"
+    path.write_text("\none\n\ntwo\nX\n\nthree\n", encoding="utf-8")
+    cut, direct = read_samples(read_samples(path), limit=limit), read_samples(path, limit=limit)
+    assert cut.texts == direct.texts
+    assert cut.index.tolist() == direct.index.tolist()
+    skipped = read_samples(path).tokenize(Reversible(), on_lossy_text="skip")
+    assert skipped.index.tolist() == [1, 3, 6]
+    assert skipped.first(2).lossy_skipped == ()
+    assert skipped.first(2).index.tolist() == [1, 3]
+
+
+def test_what_is_computed_from_samples_is_computed_once(monkeypatch):
+    samples = read_samples(["ab", "c"]).tokenize(Reversible())
+    before = [samples.record(), samples.index, samples.n_bytes, samples.texts_sha256, samples.ids_sha256]
+    monkeypatch.setattr(hashlib, "sha256", lambda: pytest.fail("hashed again"))
+    after = [samples.record(), samples.index, samples.n_bytes, samples.texts_sha256, samples.ids_sha256]
+    assert before[0] == after[0]
+    assert all(a is b for a, b in zip(before[1:], after[1:], strict=True))
+    assert not samples.index.flags.writeable
+
+
+def test_many_lossy_texts_take_no_longer_than_few():
+    """Their positions were once worked out anew for each of them: a minute and a half for a million texts."""
+    texts = ["X"] * 20_000 + ["a"]
+    start = time.perf_counter()
+    assert len(read_samples(texts).tokenize(Reversible(), on_lossy_text="skip")) == 1
+    assert time.perf_counter() - start < 2
+
+
+# --- positions: the rows of the input
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "parquet", "dataset", "stream", "frame", "arrow"])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_index_joins_back_to_the_rows_of_the_input(tmp_path, kind, limit):
+    rows = [None, "a", "", "X", " ", None, "b", "c"]
+    lines = ["" if row is None else row for row in rows]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "txt":
+        path.write_text("\n".join(lines), encoding="utf-8")
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+    elif kind == "csv":
+        path.write_text("text\n" + "\n".join(lines), encoding="utf-8")
+    elif kind == "parquet":
+        pd.DataFrame({"text": rows}).to_parquet(path)
+    in_memory = {
+        "dataset": lambda: datasets.Dataset.from_dict({"text": rows}),
+        "stream": lambda: datasets.Dataset.from_dict({"text": rows}).to_iterable_dataset(),
+        "frame": lambda: pd.DataFrame({"text": rows}, index=range(100, 108)),
+        "arrow": lambda: pa.table({"text": rows}),
+    }
+    given_as = in_memory[kind]() if kind in in_memory else path
+    samples = read_samples(given_as, limit=limit).tokenize(Reversible(), on_lossy_text="skip")
+    assert samples.texts == [rows[i] for i in samples.index]
+    assert samples.texts == (["a"] if limit else ["a", "b", "c"])
+    assert samples.record()["blank_skipped"] == ([0, 2] if limit else [0, 2, 4, 5])
+    assert samples.record()["lossy_skipped"] == [3]
+
+
+def test_positions_of_a_saved_result(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": null}\n{"text": [1]}\n\n{"text": [2, 3]}\n', encoding="utf-8")
+    compress_bits(UniformModel(8), path, progress=False).save(tmp_path / "result")
+    found = CodeLengths.load(tmp_path / "result")
+    assert found.index.tolist() == found.to_pandas()["sample"].tolist() == [1, 3]
+
+
+def test_a_record_of_the_last_version_is_still_understood(tmp_path):
+    """It counted lossy texts among the rows that are not blank, and did not say where blank ones were."""
+    record = {"n_samples": 2, "n_blank_skipped": 1, "lossy_skipped": [1]}
+    assert positions_measured(2, record).tolist() == [0, 2]
+    path = tmp_path / "a.txt"
+    path.write_text("\na\nX\nb\n", encoding="utf-8")
+    assert read_samples(path).as_measured(record).texts == ["a", "b"]
+    assert read_samples(path).as_measured(record).lossy_skipped == (2,)
+    assert read_samples(path).as_measured(read_samples(path).record()).texts == ["a", "X", "b"]
+
+
+# --- tables and columns in memory
+
+
+TABLES = [
+    pa.table({"text": TEXTS, "more": range(5)}),
+    pa.RecordBatch.from_pydict({"text": TEXTS}),
+    pa.table({"text": pa.chunked_array([TEXTS[:2], TEXTS[2:]])}),
+    pa.table({"text": pa.array(TEXTS).dictionary_encode()}),
+    pa.array(TEXTS),
+    pa.chunked_array([TEXTS[:2], TEXTS[2:]]),
+    pd.DataFrame({"more": range(5), "text": TEXTS}),
+    pd.DataFrame({"text": TEXTS}).convert_dtypes(),
+    pd.Series(TEXTS, index=list("abcde")),
+    {"text": TEXTS, "more": [1] * 5},
+    {"text": np.array(TEXTS, dtype=object)},
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: type(table).__name__)
+def test_tables_and_columns(table):
+    samples = read_samples(table)
+    assert samples.texts == TEXTS
+    assert type(table).__name__ in samples.source
+    assert read_samples(table, limit=2).texts == TEXTS[:2]
+
+
+@pytest.mark.parametrize("make", [pa.table, pd.DataFrame, datasets.Dataset.from_dict, lambda columns: columns])
+def test_token_ids_of_tables(make):
+    table = make({"ids": [[1, 2], None, [3]], "labels": [0, 1, 1]})
+    samples = read_samples(table, text_column="ids")
+    assert ids_of(samples) == [[1, 2], [3]]
+    assert samples.index.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"body": ["a"]}), "the Table has no column 'text': it has body"),
+        (pa.table([["a"], ["b"]], names=["text", "text"]), "the Table has 2 columns named 'text': which of them"),
+        (pa.table({"text": pa.array([b"a"])}), "column 'text' of the Table is binary: bytes"),
+        (pa.table({"text": [{"a": 1}]}), "sample 0 must be a text or a list of token ids; it is dict"),
+        (pd.DataFrame({"body": ["a"]}), "the DataFrame has no column 'text': it has body"),
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "the DataFrame has 2 columns named 'text'"),
+        (pd.DataFrame({0: ["a"]}), "the DataFrame has no column 'text': it has 0"),
+        (pd.DataFrame({"text": [1, 2]}), "sample 0 must be a text or a list of token ids; it is int '1'"),
+        (pd.DataFrame({"text": [None, "a", 5]}), "sample 1 is str 'a' and sample 2 is int '5'"),
+        ({"input_ids": [[1], [2]], "attention_mask": [[1]]}, "2 rows in 'input_ids' and 1 in 'attention_mask'"),
+    ],
+)
+def test_tables_refused(table, message):
+    with pytest.raises(InputError, match=message):
+        read_samples(table)
+
+
+def test_a_table_that_exports_itself_to_arrow():
+    """As those of polars and duckdb do."""
+    narwhals = pytest.importorskip("narwhals")
+    table = narwhals.from_native(pa.table({"text": TEXTS, "more": range(5)}))
+    assert read_samples(table).texts == TEXTS
+    with pytest.raises(InputError, match=r"a LazyFrame came\. Pass what its collect\(\) gives"):
+        read_samples(table.lazy())
+    with pytest.raises(InputError, match="the DataFrame has no column 'body': it has text, more"):
+        read_samples(table, text_column="body")
+
+
+def test_a_stream_that_does_not_know_its_columns(tmp_path):
+    data = datasets.Dataset.from_dict({"content": ["a", "b"]}).to_iterable_dataset().map(lambda row: row)
+    assert data.column_names is None
+    with pytest.raises(InputError, match="row 0 of the data set has no column 'text': it has content"):
+        read_samples(data)
+    assert read_samples(data, text_column="content").texts == ["a", "b"]
+
+    def broken(row):
+        raise RuntimeError("the disk is gone")
+
+    with pytest.raises(InputError, match="row 0 of the data set cannot be read: RuntimeError: the disk is gone"):
+        read_samples(data.map(broken), text_column="content")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_rows_that_are_tables_themselves(kind):
+    data = datasets.Dataset.from_dict({"text": ["a", "b"]}).with_format(kind)
+    with pytest.raises(
+        InputError, match=r"row 0 of the data set must map names of columns to cells; .*with_format\(None\)"
+    ):
+        read_samples(data)
+    assert read_samples(data.with_format(None)).texts == ["a", "b"]
+
+
+# --- padding
+
+
+class Padding:
+    """Ids need no tokenizer; this one is at hand, and names its tokens."""
+
+    pad_token = "<pad>"
+
+    def __init__(self, pad, **others):
+        self.pad_token_id = pad
+        self.bos_token_id = self.eos_token_id = self.unk_token_id = None
+        vars(self).update(others)
+
+
+MASKED = {
+    "input_ids": [[7, 8, 0, 0], [0, 9, 5, 6], [1, 2, 3, 4]],
+    "attention_mask": [[1, 1, 0, 0], [0, 1, 1, 1], [1] * 4],
+}
+UNPADDED = [[7, 8], [9, 5, 6], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda columns: columns,
+        lambda columns: {name: torch.tensor(rows) for name, rows in columns.items()},
+        lambda columns: {name: np.array(rows) for name, rows in columns.items()},
+        transformers.BatchEncoding,
+        datasets.Dataset.from_dict,
+        lambda columns: datasets.Dataset.from_dict(columns).with_format("torch"),
+        lambda columns: datasets.Dataset.from_dict(columns).to_iterable_dataset(),
+        pa.table,
+        pd.DataFrame,
+        lambda columns: np.ma.array(columns["input_ids"], mask=np.array(columns["attention_mask"]) == 0),
+    ],
+)
+def test_a_mask_says_what_is_padding(make):
+    samples = read_samples(make(MASKED), text_column="input_ids")
+    assert ids_of(samples) == UNPADDED
+    assert samples.n_padding_removed == samples.record()["n_padding_removed"] == 3
+    assert samples.tokenize(Padding(7)) is samples  # who brings a mask has said which ids are padding
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_mask_in_a_file(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    table = pd.DataFrame(MASKED)
+    table.to_parquet(path) if kind == "parquet" else table.to_json(path, orient="records", lines=True)
+    assert ids_of(read_samples(path, text_column="input_ids")) == UNPADDED
+
+
+def test_one_encoded_text():
+    assert ids_of(read_samples({"input_ids": [7, 8, 0], "attention_mask": [1, 1, 0]})) == [[7, 8]]
+    assert read_samples({"input_ids": [[7, 8, 0]]}).n_padding_removed is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[1, 0, 1]], "the attention mask of sample 0 is 0 at position 1, between ids at which it is 1"),
+        ([[1, 1]], r"the attention mask of sample 0 has shape \[2\], and its ids \[3\]"),
+        ([[0, 0, 0]], "sample 0 is all padding: its attention mask has no 1"),
+        ([[1, 2, 0]], r"the attention mask of sample 0 must hold 0 and 1; it is \[1, 2, 0\]"),
+    ],
+)
+def test_masks_refused(mask, message):
+    with pytest.raises(InputError, match=message):
+        read_samples({"input_ids": [[5, 6, 7]], "attention_mask": mask})
+    assert ids_of(read_samples({"input_ids": [[5, 6, 7]], "attention_mask": [[True, True, False]]})) == [[5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([5, 6, -100], "at its last 1 positions"), ([-100, -100, 7], None), ([5, 6, 7], None), ([1, 0], None), (1, None)],
+)
+def test_labels_that_tell_padding(labels, message):
+    """Labels of -100 at the start may be a prompt that is left out of the loss."""
+    data = {"input_ids": [[5, 6, 7]], "labels": [labels]}
+    if message is None:
+        assert ids_of(read_samples(data)) == [[5, 6, 7]]
+    else:
+        with pytest.raises(InputError, match=message):
+            read_samples(data)
+    with pytest.raises(InputError, match="sample 0 has labels of -100 at its first 2 positions"):
+        read_samples({"input_ids": [[0, 0, 7]], "labels": [[-100, -100, 7]]})
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[1, 2], [3, 0]], "sample 1 ends with 1 times id 0, the tokenizer's pad token '<pad>' \\(1 of 2 samples"),
+        ([[0, 0, 2], [3, 4, 0]], "sample 0 begins with 2 times id 0, .* \\(2 of 2 samples"),
+        ([[0, 0]], "sample 0 begins with 2 times id 0"),
+    ],
+)
+def test_ids_that_end_in_the_pad_token_are_refused(rows, words):
+    with pytest.raises(InputError, match=words):
+        read_samples(rows).tokenize(Padding(0, eos_token_id=2))
+    legal = read_samples([[1, 0, 2]])
+    assert legal.tokenize(Padding(0)) is legal  # in the middle it is no padding
+    for tokenizer in (Padding(None), Padding(9), None):
+        assert ids_of(read_samples(rows).tokenize(tokenizer)) == rows
+
+
+@pytest.mark.parametrize("role", ["bos", "eos", "unk"])
+def test_a_pad_token_of_two_meanings_is_warned_of(role):
+    tokenizer = Padding(0, **{f"{role}_token_id": 0})
+    with pytest.warns(MeasurementWarning, match=f"sample 1 ends with 2 times id 0, .* its {role.upper()} token too"):
+        read_samples([[0, 2, 0], [3, 0, 0]]).tokenize(tokenizer)
+    read_samples([[0, 2, 0], [3, 0]]).tokenize(tokenizer)  # a single one may be meant
+
+
+# --- a file holds what the list holds
+
+
+LINES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.text(
+    st.sampled_from("a ,;\"'\r\n\t\x00\x0b\x0c\x1c\x85\u2028\u2029\ufeff\u0301雪🙂\\"), min_size=1
+)
+
+
+@given(texts=st.lists(LINES.filter(str.strip), min_size=1, max_size=8))
+@example(texts=["progress 1 %\rprogress 2 %\rdone", " next "])
+@example(texts=["a, b", 'say "no"', '"', "\ufeffbom", "x\x00y", "\x85a", "a\u2028b", "a\x1cb"])
+@example(texts=["\ufeff\ufeffa"])
+@settings(max_examples=60, deadline=None)
+def test_a_file_of_each_kind_equals_the_list_it_was_written_from(tmp_path_factory, texts):
+    folder = tmp_path_factory.mktemp("same")
+    lines = [text.replace("\n", " ").removesuffix("\r") or "a" for text in texts]
+    lines = [line if line.strip() else "a" for line in lines]
+    (folder / "a.txt").write_bytes(b"\xef\xbb\xbf" + "".join(f"{line}\n" for line in lines).encode())
+    (folder / "windows.txt").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    with (folder / "a.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps({"id": 1, "text": text}, ensure_ascii=False) + "\n" for text in texts)
+    with (folder / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerows([["text", "n"], *([text, "1"] for text in texts)])
+    pd.DataFrame({"text": texts}).to_parquet(folder / "a.parquet")
+    for name in ("a.txt", "windows.txt"):
+        assert read_samples(folder / name).texts == read_samples(lines).texts, name
+    for name in ("a.jsonl", "a.csv", "a.parquet"):
+        samples = read_samples(folder / name)
+        assert samples.texts == read_samples(texts).texts, name
+        assert samples.texts_sha256 == read_samples(texts).texts_sha256
+
+
+@pytest.mark.parametrize("separator", ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_only_line_feeds_end_a_line(tmp_path, separator):
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"one{separator}part\ntwo\r\nthree\r\r\nfour{separator}".encode())
+    assert read_samples(path).texts == [f"one{separator}part", "two", "three\r", f"four{separator}"]
+
+
+def test_csv_is_read_in_threads(tmp_path):
+    """The limit on a cell's size belongs to the process; it is never raised while a reader waits."""
+    path = tmp_path / "a.csv"
+    path.write_text("text\n" + ("x" * 200_000 + "\n") * 3, encoding="utf-8")
+    before = csv.field_size_limit()
+    rows = rows_of_file(path, "text")
+    next(rows)
+    assert csv.field_size_limit() == before
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: len(read_samples(path)), range(16)))
+    assert found == [3] * 16
+    assert csv.field_size_limit() == before
