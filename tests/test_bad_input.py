@@ -271,7 +271,7 @@ def test_a_limit_that_is_no_integer(limit):
 @pytest.mark.parametrize("make", [str, lambda path: path])
 def test_a_path_is_never_cut(tmp_path, make):
     path = tmp_path / ("long folder name " * 9) / ("deep" * 20) / "the_file_i_meant.jsonl"
-    with pytest.raises(InputError, match="there is no file .*the_file_i_meant.jsonl") as caught:
+    with pytest.raises(InputError, match="there is no file") as caught:
         read_samples(make(path))
     assert str(path) in str(caught.value)
 
