@@ -1,17 +1,39 @@
 """How much do language models memorize? Exact bits of samples, memU against an oracle, and what stands behind them."""
 
+import importlib
+import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from memorization.capacity import Capacity, fit_capacity
-from memorization.measure.code_lengths import CodeLengths, compress_bits
-from memorization.measure.opening import UniformModel
 from memorization.renamed import old_modules_go_on_working
-from memorization.scaling_law import MIScalingLaw, fit_mi_scaling_law
-from memorization.unintended import Control, Memorization, unintended_memorization
+from memorization.results import pictures_from
 
-if TYPE_CHECKING:
-    from memorization.lab.capacity import capacity_bits_per_param
+if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type checkers
+    from memorization import errors
+    from memorization.capacity.fit import fit_capacity
+    from memorization.capacity.result import Capacity
+    from memorization.extraction.measure import extract
+    from memorization.extraction.result import Extraction
+    from memorization.lab.canaries.experiment import canary_dose_response
+    from memorization.lab.canaries.result import DoseResponse
+    from memorization.lab.capacity.experiment import capacity_bits_per_param
+    from memorization.lab.quickstart import Quickstart, run_quickstart
+    from memorization.lab.text.experiment import text_sweep
+    from memorization.lab.text.result import TextSweep
+    from memorization.measure.code_lengths import CodeLengths, compress_bits
+    from memorization.measure.opening import OpenModel, UniformModel, open_model
+    from memorization.membership.audit import audit_membership
+    from memorization.membership.result import Membership, MembershipAudit
+    from memorization.rarity.measure import rarity as which_samples
+    from memorization.rarity.result import Rarity
+    from memorization.results.result import Result, load
+    from memorization.samples import Samples, read_samples
+    from memorization.scaling_law.fit import fit_mi_scaling_law
+    from memorization.scaling_law.law import MIScalingLaw
+    from memorization.stats.levels import Interval
+    from memorization.unintended.control import Control
+    from memorization.unintended.measure import unintended_memorization
+    from memorization.unintended.result import Memorization
 
 try:
     __version__ = version("lm-memorization")
@@ -22,25 +44,92 @@ __all__ = [
     "Capacity",
     "CodeLengths",
     "Control",
+    "DoseResponse",
+    "Extraction",
+    "Interval",
     "MIScalingLaw",
+    "Membership",
+    "MembershipAudit",
     "Memorization",
+    "OpenModel",
+    "Quickstart",
+    "Rarity",
+    "Result",
+    "Samples",
+    "TextSweep",
     "UniformModel",
+    "audit_membership",
+    "canary_dose_response",
     "capacity_bits_per_param",
     "compress_bits",
+    "errors",
+    "extract",
     "fit_capacity",
     "fit_mi_scaling_law",
+    "load",
+    "open_model",
+    "read_samples",
+    "run_quickstart",
+    "text_sweep",
     "unintended_memorization",
+    "which_samples",
 ]
+
+# Where each public name lives. They are imported when first used: what trains models needs more than what measures them.
+_HOMES = {
+    "Capacity": "capacity.result",
+    "CodeLengths": "measure.code_lengths",
+    "Control": "unintended.control",
+    "DoseResponse": "lab.canaries.result",
+    "Extraction": "extraction.result",
+    "Interval": "stats.levels",
+    "MIScalingLaw": "scaling_law.law",
+    "Membership": "membership.result",
+    "MembershipAudit": "membership.result",
+    "Memorization": "unintended.result",
+    "OpenModel": "measure.opening",
+    "Quickstart": "lab.quickstart",
+    "Rarity": "rarity.result",
+    "Result": "results.result",
+    "Samples": "samples",
+    "TextSweep": "lab.text.result",
+    "UniformModel": "measure.opening",
+    "audit_membership": "membership.audit",
+    "canary_dose_response": "lab.canaries.experiment",
+    "capacity_bits_per_param": "lab.capacity.experiment",
+    "compress_bits": "measure.code_lengths",
+    "extract": "extraction.measure",
+    "fit_capacity": "capacity.fit",
+    "fit_mi_scaling_law": "scaling_law.fit",
+    "load": "results.result",
+    "open_model": "measure.opening",
+    "read_samples": "samples",
+    "run_quickstart": "lab.quickstart",
+    "text_sweep": "lab.text.experiment",
+    "unintended_memorization": "unintended.measure",
+    "which_samples": "rarity.measure",
+}
+_NAMES = {"which_samples": "rarity"}  # where a name at home is another
+
+
+def _draw(result: Any, *args: Any, **options: Any) -> Any:
+    from memorization.report.draw import draw
+
+    return draw(result, *args, **options)
 
 
 old_modules_go_on_working()
-del old_modules_go_on_working
+pictures_from(_draw)
 
 
 def __getattr__(name: str) -> Any:
-    # What trains models needs more than what measures them: loaded when first used.
-    if name == "capacity_bits_per_param":
-        from memorization.lab.capacity import capacity_bits_per_param
-
-        return capacity_bits_per_param
+    if name in _HOMES:
+        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        return globals().setdefault(name, getattr(home, _NAMES.get(name, name)))
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

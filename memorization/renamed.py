@@ -44,6 +44,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "memorization.lab.documents": ("memorization.lab.text.documents",),
     "memorization.lab.text.sweep": ("memorization.lab.text.experiment",),
     "memorization.lab.canaries.dose": ("memorization.lab.canaries.experiment",),
+    "memorization.report.plots": (
+        *("memorization.report.memorization", "memorization.report.code_lengths", "memorization.report.capacity"),
+        *("memorization.report.scaling_law", "memorization.report.membership", "memorization.report.extraction"),
+        "memorization.report.quickstart",
+    ),
     "memorization.report.sweep": ("memorization.report.text_sweep",),
     "memorization.report.which_samples": ("memorization.report.rarity",),
     "memorization.report.canary_plot": ("memorization.report.canaries",),

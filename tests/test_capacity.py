@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 
 from memorization.capacity import Capacity, fit_capacity, information_ceiling_bits
 from memorization.errors import InputError, MeasurementWarning, NotConvergedWarning, ResultError
@@ -458,6 +459,7 @@ def test_damaged_folders(complete, tmp_path):
     with pytest.raises(ResultError, match="holds no saved Capacity"):
         Capacity.load(tmp_path)
     complete.save(tmp_path)
+    as_saved_by_0_1_0(tmp_path)
     complete.curve[complete.curve["n_params"] > 20_000].to_parquet(tmp_path / "curve.parquet")
     with pytest.raises(ResultError, match="is damaged: its tables hold different model sizes"):
         Capacity.load(tmp_path)

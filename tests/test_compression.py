@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 from torch import Tensor
 
 from memorization import CodeLengths, UniformModel, compress_bits
@@ -501,7 +502,9 @@ def test_what_was_saved_comes_back(saved):
 def test_saving_twice_overwrites(saved):
     _, folder = saved
     other = compress_bits(UniformModel(8), [[1, 2]])
-    other.save(folder)
+    with pytest.raises(ResultError, match="pass overwrite=True to replace it, or another folder"):
+        other.save(folder)
+    other.save(folder, overwrite=True)
     assert CodeLengths.load(folder).bits.tolist() == other.bits.tolist()
 
 
@@ -536,11 +539,15 @@ def damage(folder, how):
         ("column", "samples.parquet cannot be read: No match .*bits"),
         ("list", "holds no saved CodeLengths: settings.json holds no object"),
         ("kind", "holds a Memorization, not a CodeLengths"),
-        ("format", r"has a format that this version does not read \(it reads 1\); measure again"),
+        (
+            "format",
+            r"has a format that this version does not read \(it reads 1 and 2\): load it with the version that saved it",
+        ),
     ],
 )
 def test_a_damaged_folder_is_an_error(saved, how, message):
     _, folder = saved
+    as_saved_by_0_1_0(folder)
     damage(folder, how)
     with pytest.raises(ResultError, match=message):
         CodeLengths.load(folder)

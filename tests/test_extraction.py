@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 from torch import Tensor, nn
 
 from memorization import UniformModel
@@ -752,6 +753,7 @@ def damage(folder, how):
 )
 def test_a_damaged_folder_is_an_error(found, tmp_path, how, message):
     found.save(tmp_path)
+    as_saved_by_0_1_0(tmp_path)
     damage(tmp_path, how)
     with pytest.raises(ResultError, match=message):
         Extraction.load(tmp_path)

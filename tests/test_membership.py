@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 from torch import Tensor
 
 from memorization import CodeLengths, UniformModel, compress_bits, unintended_memorization
@@ -560,6 +561,7 @@ def test_save_and_load(result, tmp_path):
     table = result.to_pandas().set_index("metric")
     assert table.loc["tpr_at_fpr_0.05", "value"] == result.tpr[0.05]
     assert tuple(table.loc["auc"]) == (result.auc, *result.auc_interval)
+    as_saved_by_0_1_0(tmp_path)
     table.iloc[1:].reset_index().to_parquet(tmp_path / "metrics.parquet")
     with pytest.raises(ResultError, match=r"metrics\.parquet lacks f1"):
         Membership.load(tmp_path)

@@ -19,7 +19,9 @@ from memorization.errors import InputError
 from memorization.lab import quickstart
 from memorization.lab.quickstart import Quickstart, run_quickstart
 from memorization.lab.training import train
-from memorization.report.plots import plot_code_lengths, plot_memorization, plot_quickstart, plot_token_bits
+from memorization.report.code_lengths import plot_code_lengths, plot_token_bits
+from memorization.report.memorization import plot_memorization
+from memorization.report.quickstart import plot_quickstart
 
 VERMILION, BLUE = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
 

@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 
 from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.errors import InputError, LossyTextError, ResultError
@@ -620,19 +621,20 @@ def test_saved_and_loaded(tmp_path):
 def test_damaged_folders(tmp_path):
     result = which_samples(*planted(10))
     result.save(tmp_path)
+    as_saved_by_0_1_0(tmp_path)
     result.to_pandas().iloc[:7].to_parquet(tmp_path / "rarity.parquet")
     with pytest.raises(ResultError, match=r"is damaged: rarity\.parquet has 7 rows for 10 samples"):
         Rarity.load(tmp_path)
     result.to_pandas().drop(columns="tfidf_bits").to_parquet(tmp_path / "rarity.parquet")
     with pytest.raises(ResultError, match=r"rarity\.parquet cannot be read"):
         Rarity.load(tmp_path)
-    result.save(tmp_path)
+    result.save(tmp_path, overwrite=True)
     (tmp_path / "correlations.parquet").write_bytes(b"PAR1")
     with pytest.raises(ResultError, match=r"correlations\.parquet cannot be read"):
         Rarity.load(tmp_path)
     with pytest.raises(ResultError, match="holds no saved Rarity"):
         Rarity.load(tmp_path / "nowhere")
-    compress_bits(UniformModel(4), [[1]]).save(tmp_path)
+    compress_bits(UniformModel(4), [[1]]).save(tmp_path, overwrite=True)
     with pytest.raises(ResultError, match="holds a CodeLengths, not a Rarity"):
         Rarity.load(tmp_path)
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 from scipy.stats import t as student
 
 from memorization import MIScalingLaw, fit_mi_scaling_law
@@ -418,6 +419,7 @@ def test_damaged_folders(fitted, tmp_path):
     with pytest.raises(ResultError, match="holds no saved MIScalingLaw"):
         MIScalingLaw.load(tmp_path)
     fitted.save(tmp_path)
+    as_saved_by_0_1_0(tmp_path)
     fitted.to_pandas().iloc[:2].to_parquet(tmp_path / "law.parquet")
     with pytest.raises(ResultError, match=r"law\.parquet must have the rows c1, c2, c3"):
         MIScalingLaw.load(tmp_path)

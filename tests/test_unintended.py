@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_folders import as_saved_by_0_1_0
 from torch import Tensor
 
 from memorization import CodeLengths, Memorization, UniformModel, compress_bits, unintended_memorization
@@ -796,6 +797,7 @@ def test_a_damaged_folder_is_an_error(small, tmp_path, gone, message):
 def test_tables_of_different_length_are_damage(small, tmp_path):
     options = {"target_tokenizer": small, "oracle_tokenizer": small}
     unintended_memorization(Pairs(262, 1), Pairs(262, 1), TEXTS, **options).save(tmp_path)
+    as_saved_by_0_1_0(tmp_path)
     table = pd.read_parquet(tmp_path / "memorization.parquet")
     table.iloc[:-1].to_parquet(tmp_path / "memorization.parquet")
     with pytest.raises(ResultError, match="is damaged: its tables differ in length"):

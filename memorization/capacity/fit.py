@@ -21,6 +21,7 @@ from memorization.capacity.result import Capacity
 from memorization.capacity.runs import Convention, Estimator, ceiling_of_runs, check_options, curve_of, read_runs
 from memorization.errors import InputError
 from memorization.results import versions
+from memorization.stats.levels import Interval
 
 
 def fit_capacity(
@@ -117,7 +118,7 @@ def fit_capacity(
     return Capacity(
         bits_per_param=estimate,
         stderr=stderr,
-        interval=(estimate - t * stderr, estimate + t * stderr),
+        interval=Interval(estimate - t * stderr, estimate + t * stderr),
         capacity_bits=capacity_bits,
         n_params=sizes,
         n_non_embedding_params=runs["n_non_embedding_params"][first],

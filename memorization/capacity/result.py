@@ -1,9 +1,7 @@
 """What is known of a capacity: the estimate with its error, the runs behind it, and whether to believe it."""
 
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +9,11 @@ from jaxtyping import Float64, Int64
 
 from memorization.capacity.estimators import slope_weights, t_quantile
 from memorization.capacity.runs import CURVE, Convention, Estimator
-from memorization.errors import ResultError
-from memorization.results import read_json, read_table, write_json, write_tables
+from memorization.results import Result, Saved, number
+from memorization.stats.levels import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 _FIGURES = ("bits_per_param", "stderr", "gain_per_doubling", "bias")
 _FACTS = ("converged", "estimator", "convention", "seq_len", "vocab_size", "settings")
@@ -24,8 +21,10 @@ _SIZES = ("n_params", "n_non_embedding_params", "capacity_bits")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Capacity:
+class Capacity(Result):
     """Bits that models of one kind can hold per parameter, with what that number was computed from.
+
+    A saved folder holds capacity.parquet (a row a model size), curve.parquet (a row a run) and settings.json (the rest).
 
     Attributes:
         bits_per_param: the estimate, in bits per parameter, all embeddings counted.
@@ -48,7 +47,7 @@ class Capacity:
 
     bits_per_param: float
     stderr: float
-    interval: tuple[float, float]
+    interval: Interval
     capacity_bits: Float64[np.ndarray, " size"]
     n_params: Int64[np.ndarray, " size"]
     n_non_embedding_params: Float64[np.ndarray, " size"]
@@ -68,13 +67,13 @@ class Capacity:
         ratios = self.capacity_bits / self.n_params
         return float(ratios.std(ddof=1) / ratios.mean()) if len(ratios) > 1 else math.nan
 
-    def exponent(self) -> tuple[float, tuple[float, float]]:
+    def exponent(self) -> tuple[float, Interval]:
         """Exponent b of capacity = a x parameters^b, with its t interval, by least squares of the logarithms.
 
         1 where every parameter holds the same number of bits. NaN for fewer than three model sizes, or a capacity that is not positive.
         """
         if len(self.n_params) < 3 or self.capacity_bits.min() <= 0:
-            return math.nan, (math.nan, math.nan)
+            return math.nan, Interval.unknown()
         log_params, log_bits = np.log(self.n_params), np.log(self.capacity_bits)
         weights = slope_weights(log_params)
         exponent = float(weights @ log_bits)
@@ -82,7 +81,7 @@ class Capacity:
         df = len(log_bits) - 2
         stderr = math.sqrt(residuals @ residuals / df * (weights @ weights))
         half = t_quantile(df, self.settings.get("interval_level", 0.95)) * stderr
-        return exponent, (exponent - half, exponent + half)
+        return exponent, Interval(exponent - half, exponent + half)
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a model size: both counts of parameters, capacity in bits, and bits per parameter of either count."""
@@ -99,50 +98,31 @@ class Capacity:
             }
         )
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: capacity.parquet (a row a model size), curve.parquet (a row a run), settings.json (the rest)."""
-        folder = Path(folder)
-        write_tables(folder, {"capacity": self.to_pandas(), "curve": self.curve})
-        figures: dict[str, Any] = {name: _none_for_nan(getattr(self, name)) for name in _FIGURES}
-        figures["interval"] = [_none_for_nan(end) for end in self.interval]
-        write_json(folder / "settings.json", "Capacity", {**figures, **{name: getattr(self, name) for name in _FACTS}})
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"capacity": self.to_pandas(), "curve": self.curve}
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*_FIGURES, "interval", *_FACTS)}
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Capacity":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no Capacity, or a damaged one.
-        """
-        folder = Path(folder)
-        saved = read_json(folder / "settings.json", "Capacity")
-        missing = {*_FIGURES, *_FACTS, "interval"} - set(saved)
-        if missing:
-            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(sorted(missing))}")
-        sizes, curve = read_table(folder, "capacity", _SIZES), read_table(folder, "curve", CURVE)
+    def _from_saved(cls, saved: Saved) -> "Capacity":
+        facts = saved.need(*_FIGURES, *_FACTS, "interval")
+        sizes, curve = saved.table("capacity", _SIZES), saved.table("curve", CURVE)
         if set(sizes["n_params"]) != set(curve["n_params"]):
-            raise ResultError(f"{folder} is damaged: its tables hold different model sizes")
-        low, high = (_nan_for_none(end) for end in saved["interval"])
+            raise saved.damaged("its tables hold different model sizes")
         return cls(
-            interval=(low, high),
+            interval=Interval(*map(number, facts["interval"])),
             capacity_bits=sizes["capacity_bits"].to_numpy(np.float64),
             n_params=sizes["n_params"].to_numpy(np.int64),
             n_non_embedding_params=sizes["n_non_embedding_params"].to_numpy(np.float64),
             curve=curve,
-            **{name: _nan_for_none(saved[name]) for name in _FIGURES},
-            **{name: saved[name] for name in _FACTS},
+            **{name: number(facts[name]) for name in _FIGURES},  # type: ignore[arg-type]  # mypy takes them for all fields
+            **{name: facts[name] for name in _FACTS},
         )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Memorized bits against data-set size, a line a model size; see `memorization.report.plots.plot_capacity`."""
-        from memorization.report.plots import plot_capacity
-
-        return plot_capacity(self, ax)
 
     def __repr__(self) -> str:
         level = f"{100 * self.settings.get('interval_level', 0.95):g} % interval"
-        interval = f"[{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
-        known = f"{self.stderr:.2g}; {level} {interval}"
+        known = f"{self.stderr:.2g}; {level} {self.interval:.4g}"
         sizes = self.to_pandas()
         lines = [
             f"Capacity {self.bits_per_param:.4g} bits per parameter ({len(sizes)} model sizes, {len(self.curve):,} runs)",
@@ -157,9 +137,9 @@ class Capacity:
         if "rounds" in self.settings:
             rounds = [f"{one['steps']:,} steps {one['bits_per_param']:.2f}" for one in self.settings["rounds"]]
             lines.append(f"  rounds       {', '.join(rounds)} bits per parameter")
-        exponent, (low, high) = self.exponent()
+        exponent, ends = self.exponent()
         if not math.isnan(exponent):
-            lines.append(f"  exponent     {exponent:.3f} [{low:.3f}, {high:.3f}] of capacity in parameters")
+            lines.append(f"  exponent     {exponent:.3f} {ends:.3f} of capacity in parameters")
         lines.append(
             f"{'n_params':>14}{'non-embedding':>15}{'capacity_bits':>15}{'bits/param':>12}{'bits/non-emb.':>15}"
         )
@@ -181,12 +161,3 @@ class Capacity:
         return (
             f"lower bound: memorized bits still grow{growth}" if growth else "lower bound: training had not converged"
         )
-
-
-def _none_for_nan(value: float) -> float | None:
-    """NaN is no JSON: null stands for what is not known."""
-    return None if math.isnan(value) else value
-
-
-def _nan_for_none(value: Any) -> Any:
-    return math.nan if value is None else value

@@ -217,7 +217,7 @@ def quickstart(
 ) -> None:
     """Offline demonstration: train a target that memorizes and an oracle that has not seen, and measure both. 3 minutes."""
     from memorization.lab.quickstart import run_quickstart
-    from memorization.report.plots import plot_quickstart
+    from memorization.report.quickstart import plot_quickstart
 
     KEPT.set(f"a model that is trained is kept in {output}, and the same command goes on from there")
     result = run_quickstart(output, seed=seed, progress=not quiet)

@@ -4,11 +4,12 @@ import sys
 import tempfile
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from memorization.errors import InputError
+from memorization.errors import InputError, ResultError
+from memorization.results import Result, check_free
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 2, 1, 130
 # What an interruption leaves of a command, in words, as far as it has come.
 KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
-
-
-@runtime_checkable
-class Result(Protocol):
-    """Whatever can write itself into a folder."""
-
-    def save(self, folder: Path) -> None:
-        """Write it."""
 
 
 def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
@@ -36,6 +29,7 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
     """
     if (output / "settings.json").exists() and not overwrite:
         raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite.")
+    check_free(output, overwrite)
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
@@ -50,11 +44,13 @@ def save(result: Result, output: Path) -> None:
     """Write to the output folder; where that fails, to a temporary one, and say so."""
     KEPT.set(f"{output} may be written in part; run the same command with --overwrite")
     try:
-        result.save(output)
-    except OSError as error:
+        result.save(output, overwrite=True)  # `claim` has refused what is not to be replaced
+    except (OSError, ResultError) as error:
         rescue = Path(tempfile.mkdtemp(prefix="memorization-"))
         result.save(rescue)
-        complain(f"could not write to {output} ({error.strerror or error}); what was measured is in {rescue}")
+        complain(
+            f"could not write to {output} ({getattr(error, 'strerror', None) or error}); what was measured is in {rescue}"
+        )
         raise typer.Exit(NOT_WRITTEN) from error
     KEPT.set(f"the results are in {output}; what comes after them, such as a picture, may be missing")
     print(f"written to {output}")

@@ -1,31 +1,28 @@
 """What extraction found: of each token whether greedy decoding gets it right, and the rates that follow for any prefix length."""
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError
 from memorization.integers import check_integer, edges_of
-from memorization.results import describe_model, read_json, read_table, write_json, write_tables
+from memorization.results import ReadOnly, Result, Saved, describe_model
 from memorization.samples import left_out, positions_measured
 from memorization.stats.binomial import clopper_pearson, newcombe
 from memorization.stats.levels import Interval, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 NAMES = {"members": "sample", "heldout": "control sample"}
 SETS = {"members": "samples", "heldout": "control"}
 
 
 @dataclass(frozen=True, slots=True)
-class ExtractionRate:
+class ExtractionRate(ReadOnly):
     """Share of the samples that a prefix of one length extracts. Rates and their intervals are NaN where there are no samples.
 
     Attributes:
@@ -43,17 +40,20 @@ class ExtractionRate:
     prefix_tokens: int
     n_members: int
     member_rate: float
-    member_interval: tuple[float, float]
+    member_interval: Interval
     n_heldout: int
     heldout_rate: float
-    heldout_interval: tuple[float, float]
+    heldout_interval: Interval
     excess: float
-    excess_interval: tuple[float, float]
+    excess_interval: Interval
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Extraction:
+class Extraction(Result):
     """Which samples a model gives back from their first tokens, and how many, of members and of held-out samples.
+
+    A saved folder holds rates.parquet (a row a prefix length), samples.parquet (a row a sample), tokens.parquet (a row a token) and
+    settings.json.
 
     Attributes:
         member_correct: of each token of each member, whether it is the arg max given the true tokens before it; all members in turn.
@@ -153,40 +153,41 @@ class Extraction:
             tables.append(pd.DataFrame({"member": np.full(len(needed), which == "members"), **columns}))
         return pd.concat(tables, ignore_index=True)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: rates.parquet (a row a prefix length), samples.parquet, tokens.parquet (a row a token), settings.json."""
+    def tokens_to_pandas(self) -> "pd.DataFrame":
+        """One row a token, members first: member, sample (its position in the input), position (in the sample), correct."""
         import pandas as pd
 
-        tokens = pd.DataFrame({"correct": np.concatenate([self.member_correct, self.heldout_correct])})
-        tables = {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": tokens}
-        write_tables(folder, tables)
-        write_json(Path(folder) / "settings.json", "Extraction", self.settings)
+        tables = []
+        for which in NAMES:
+            correct, offsets = self._part(which)
+            n_tokens = np.diff(offsets)
+            position = np.arange(len(correct)) - np.repeat(offsets[:-1], n_tokens)
+            columns = {"sample": np.repeat(self._index(which), n_tokens), "position": position, "correct": correct}
+            tables.append(pd.DataFrame({"member": np.full(len(correct), which == "members"), **columns}))
+        return pd.concat(tables, ignore_index=True)
+
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": self.tokens_to_pandas()}
+
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Extraction":
-        """Read what `save` wrote. The rates are worked out again from the tokens.
-
-        Raises:
-            ResultError: the folder holds no Extraction, or a damaged one.
-        """
-        settings = read_json(Path(folder) / "settings.json", "Extraction")
-        needed = {"prefix_tokens", "suffix_tokens", "interval_level", "first_token", "model", "members", "heldout"}
-        missing = sorted(needed - set(settings))
-        if missing:
-            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(missing)}")
-        samples = read_table(folder, "samples", ("member", "n_tokens"))
-        correct = read_table(folder, "tokens", ("correct",))["correct"].to_numpy(bool)
+    def _from_saved(cls, saved: Saved) -> "Extraction":
+        """The rates are worked out again from the tokens."""
+        settings = saved.need(
+            *("prefix_tokens", "suffix_tokens", "interval_level", "first_token", "model", "members", "heldout")
+        )
+        samples = saved.table("samples", ("member", "n_tokens"))
+        correct = saved.table("tokens", ("correct",))["correct"].to_numpy(bool)
         n_tokens, member = samples["n_tokens"].to_numpy(np.int64), samples["member"].to_numpy(bool)
         if (n_tokens < 1).any() or int(n_tokens.sum()) != len(correct):
-            raise ResultError(
-                f"{folder} is damaged: its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(correct)}"
-            )
+            raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(correct)}")
         n_members = settings["members"]["n_samples"]
         n_samples = n_members + (settings["heldout"] or {"n_samples": 0})["n_samples"]
         if not np.array_equal(member, np.arange(n_samples) < n_members):
-            raise ResultError(
-                f"{folder} is damaged: samples.parquet should hold {n_members} members and then "
-                f"{n_samples - n_members} held-out samples"
+            raise saved.damaged(
+                f"samples.parquet should hold {n_members} members and then {n_samples - n_members} held-out samples"
             )
         n_member_tokens = int(n_tokens[member].sum())
         return cls(
@@ -196,12 +197,6 @@ class Extraction:
             heldout_offsets=edges_of(n_tokens[~member]),
             settings=settings,
         )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Rates against prefix length; see `memorization.report.plots.plot_extraction`."""
-        from memorization.report.plots import plot_extraction
-
-        return plot_extraction(self, ax)
 
     def __repr__(self) -> str:
         n_members, n_heldout = len(self.member_offsets) - 1, len(self.heldout_offsets) - 1

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from memorization.data import addresses
 from memorization.errors import InputError
 from memorization.lab.text.documents import byte_level_bpe, with_end_of_text
 from memorization.lab.training import train
+from memorization.results import Result, Saved
 from memorization.unintended import Control, Memorization, unintended_memorization
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ N_MEMBERS = 96
 N_HELDOUT = 96
 _MARKER = "quickstart.json"
 _RECORD = "training.json"
+_PATHS = ("target_dir", "oracle_dir", "members_path", "heldout_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ ORACLE = Recipe(n_embd=128, n_layer=2, n_head=4, steps=1000, batch_size=16, peak
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Quickstart:
+class Quickstart(Result):
     """Unintended memorization, in bits, of texts that the target was trained on and of texts that no model has seen.
 
     Attributes:
@@ -76,6 +78,8 @@ class Quickstart:
         command: the shell command that repeats the measurement of the members.
         reused: which of "target" and "oracle" were found trained, with the same settings, and not trained again.
         seconds: wall time of the whole run.
+
+    A saved folder holds members/, a `Memorization`, and settings.json.
     """
 
     members: Memorization
@@ -86,6 +90,24 @@ class Quickstart:
     command: str
     reused: tuple[str, ...]
     seconds: float
+
+    def _facts(self) -> dict[str, Any]:
+        paths = {name: str(getattr(self, name)) for name in _PATHS}
+        return {**paths, "command": self.command, "reused": self.reused, "seconds": self.seconds}
+
+    def _parts(self) -> dict[str, Memorization]:
+        return {"members": self.members}
+
+    @classmethod
+    def _from_saved(cls, saved: Saved) -> "Quickstart":
+        facts = saved.need(*_PATHS, "command", "reused", "seconds")
+        return cls(
+            members=saved.part("members", Memorization),
+            **{name: Path(facts[name]) for name in _PATHS},
+            command=facts["command"],
+            reused=tuple(facts["reused"]),
+            seconds=facts["seconds"],
+        )
 
     @property
     def heldout(self) -> Control:

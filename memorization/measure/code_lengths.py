@@ -1,9 +1,7 @@
 """Exact code length of samples under a causal language model: `compress_bits` and its result."""
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,31 +10,30 @@ from jaxtyping import Float64, Int64
 
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_tokens
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError
 from memorization.integers import check_integer, edges_of
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import score
 from memorization.measure.tokenizers import tokenizer_record
 from memorization.results import (
+    Result,
+    Saved,
     describe_first_token,
     describe_model,
-    read_json,
-    read_table,
     versions,
-    write_json,
-    write_tables,
 )
 from memorization.samples import Samples, left_out, positions_measured, read_samples
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CodeLengths:
+class CodeLengths(Result):
     """Code lengths of samples under one model, in bits, in the order of the input.
+
+    A saved folder holds samples.parquet (a row a sample), tokens.parquet (a row a coded token) and settings.json.
 
     Attributes:
         bits: what the range coder spends on each sample, float64.
@@ -97,26 +94,19 @@ class CodeLengths:
             {"sample": sample, "position": position, "token_id": self.token_ids, "bits": self.token_bits}
         )
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write samples.parquet, tokens.parquet and settings.json into a folder, which is made where needed."""
-        write_tables(folder, {"samples": self.to_pandas(), "tokens": self.tokens_to_pandas()})
-        write_json(Path(folder) / "settings.json", "CodeLengths", self.settings)
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"samples": self.to_pandas(), "tokens": self.tokens_to_pandas()}
+
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "CodeLengths":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no CodeLengths, or a damaged one.
-        """
-        settings = read_json(Path(folder) / "settings.json", "CodeLengths")
-        samples = read_table(folder, "samples", ("bits", "ideal_bits", "n_tokens", "n_bytes"))
-        tokens = read_table(folder, "tokens", ("token_id", "bits"))
+    def _from_saved(cls, saved: Saved) -> "CodeLengths":
+        samples = saved.table("samples", ("bits", "ideal_bits", "n_tokens", "n_bytes"))
+        tokens = saved.table("tokens", ("token_id", "bits"))
         n_tokens = samples["n_tokens"].to_numpy(np.int64)
         if int(n_tokens.sum()) != len(tokens):
-            raise ResultError(
-                f"{folder} is damaged: its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(tokens)}"
-            )
+            raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(tokens)}")
         return cls(
             bits=samples["bits"].to_numpy(np.float64),
             ideal_bits=samples["ideal_bits"].to_numpy(np.float64),
@@ -124,15 +114,9 @@ class CodeLengths:
             n_bytes=samples["n_bytes"].to_numpy(np.int64),
             token_bits=tokens["bits"].to_numpy(np.float64),
             token_offsets=edges_of(n_tokens),
-            settings=settings,
+            settings=saved.need("first_token", "samples", "model"),
             token_ids=tokens["token_id"].to_numpy(np.int64),
         )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Bits per token of the samples; see `memorization.report.plots.plot_code_lengths`."""
-        from memorization.report.plots import plot_code_lengths
-
-        return plot_code_lengths(self, ax)
 
     def __len__(self) -> int:
         return len(self.bits)

@@ -1,31 +1,29 @@
 """What scores of members and non-members are worth, and what each attack achieves: figures and words."""
 
 import math
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.errors import ResultError
 from memorization.membership.split import BagOfWords
-from memorization.results import describe_first_token, describe_model, read_json, read_table, write_json, write_tables
-from memorization.stats.levels import with_interval
+from memorization.results import Result, Saved, describe_first_token, describe_model, number
+from memorization.stats.levels import Interval, with_interval
 from memorization.stats.ranking import counts_of, places_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
 FPRS = (0.001, 0.01, 0.05)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Membership:
+class Membership(Result):
     """How well scores tell members from non-members. Intervals hold at the level settings["interval_level"].
+
+    A saved folder holds metrics.parquet (a row a metric), scores.parquet (a row a sample) and settings.json.
 
     Attributes:
         f1: at the pooled-median threshold on equally many of both, where F1 = precision = recall = accuracy; 0.5 at chance.
@@ -43,13 +41,13 @@ class Membership:
     """
 
     f1: float
-    f1_interval: tuple[float, float]
+    f1_interval: Interval
     auc: float
-    auc_interval: tuple[float, float]
+    auc_interval: Interval
     best_accuracy: float
-    best_accuracy_interval: tuple[float, float]
+    best_accuracy_interval: Interval
     tpr: dict[float, float]
-    tpr_interval: dict[float, tuple[float, float]]
+    tpr_interval: dict[float, Interval]
     member_scores: Float64[np.ndarray, " member"]
     nonmember_scores: Float64[np.ndarray, " nonmember"]
     settings: dict[str, Any]
@@ -70,33 +68,28 @@ class Membership:
         rows += [(f"tpr_at_fpr_{fpr:g}", value, *self.tpr_interval[fpr]) for fpr, value in self.tpr.items()]
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: metrics.parquet (a row a metric), scores.parquet (a row a sample), settings.json."""
+    def _tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
 
         counts = [len(self.member_scores), len(self.nonmember_scores)]
         values = np.concatenate([self.member_scores, self.nonmember_scores])
         scores = pd.DataFrame({"member": np.repeat([True, False], counts), "score": values})
-        write_tables(folder, {"metrics": self.to_pandas(), "scores": scores})
-        write_json(Path(folder) / "settings.json", "Membership", self.settings)
+        return {"metrics": self.to_pandas(), "scores": scores}
+
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Membership":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no Membership, or a damaged one.
-        """
-        settings = read_json(Path(folder) / "settings.json", "Membership")
-        metrics = read_table(folder, "metrics", ("metric", "value", "low", "high")).set_index("metric")
+    def _from_saved(cls, saved: Saved) -> "Membership":
+        metrics = saved.table("metrics", ("metric", "value", "low", "high")).set_index("metric")
         names = ["f1", "auc", "best_accuracy", *(f"tpr_at_fpr_{fpr:g}" for fpr in FPRS)]
         missing = sorted(set(names) - set(metrics.index))
         if missing:
-            raise ResultError(f"{folder} is damaged: metrics.parquet lacks {', '.join(missing)}")
-        scores = read_table(folder, "scores", ("member", "score"))
+            raise saved.damaged(f"metrics.parquet lacks {', '.join(missing)}")
+        scores = saved.table("scores", ("member", "score"))
         values, member = scores["score"].to_numpy(np.float64), scores["member"].to_numpy(bool)
         value = {name: float(metrics.loc[name, "value"]) for name in names}
-        ends = {name: (float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
+        ends = {name: Interval(float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
         return cls(
             f1=value["f1"],
             f1_interval=ends["f1"],
@@ -108,14 +101,8 @@ class Membership:
             tpr_interval={fpr: ends[f"tpr_at_fpr_{fpr:g}"] for fpr in FPRS},
             member_scores=values[member],
             nonmember_scores=values[~member],
-            settings=settings,
+            settings=saved.need("interval_level", "n_each"),
         )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Members found against non-members mistaken; see `memorization.report.plots.plot_membership`."""
-        from memorization.report.plots import plot_membership
-
-        return plot_membership(self, ax)
 
     def __repr__(self) -> str:
         n_members, n_nonmembers = len(self.member_scores), len(self.nonmember_scores)
@@ -137,8 +124,10 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MembershipAudit:
+class MembershipAudit(Result):
     """What each attack achieves on one model.
+
+    A saved folder holds a folder for each attack, as `Membership` has it, metrics.parquet (all of them) and settings.json.
 
     Attributes:
         attacks: `Membership` by the attack's name: loss, reference (with an oracle), zlib (of texts), min_k, min_k_plus_plus.
@@ -157,40 +146,24 @@ class MembershipAudit:
         tables = [found.to_pandas().assign(attack=name) for name, found in self.attacks.items()]
         return pd.concat(tables, ignore_index=True)[["attack", "metric", "value", "low", "high"]]
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: a folder for each attack as `Membership.save` does, metrics.parquet (all of them), settings.json."""
-        for name, found in self.attacks.items():
-            found.save(Path(folder) / name)
-        write_tables(folder, {"metrics": self.to_pandas()})
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"metrics": self.to_pandas()}
+
+    def _facts(self) -> dict[str, Any]:
         words = None if self.bag_of_words is None else asdict(self.bag_of_words)
-        facts = {"attacks": list(self.attacks), "bag_of_words": words, "settings": self.settings}
-        write_json(Path(folder) / "settings.json", "MembershipAudit", facts)
+        return {"attacks": list(self.attacks), "bag_of_words": words, "settings": self.settings}
+
+    def _parts(self) -> dict[str, Membership]:
+        return self.attacks
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "MembershipAudit":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no MembershipAudit, or a damaged one.
-        """
-        saved = read_json(Path(folder) / "settings.json", "MembershipAudit")
-        missing = sorted({"attacks", "bag_of_words", "settings"} - set(saved))
-        if missing:
-            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(missing)}")
-        words = saved["bag_of_words"]
-        return cls(
-            attacks={name: Membership.load(Path(folder) / name) for name in saved["attacks"]},
-            bag_of_words=None
-            if words is None
-            else BagOfWords(**{**words, "auc_interval": tuple(words["auc_interval"])}),
-            settings=saved["settings"],
-        )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Members found against non-members mistaken, a line an attack; see `memorization.report.plots.plot_membership_audit`."""
-        from memorization.report.plots import plot_membership_audit
-
-        return plot_membership_audit(self, ax)
+    def _from_saved(cls, saved: Saved) -> "MembershipAudit":
+        facts = saved.need("attacks", "bag_of_words", "settings")
+        words = facts["bag_of_words"]
+        if words is not None:
+            words = BagOfWords(**{**words, "auc_interval": Interval(*map(number, words["auc_interval"]))})
+        attacks = {name: saved.part(name, Membership) for name in facts["attacks"]}
+        return cls(attacks=attacks, bag_of_words=words, settings=facts["settings"])
 
     def __repr__(self) -> str:
         some = next(iter(self.attacks.values()))
@@ -222,4 +195,4 @@ class MembershipAudit:
 
 
 def _short(value: float, ends: tuple[float, float]) -> str:
-    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+    return with_interval(value, ends, ".3f")

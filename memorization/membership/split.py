@@ -10,15 +10,16 @@ from jaxtyping import Bool
 from memorization.disjoint import check_disjoint, sample_keys
 from memorization.errors import InputError, SplitLeakWarning, warn
 from memorization.renamed import renamed_keywords
+from memorization.results import ReadOnly
 from memorization.samples import Samples, SamplesLike, read_samples
-from memorization.stats.levels import check_level, with_interval
+from memorization.stats.levels import Interval, check_level, with_interval
 from memorization.stats.ranking import auc_with_interval
 
 _FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class BagOfWords:
+class BagOfWords(ReadOnly):
     """How well word counts alone tell samples from control samples.
 
     Attributes:
@@ -31,7 +32,7 @@ class BagOfWords:
     """
 
     auc: float
-    auc_interval: tuple[float, float]
+    auc_interval: Interval
     interval_level: float
     n_members: int
     n_nonmembers: int

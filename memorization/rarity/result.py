@@ -1,22 +1,19 @@
 """Which samples are memorized: memU of each sample beside its TF-IDF and its duplicates, and how their ranks correlate."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError
 from memorization.rarity.correlations import COLUMNS
-from memorization.results import read_json, read_table, write_json, write_tables
+from memorization.results import Result, Saved
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
 _WORDS = {
@@ -30,8 +27,10 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rarity:
+class Rarity(Result):
     """memU of samples beside the rarity of their tokens and their duplicates in the training set, in the order of the samples.
+
+    A saved folder holds rarity.parquet (a row a sample), correlations.parquet (a row a pair) and settings.json.
 
     Attributes:
         signed_bits: memU, H(x | oracle) - H(x | target), not clipped, in bits a sample, float64; or the bits that were given.
@@ -89,38 +88,28 @@ class Rarity:
             }
         )
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: rarity.parquet (a row a sample), correlations.parquet (a row a pair), settings.json."""
-        write_tables(folder, {"rarity": self.to_pandas(), "correlations": self.correlations})
-        write_json(Path(folder) / "settings.json", "Rarity", self.settings)
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"rarity": self.to_pandas(), "correlations": self.correlations}
+
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Rarity":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no Rarity, or a damaged one.
-        """
-        settings = read_json(Path(folder) / "settings.json", "Rarity")
+    def _from_saved(cls, saved: Saved) -> "Rarity":
         bits, counts = ("signed_bits", "tfidf_bits"), ("exact_duplicates", "near_duplicates", "n_tokens")
-        table = read_table(folder, "rarity", ("sample", *bits, *counts, "preview"))
+        table = saved.table("rarity", ("sample", *bits, *counts, "preview"))
+        settings = saved.need("samples", "training_set", "interval_level", "shingle_tokens", "near")
         n_samples = settings["samples"]["n_samples"]
         if len(table) != n_samples:
-            raise ResultError(f"{folder} is damaged: rarity.parquet has {len(table)} rows for {n_samples} samples")
+            raise saved.damaged(f"rarity.parquet has {len(table)} rows for {n_samples} samples")
         return cls(
             **{name: table[name].to_numpy(np.float64) for name in bits},
             **{name: table[name].to_numpy(np.int64) for name in counts},
-            correlations=read_table(folder, "correlations", COLUMNS),
+            correlations=saved.table("correlations", COLUMNS),
             index=table["sample"].to_numpy(np.int64),
             previews=table["preview"].tolist(),
             settings=settings,
         )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """memU against TF-IDF, a dot a sample; see `memorization.report.rarity.plot_rarity`."""
-        from memorization.report.rarity import plot_rarity
-
-        return plot_rarity(self, ax)
 
     def __len__(self) -> int:
         return len(self.signed_bits)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memorization.report.plots import _BLUE, _GREY, _VERMILION, _axes, _legend_above
+from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def plot_dose_response(result: "DoseResponse", ax: "Axes | None" = None) -> "Axe
     Returns:
         The Axes.
     """
-    ax = _axes(ax, (8.0, 4.8))
+    ax = new_axes(ax, (8.0, 4.8))
     table, ceiling = result.to_pandas(), result.information_bits
     counts = table["repetitions"].to_numpy(np.float64)
     seen = counts[counts > 0]
@@ -44,28 +44,28 @@ def plot_dose_response(result: "DoseResponse", ax: "Axes | None" = None) -> "Axe
     mean, low, high = (table[name].to_numpy(np.float64) for name in ("mean_bits", "low", "high"))
     bars = np.abs(np.stack([mean - low, high - mean]))
     rows = slice(1, None) if control else slice(None)
-    style: dict[str, Any] = {"color": _VERMILION, "linewidth": 1.8, "markersize": 6, "capsize": 3, "zorder": 4}
+    style: dict[str, Any] = {"color": VERMILION, "linewidth": 1.8, "markersize": 6, "capsize": 3, "zorder": 4}
     ax.errorbar(x[rows], mean[rows], bars[:, rows], fmt="o-", label="mean memU, 95 % interval", **style)
     if control:
         ax.errorbar(x[:1], mean[:1], bars[:, :1], fmt="o", **style)
-        ax.axvline(np.log(seen[0]) - 0.65 * step, color=_GREY, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
+        ax.axvline(np.log(seen[0]) - 0.65 * step, color=GREY, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
     label = f"information of a canary: {ceiling:,.1f} bits"
-    ax.axhline(ceiling, color=_GREY, linestyle="--", linewidth=1.4, zorder=3, label=label)
+    ax.axhline(ceiling, color=GREY, linestyle="--", linewidth=1.4, zorder=3, label=label)
     by_heart = table["by_heart_bits"].to_numpy(np.float64)
     if not np.isnan(by_heart).all():
         label = "training set known by heart"
         ax.plot(x[rows], by_heart[rows], ":", color="black", linewidth=1.4, zorder=3, label=label)
     left, right = x[0] - 0.5 * step, x[-1] + 0.5 * step
     ax.set_xlim(left, right)
-    ax.axhline(0, color=_GREY, linewidth=0.8, zorder=1)
+    ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
     bottom = ax.get_ylim()[0]
     if bottom < 0:
         ax.axhspan(bottom, 0, color="black", alpha=0.05, linewidth=0, zorder=0)
-        ax.text(right, bottom, "clipped: memU = 0 ", color=_GREY, fontsize=9, ha="right", va="bottom")
+        ax.text(right, bottom, "clipped: memU = 0 ", color=GREY, fontsize=9, ha="right", va="bottom")
     ax.set_xticks(x, [f"{count:,.0f}" if count else "0\n(control)" for count in counts])
     ax.set_xlabel("repetitions of a canary in the training set")
     ax.set_ylabel("memU, bits a canary (dots: signed)")
-    _legend_above(ax, 2)
+    legend_above(ax, 2)
     return ax
 
 
@@ -81,8 +81,8 @@ def _draw_canaries(result: "DoseResponse", ax: "Axes", place: dict[float, float]
         aside = _SPREAD * step * (2 * (np.arange(len(bits)) * 0.618034 % 1) - 1)
         x = place[float(count)] + aside
         inside = bits >= floor
-        ax.plot(x[inside], bits[inside], ".", color=_BLUE, alpha=alpha, mew=0, markersize=6, zorder=2, label=label)
-        ax.plot(x[~inside], np.full((~inside).sum(), 0.98 * floor), "v", color=_BLUE, alpha=alpha, mew=0, markersize=5)
+        ax.plot(x[inside], bits[inside], ".", color=BLUE, alpha=alpha, mew=0, markersize=6, zorder=2, label=label)
+        ax.plot(x[~inside], np.full((~inside).sum(), 0.98 * floor), "v", color=BLUE, alpha=alpha, mew=0, markersize=5)
         label = "_"  # one entry in the legend
     lowest = float(result.canaries["signed_bits"].min())
     ax.set_ylim(min(0.0, max(lowest, floor)) - 0.05 * ceiling, 1.08 * ceiling)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from memorization.report.plots import _BLUE, _GREY, _VERMILION, _axes, _legend_above
+from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def plot_rarity(result: "Rarity", ax: "Axes | None" = None) -> "Axes":
     """
     from matplotlib.colors import LinearSegmentedColormap
 
-    ax = _axes(ax, (7.5, 4.8))
+    ax = new_axes(ax, (7.5, 4.8))
     of, what = ("signed_bits_per_token", "token") if result.lengths_vary else ("signed_bits", "sample")
     tfidf, memu = result.tfidf_bits, getattr(result, of)
     copied = result.exact_duplicates > 1
@@ -42,25 +42,25 @@ def plot_rarity(result: "Rarity", ax: "Axes | None" = None) -> "Axes":
     plain = ~copied & ~near
     if len(memu) > _MOST_DOTS:
         colours = LinearSegmentedColormap.from_list(
-            "densities", ["#CFE3F1", _BLUE, "#00263E"]
+            "densities", ["#CFE3F1", BLUE, "#00263E"]
         )  # white would be no sample
         ax.hexbin(tfidf, memu, gridsize=(60, 35), bins="log", cmap=colours, mincnt=1, linewidths=0.2, zorder=1)
-        ax.plot([], [], "h", color=_BLUE, markersize=8, label=f"{len(memu):,} samples; darker: more of them")
+        ax.plot([], [], "h", color=BLUE, markersize=8, label=f"{len(memu):,} samples; darker: more of them")
     elif plain.any():
         label = f"{plain.sum():,} without duplicates"
         ax.plot(
-            tfidf[plain], memu[plain], ".", color=_BLUE, alpha=_alpha(plain), mew=0, markersize=7, zorder=2, label=label
+            tfidf[plain], memu[plain], ".", color=BLUE, alpha=_alpha(plain), mew=0, markersize=7, zorder=2, label=label
         )
     for chosen, marker, filling, name in (
         (near, "D", "none", "near duplicates only"),
-        (copied, "o", _VERMILION, "exact duplicates"),
+        (copied, "o", VERMILION, "exact duplicates"),
     ):
         if chosen.any():
             ax.plot(
                 tfidf[chosen],
                 memu[chosen],
                 marker,
-                color=_VERMILION,
+                color=VERMILION,
                 markerfacecolor=filling,
                 markersize=5,
                 alpha=_alpha(chosen),
@@ -73,10 +73,10 @@ def plot_rarity(result: "Rarity", ax: "Axes | None" = None) -> "Axes":
         ax.plot(*_running_median(tfidf, memu), color="black", linewidth=1.8, zorder=5, label=label)
     ax.margins(0.02, 0.05)
     if memu.min() <= 0 <= memu.max():  # far from all dots the line would only press them together
-        ax.axhline(0, color=_GREY, linewidth=0.8, zorder=0)
+        ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     ax.set_xlabel("rarity of its tokens in the training set (TF-IDF), bits a token")
     ax.set_ylabel(f"signed memU, bits a {what}")
-    _legend_above(ax, 2)
+    legend_above(ax, 2)
     return ax
 
 

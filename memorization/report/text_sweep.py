@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memorization.errors import InputError, NotIdentifiedWarning
-from memorization.report.plots import _axes, _plain_ticks
+from memorization.report.style import GREY, new_axes, plain_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from memorization.lab.text.result import TextSweep
     from memorization.scaling_law import Covariate
 
-_GREY = "#6B6B6B"
 
-
-def plot_text_sweep(sweep: "TextSweep") -> "Figure":
-    """Bits per token, memU, F1 and extraction in one figure.
+def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
+    """Bits per token, memU, F1 and extraction in one figure, which is returned: the only picture that is not of one Axes.
 
     Args:
         sweep: what `text_sweep` returns.
+        ax: None. Four pictures do not fit on one Axes; the functions below draw one each.
+
+    Raises:
+        InputError: an ax was given.
     """
+    if ax is not None:
+        raise InputError(
+            "a sweep has four pictures, which do not fit on one Axes: draw one of them with plot_bits_per_token, plot_memu, plot_f1 or "
+            "plot_extraction_rates of memorization.report.text_sweep, each of which takes ax."
+        )
     import matplotlib.pyplot as plt  # so that a notebook shows the picture
 
     figure, axes = plt.subplots(2, 2, figsize=(15.5, 11.0), layout="constrained")
@@ -52,17 +59,17 @@ def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     Returns:
         The Axes.
     """
-    ax = _axes(ax, (8.0, 5.0))
+    ax = new_axes(ax, (8.0, 5.0))
     for n_params, runs, colour in _sizes(sweep):
         _band(ax, runs, "data_per_capacity", "test_bits_per_token", colour, "-", f"{n_params:,} parameters: test")
         _band(ax, runs, "data_per_capacity", "train_bits_per_token", colour, "--", "members")
-    ax.axvline(1.0, color=_GREY, linewidth=1.0, linestyle=":", zorder=1)
-    ax.text(1.0, 0.02, " data = capacity", color=_GREY, fontsize=9, transform=ax.get_xaxis_transform(), va="bottom")
+    ax.axvline(1.0, color=GREY, linewidth=1.0, linestyle=":", zorder=1)
+    ax.text(1.0, 0.02, " data = capacity", color=GREY, fontsize=9, transform=ax.get_xaxis_transform(), va="bottom")
     oracle = sweep.settings["oracle"]["bits_per_token"]
-    ax.axhline(oracle, color=_GREY, linewidth=1.0, zorder=1, label=f"oracle on test samples: {oracle:.2f}")
+    ax.axhline(oracle, color=GREY, linewidth=1.0, zorder=1, label=f"oracle on test samples: {oracle:.2f}")
     ax.set(xscale="log", yscale="log")
-    _plain_ticks(ax.xaxis, *ax.get_xlim())
-    _plain_ticks(ax.yaxis, *ax.get_ylim())
+    plain_ticks(ax.xaxis, *ax.get_xlim())
+    plain_ticks(ax.yaxis, *ax.get_ylim())
     ax.set_xlabel(f"data, bits under the oracle / capacity,\n{sweep.capacity_in_words}")
     ax.set_ylabel("bits per token")
     _legend_beside(ax)
@@ -81,7 +88,7 @@ def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     Returns:
         The Axes.
     """
-    ax = _axes(ax, (8.0, 5.0))
+    ax = new_axes(ax, (8.0, 5.0))
     for n_params, runs, colour in _sizes(sweep):
         scaled = runs.assign(unseen=runs["memu_bits"] / n_params, seen=runs["memu_seen_bits"] / n_params)
         scaled["null"] = runs["test_memu_bits_a_sample"] * runs["n_samples"] / n_params
@@ -90,7 +97,7 @@ def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
             _band(ax, scaled, "n_samples", "seen", colour, "--", "oracle that has seen them")
         _band(ax, scaled, "n_samples", "null", colour, ":", "as many test samples")
     ax.set(xscale="log", ylim=(0, None))
-    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("data-set size, samples")
     ax.set_ylabel("memU of all members, bits per parameter")
     _legend_beside(ax)
@@ -109,7 +116,7 @@ def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     """
     import warnings
 
-    ax = _axes(ax, (8.0, 5.0))
+    ax = new_axes(ax, (8.0, 5.0))
     for n_params, runs, colour in _sizes(sweep):
         ratio = runs["n_samples"] / n_params
         ax.plot(ratio, runs["f1_loss"], "o", color=colour, markersize=5, zorder=3, label=f"{n_params:,} parameters")
@@ -126,9 +133,9 @@ def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
         doubt = ", not identified" if "not_identified" in law.settings else ""
         label = f"law in {covariate}: scatter {law.residual:.3f}{doubt}"
         ax.plot(ratio, law.predict(np.ones(300), ratio), style, color="black", linewidth=1.3, zorder=2, label=label)
-    ax.axhline(0.5, color=_GREY, linewidth=1.0, linestyle=":", zorder=1)
+    ax.axhline(0.5, color=GREY, linewidth=1.0, linestyle=":", zorder=1)
     ax.set(xscale="log", ylim=(0.45, 1.03))
-    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel(f"samples of {sweep.settings['seq_len']} tokens / parameters")
     ax.set_ylabel("F1 of the loss threshold")
     _legend_beside(ax)
@@ -147,7 +154,7 @@ def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes
     """
     from matplotlib.ticker import NullLocator
 
-    ax = _axes(ax, (8.0, 5.0))
+    ax = new_axes(ax, (8.0, 5.0))
     prefix = max(sweep.settings["prefix_tokens"])
     for n_params, runs, colour in _sizes(sweep):
         _band(ax, runs, "n_samples", f"extracted_{prefix}", colour, "-", f"{n_params:,} parameters: members")
@@ -160,7 +167,7 @@ def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes
     ticks = [0.0, *(tick for tick in (0.001, 0.01, 0.1, 1.0) if tick > least)]
     ax.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     ax.yaxis.set_minor_locator(NullLocator())
-    _plain_ticks(ax.xaxis, *ax.get_xlim())
+    plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("data-set size, samples")
     ax.set_ylabel(f"share extracted from {prefix} tokens")
     _legend_beside(ax)

@@ -1,22 +1,19 @@
 """The law itself: its constants with their errors, predictions, and the data-set size at which F1 has a value."""
 
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.errors import InputError, ResultError
-from memorization.results import read_json, read_table, write_json, write_tables
+from memorization.errors import InputError
+from memorization.results import Result, Saved, number
 from memorization.scaling_law.least_squares import f1_at
 from memorization.scaling_law.points import Covariate, numbers_of, ratios_of, sizes_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 _CONSTANTS = ("c1", "c2", "c3")
 _POINTS = ("capacity", "dataset_size", "f1", "weight")
@@ -24,8 +21,10 @@ _FACTS = ("covariate", "capacity_unit", "dataset_unit", "settings")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MIScalingLaw:
+class MIScalingLaw(Result):
     """F1 of membership inference = 1/2 (1 + c1 sigmoid(c2 (x + c3))), x a ratio of data-set size and capacity in the stated units.
+
+    A saved folder holds law.parquet (a row a constant), points.parquet (a row a point, where fitted) and settings.json (the rest).
 
     Attributes:
         c1: twice the height of F1 above 0.5 where the sigmoid is 1; no unit.
@@ -163,35 +162,20 @@ class MIScalingLaw:
         }
         return pd.DataFrame({**columns, **{f"covariance_{c}": self.covariance[:, k] for k, c in enumerate(_CONSTANTS)}})
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: law.parquet (a row a constant), points.parquet (a row a point, where fitted), settings.json (the rest)."""
-        folder = Path(folder)
-        tables = {"law": self.to_pandas()} | ({} if self.points is None else {"points": self.points})
-        write_tables(folder, tables)
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"law": self.to_pandas()} | ({} if self.points is None else {"points": self.points})
+
+    def _facts(self) -> dict[str, Any]:
         facts = {name: getattr(self, name) for name in _FACTS}
-        residual = None if math.isnan(self.residual) else self.residual
-        write_json(
-            folder / "settings.json",
-            "MIScalingLaw",
-            {**facts, "residual": residual, "has_points": self.points is not None},
-        )
+        return {**facts, "residual": self.residual, "has_points": self.points is not None}
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "MIScalingLaw":
-        """Read what `save` wrote.
-
-        Raises:
-            ResultError: the folder holds no MIScalingLaw, or a damaged one.
-        """
-        folder = Path(folder)
-        saved = read_json(folder / "settings.json", "MIScalingLaw")
-        missing = {*_FACTS, "residual", "has_points"} - set(saved)
-        if missing:
-            raise ResultError(f"{folder} is damaged: settings.json lacks {', '.join(sorted(missing))}")
+    def _from_saved(cls, saved: Saved) -> "MIScalingLaw":
+        facts = saved.need(*_FACTS, "residual", "has_points")
         columns = [f"covariance_{c}" for c in _CONSTANTS]
-        table = read_table(folder, "law", ("constant", "value", "stderr", *columns))
+        table = saved.table("law", ("constant", "value", "stderr", *columns))
         if tuple(table["constant"]) != _CONSTANTS:
-            raise ResultError(f"{folder} is damaged: law.parquet must have the rows {', '.join(_CONSTANTS)}")
+            raise saved.damaged(f"law.parquet must have the rows {', '.join(_CONSTANTS)}")
         c1, c2, c3 = (float(value) for value in table["value"])
         return cls(
             c1=c1,
@@ -199,16 +183,10 @@ class MIScalingLaw:
             c3=c3,
             stderr=table["stderr"].to_numpy(np.float64),
             covariance=table[columns].to_numpy(np.float64),
-            residual=math.nan if saved["residual"] is None else saved["residual"],
-            points=read_table(folder, "points", _POINTS) if saved["has_points"] else None,
-            **{name: saved[name] for name in _FACTS},
+            residual=number(facts["residual"]),
+            points=saved.table("points", _POINTS) if facts["has_points"] else None,
+            **{name: facts[name] for name in _FACTS},
         )
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """F1 against the ratio, with the points fitted; see `memorization.report.plots.plot_scaling_law`."""
-        from memorization.report.plots import plot_scaling_law
-
-        return plot_scaling_law(self, ax)
 
     def __repr__(self) -> str:
         lines = [

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
+from memorization.results import ReadOnly
+from memorization.stats.bootstrap import mean_interval
+from memorization.stats.levels import Interval
+
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
 
@@ -14,7 +18,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Control:
+class Control(ReadOnly):
     """memU of samples that neither model has seen: what "memorized nothing" looks like with this pair of models.
 
     Attributes:
@@ -35,8 +39,8 @@ class Control:
     mean: float
     quantiles: dict[float, float]
     net_bits: float
-    net_interval: tuple[float, float]
-    mean_interval: tuple[float, float]
+    net_interval: Interval
+    mean_interval: Interval
     target: "CodeLengths" = field(repr=False)
     oracle: "CodeLengths" = field(repr=False)
 
@@ -44,3 +48,18 @@ class Control:
     def mean_bits(self) -> float:
         """Mean memU of the control samples: what memU shows where nothing was memorized."""
         return float(self.bits.mean())
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_bits`; NaN for one sample."""
+        return self._once("interval", lambda: mean_interval(self.bits))
+
+    @property
+    def mean_signed_bits(self) -> float:
+        """Mean of signed_bits: `mean` by the name that it has in `Memorization`."""
+        return self.mean
+
+    @property
+    def signed_interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_signed_bits`: `mean_interval` by the name that it has in `Memorization`."""
+        return self.mean_interval

@@ -1,43 +1,44 @@
 """memU of samples: what it is made of, its figures and its words."""
 
+import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float64
 
 from memorization.capacity import EXPECTED_BITS_PER_PARAM
 from memorization.coding.joint import joint_bits
-from memorization.errors import ResultError
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.pair import Pair
+from memorization.measure.pair import Pair, check_same_samples
 from memorization.results import (
+    Result,
+    Saved,
     describe_first_token,
     describe_model,
-    read_json,
-    read_table,
-    write_json,
-    write_tables,
+    plain,
 )
 from memorization.samples import left_out
-from memorization.stats.bootstrap import mean_interval
+from memorization.stats.bootstrap import difference_interval, mean_interval
+from memorization.stats.levels import Interval
 from memorization.unintended.control import QUANTILES, Control
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 
 _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization:
+class Memorization(Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
+
+    A saved folder holds memorization.parquet (a row a sample); target/ and oracle/ (and the same in control/), the code lengths, with a row
+    a token in their tokens.parquet; settings.json; and summary.json with every figure, setting, fingerprint and version.
 
     Attributes:
         bits: memU(x) = H(x | oracle) - H(x | oracle, target), from coded lengths, float64. With joint="max" never below 0.
@@ -50,7 +51,7 @@ class Memorization:
         target: code lengths under the target.
         oracle: code lengths under the oracle.
         control: the same of samples that neither model has seen; None where none were given.
-        settings: what was decided, by the caller or for the caller.
+        settings: what was decided, by the caller or for the caller; those of the code lengths are its "target" and "oracle".
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -69,6 +70,26 @@ class Memorization:
     def total_bits(self) -> float:
         """memU of all samples together. For independent samples a lower bound of the memU of the data set (paper, section 2)."""
         return float(self.bits.sum())
+
+    @property
+    def mean_bits(self) -> float:
+        """Mean memU, in bits a sample."""
+        return float(self.bits.mean())
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_bits`; NaN for one sample."""
+        return self._once("interval", lambda: mean_interval(self.bits))
+
+    @property
+    def mean_signed_bits(self) -> float:
+        """Mean of signed_bits, in bits a sample."""
+        return float(self.signed_bits.mean())
+
+    @property
+    def signed_interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_signed_bits`; NaN for one sample."""
+        return self._once("signed_interval", lambda: mean_interval(self.signed_bits))
 
     @property
     def capacity_share(self) -> float:
@@ -103,36 +124,36 @@ class Memorization:
         }
         return pd.DataFrame({"sample": self.target.index, **columns})
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: what `load` reads, and summary.json with every figure, setting, fingerprint and version.
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"memorization": self.to_pandas()}
 
-        memorization.parquet has a row a sample; target/ and oracle/ (and the same in control/) the code lengths, tokens.parquet among
-        them with a row a token.
-        """
-        folder = Path(folder)
-        for role in _ROLES:
-            getattr(self, role).save(folder / role)
-            if self.control is not None:
-                getattr(self.control, role).save(folder / "control" / role)
-        write_tables(folder, {"memorization": self.to_pandas()})
-        measured = {role: getattr(self, role).settings for role in _ROLES}
-        write_json(folder / "summary.json", "summary", {**self.summary(), "settings": {**self.settings, **measured}})
-        write_json(folder / "settings.json", "Memorization", self.settings)
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
+
+    def _parts(self) -> dict[str, CodeLengths]:
+        parts = {role: getattr(self, role) for role in _ROLES}
+        if self.control is not None:
+            parts |= {f"control/{role}": getattr(self.control, role) for role in _ROLES}
+        return parts
+
+    def _write_more(self, folder: Path) -> None:
+        content = {"kind": "summary", **plain(self.summary()), "settings": plain(self.settings)}
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Memorization":
-        """Read what `save` wrote. memU is computed again from the code lengths.
-
-        Raises:
-            ResultError: the folder holds no Memorization, or a damaged one.
-        """
-        folder = Path(folder)
-        settings = read_json(folder / "settings.json", "Memorization")
-        folders = [folder, folder / "control"] if settings["has_control"] else [folder]
-        pairs = [(CodeLengths.load(part / "target"), CodeLengths.load(part / "oracle")) for part in folders]
-        table = read_table(folder, "memorization", ("mem_bits",))
+    def _from_saved(cls, saved: Saved) -> "Memorization":
+        """memU is computed again from the code lengths."""
+        settings = saved.need("joint", "baseline", "token_count_code", "has_control")
+        folders = ["", "control/"] if settings["has_control"] else [""]
+        pairs = []
+        for folder in folders:
+            target, oracle = (saved.part(folder + role, CodeLengths) for role in _ROLES)
+            check_same_samples(oracle, target, f"{saved.folder} is damaged: the CodeLengths in {folder}oracle")
+            pairs.append((target, oracle))
+        table = saved.table("memorization", ("mem_bits",))
         if len(table) != len(pairs[0][0]):
-            raise ResultError(f"{folder} is damaged: its tables differ in length")
+            raise saved.damaged("its tables differ in length")
         target_bits = with_count(pairs[0][0].bits, pairs[0][0], settings)
         return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits)
 
@@ -141,10 +162,10 @@ class Memorization:
         figures: dict[str, Any] = {
             "n_samples": len(self),
             "total_bits": self.total_bits,
-            "mean_bits": float(self.bits.mean()),
-            "mean_interval": mean_interval(self.bits),
-            "mean_signed_bits": float(self.signed_bits.mean()),
-            "mean_signed_interval": mean_interval(self.signed_bits),
+            "mean_bits": self.mean_bits,
+            "mean_interval": self.interval,
+            "mean_signed_bits": self.mean_signed_bits,
+            "mean_signed_interval": self.signed_interval,
             "total_ideal_bits": float(self.ideal_bits.sum()),
             "mem_bits": float(self.mem_bits.sum()),
             "intended_bits": float(self.intended_bits.sum()),
@@ -165,13 +186,7 @@ class Memorization:
                 "net_bits": self.control.net_bits,
                 "net_interval": self.control.net_interval,
             }
-        return {name: _without_nan(value) for name, value in figures.items()}
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """memU of the samples, against the control's; see `memorization.report.plots.plot_memorization`."""
-        from memorization.report.plots import plot_memorization
-
-        return plot_memorization(self, ax)
+        return cast(dict[str, Any], plain(figures))
 
     def __len__(self) -> int:
         return len(self.bits)
@@ -180,8 +195,8 @@ class Memorization:
         control, settings = self.control, self.settings
         lines = [
             f"Memorization of {len(self):,} samples",
-            f"  memU         {_mean(self.bits)} bits a sample, {self.total_bits:,.1f} in all",
-            f"  signed       {_mean(self.signed_bits)} bits a sample",
+            f"  memU         {self.mean_bits:,.2f} {_span(self.interval)} bits a sample, {self.total_bits:,.1f} in all",
+            f"  signed       {self.mean_signed_bits:,.2f} {_span(self.signed_interval)} bits a sample",
         ]
         if control is None:
             lines.append(
@@ -220,6 +235,7 @@ def combine(
 ) -> Memorization:
     """memU and all that stands beside it, from the code lengths of the samples and, as a second pair, of the control."""
     target, oracle = pairs[0]
+    settings = {**settings, "target": target.settings, "oracle": oracle.settings}
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
     target_ideal, oracle_ideal = (with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
     joint = joint_bits(target_bits, oracle_bits, settings["joint"])
@@ -244,14 +260,14 @@ def _control(pair: Pair, settings: dict[str, Any], sample_signed_bits: Float64[n
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
     signed_bits = oracle_bits - target_bits
     n = len(sample_signed_bits)
-    low, high = mean_interval(sample_signed_bits, signed_bits)
+    low, high = difference_interval(sample_signed_bits, signed_bits)
     return Control(
         bits=oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"]),
         signed_bits=signed_bits,
         mean=float(signed_bits.mean()),
         quantiles={q: float(np.quantile(signed_bits, q)) for q in QUANTILES},
         net_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
-        net_interval=(n * low, n * high),
+        net_interval=Interval(n * low, n * high),
         mean_interval=mean_interval(signed_bits),
         target=pair[0],
         oracle=pair[1],
@@ -265,20 +281,9 @@ def with_count(
     return bits + 2 * np.floor(np.log2(lengths.n_tokens)) + 1 if settings["token_count_code"] else bits
 
 
-def _span(interval: tuple[float, float]) -> str:
-    return "[no interval from one sample]" if math.isnan(interval[0]) else f"[{interval[0]:,.2f}, {interval[1]:,.2f}]"
-
-
-def _mean(bits: Float64[np.ndarray, " sample"]) -> str:
-    return f"{bits.mean():,.2f} {_span(mean_interval(bits))}"
+def _span(interval: Interval) -> str:
+    return f"{interval:,.2f}" if interval.is_known else "[no interval from one sample]"
 
 
 def _percent(share: float) -> str:
     return "an unknown share" if math.isnan(share) else f"{100 * share:.3g} %"
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN is no JSON: null stands for what is not known."""
-    if isinstance(value, tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,21 +1,18 @@
 """What canaries show: memU of each, and how it rises with the repetitions in the training set."""
 
 import math
-import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memorization.errors import MeasurementWarning, ResultError
-from memorization.results import describe_first_token, read_json, read_table, write_json, write_tables
+from memorization.errors import MeasurementWarning
+from memorization.results import Result, Saved, describe_first_token
 from memorization.stats.bootstrap import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 __all__ = ["DoseResponse", "assemble", "warn_of_faults"]
 
@@ -28,8 +25,10 @@ _RECITED_BITS = 1.0  # probability 1/2: greedy decoding cannot go another way th
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DoseResponse:
+class DoseResponse(Result):
     """memU of canaries, in bits, against how often each stands in the training set.
+
+    A saved folder holds canaries.parquet (a row a canary), dose_response.parquet (a row a count) and settings.json.
 
     Attributes:
         canaries: one row a canary: run (of the training, from 0), canary (its place in that run), repetitions (0: the control),
@@ -62,6 +61,9 @@ class DoseResponse:
         information_bits - log2(training samples / repetitions), which is what it costs to say which sample; NaN where the training
         set is not known); information_bits.
         """
+        return self._once("table", self._by_repetitions).copy()
+
+    def _by_repetitions(self) -> "pd.DataFrame":
         import pandas as pd
 
         rows = []
@@ -90,31 +92,20 @@ class DoseResponse:
             return math.nan
         return max(0.0, self.information_bits - math.log2(n_training_samples / repetitions))
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: canaries.parquet (a row a canary), dose_response.parquet (a row a count), settings.json."""
-        write_tables(folder, {"canaries": self.canaries, "dose_response": self.to_pandas()})
-        write_json(Path(folder) / "settings.json", "DoseResponse", self.settings)
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"canaries": self.canaries, "dose_response": self.to_pandas()}
+
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "DoseResponse":
-        """Read what `save` wrote. Means and the trend are computed again from the canaries.
-
-        Raises:
-            ResultError: the folder holds no DoseResponse, or a damaged one.
-        """
-        settings = read_json(Path(folder) / "settings.json", "DoseResponse")
-        canaries = read_table(folder, "canaries", COLUMNS)
+    def _from_saved(cls, saved: Saved) -> "DoseResponse":
+        """Means and the trend are computed again from the canaries."""
+        settings = saved.need("n_canaries", "information_bits", "n_training_samples", "first_token", "model")
+        canaries = saved.table("canaries", COLUMNS)
         if len(canaries) != settings["n_canaries"]:
-            raise ResultError(
-                f"{folder} is damaged: canaries.parquet has {len(canaries)} rows for {settings['n_canaries']} canaries"
-            )
+            raise saved.damaged(f"canaries.parquet has {len(canaries)} rows for {settings['n_canaries']} canaries")
         return assemble(canaries, settings)
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """memU against repetitions, with the ceiling; see `memorization.report.canaries.plot_dose_response`."""
-        from memorization.report.canaries import plot_dose_response
-
-        return plot_dose_response(self, ax)
 
     def __len__(self) -> int:
         return len(self.canaries)

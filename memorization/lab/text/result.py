@@ -1,10 +1,10 @@
 """What a sweep over text found: a row a run, bits of each member, and what is read off them."""
 
-import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -13,11 +13,12 @@ from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWar
 from memorization.lab.text.oracles import OracleBits
 from memorization.measure.tokenizers import load_tokenizer
 from memorization.membership import f1_and_auc
-from memorization.results import read_json, read_table, versions, write_json, write_tables
+from memorization.results import Result, Saved, versions
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from memorization.rarity import Rarity
@@ -33,12 +34,16 @@ _AT_PEAK = (
     *("n_samples", "data_per_capacity", "uniform_data_per_capacity"),
     *("data_bits_per_param", "data_bits_per_non_embedding_param"),
 )
+_TOKENIZER = "tokenizer"
 _CAPACITIES = Literal["parameters", "memorized"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextSweep:
+class TextSweep(Result):
     """Models of several sizes on nested data sets of text.
+
+    A saved folder holds cells.parquet, samples.parquet, ids.parquet, tokenizer/ and settings.json. It loads without samples.parquet,
+    ids.parquet and tokenizer/, which are large: what they hold is missing then.
 
     Attributes:
         cells: a row a run. Columns: n_params, n_non_embedding_params, n_samples, seed, steps, peak_lr; train_bits_per_token (of all
@@ -207,42 +212,48 @@ class TextSweep:
         if n_params not in sizes:
             raise InputError(f"there is no model size of {n_params} parameters; there are {', '.join(map(str, sizes))}")
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder: cells.parquet, samples.parquet (a row a member of a run), ids.parquet, tokenizer/ and settings.json."""
+    def _tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
 
-        write_tables(
-            folder, {"cells": self.cells, "samples": self.samples, "ids": pd.DataFrame({"ids": list(self.ids)})}
-        )
+        return {"cells": self.cells, "samples": self.samples, "ids": pd.DataFrame({"ids": list(self.ids)})}
+
+    def _facts(self) -> dict[str, Any]:
+        return self.settings
+
+    def _write_more(self, folder: Path) -> None:
         if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(Path(folder) / "tokenizer")
-        write_json(Path(folder) / "settings.json", "TextSweep", self.settings)
+            self.tokenizer.save_pretrained(folder / _TOKENIZER)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "TextSweep":
-        """Read what `save` wrote. Without samples.parquet, ids.parquet and tokenizer/, which are large, these are missing and no more.
-
-        Raises:
-            ResultError: the folder holds no TextSweep, or a damaged one.
-        """
+    def _from_saved(cls, saved: Saved) -> "TextSweep":
+        """Without samples.parquet, ids.parquet and tokenizer/, which are large, these are missing and no more."""
         import pandas as pd
 
-        settings = read_json(Path(folder) / "settings.json", "TextSweep")
-        cells = read_table(folder, "cells", _cell_columns(settings))
+        settings = saved.need("prefix_tokens", "seq_len", "vocab_size", "models", "seeds", "oracle", "capacity_bits")
+        cells = saved.table("cells", _cell_columns(settings))
         samples, rows = pd.DataFrame(columns=list(_SAMPLE_COLUMNS)), []
-        if (Path(folder) / "samples.parquet").exists():
-            samples = read_table(folder, "samples", _SAMPLE_COLUMNS)
-        if (Path(folder) / "ids.parquet").exists():
-            rows = read_table(folder, "ids", ("ids",))["ids"].to_list()
+        if saved.holds("samples.parquet"):
+            samples = saved.table("samples", _SAMPLE_COLUMNS)
+        if saved.holds("ids.parquet"):
+            rows = saved.table("ids", ("ids",))["ids"].to_list()
         ids = np.array(rows, dtype=np.int64).reshape(-1, settings["seq_len"])
-        there = (Path(folder) / "tokenizer").exists()
-        return cls(cells, samples, ids, load_tokenizer(Path(folder) / "tokenizer") if there else None, settings)
+        tokenizer = None
+        if saved.holds_folder(_TOKENIZER):
+            with tempfile.TemporaryDirectory(prefix="memorization-") as copy:
+                saved.copy_folder(_TOKENIZER, Path(copy))
+                tokenizer = load_tokenizer(copy)
+        return cls(cells, samples, ids, tokenizer, settings)
 
-    def plot(self) -> "Figure":
-        """Four pictures: bits per token, memU, F1 and extraction against data-set size; see `memorization.report.text_sweep`."""
-        from memorization.report.text_sweep import plot_text_sweep
+    def plot(self, ax: "Axes | None" = None, **options: Any) -> "Figure":  # type: ignore[override]  # as in 0.1.0
+        """Four pictures in one figure: bits per token, memU, F1 and extraction against data-set size.
 
-        return plot_text_sweep(self)
+        Other results draw on one Axes and return it. For one of the four on an Axes of your own, take a function of
+        `memorization.report.text_sweep`.
+
+        Raises:
+            InputError: an ax was given.
+        """
+        return cast("Figure", Result.plot(self, ax, **options))
 
     def __repr__(self) -> str:
         s = self.settings

@@ -1,0 +1,23 @@
+"""What every result is: read-only, written as a folder, read back whole or refused, described in words, and drawn."""
+
+from memorization.results.folder import check_free
+from memorization.results.kinds import KINDS
+from memorization.results.read_only import ReadOnly
+from memorization.results.result import Result, load, pictures_from
+from memorization.results.saved import Saved
+from memorization.results.words import describe_first_token, describe_model, number, plain, versions
+
+__all__ = [
+    "KINDS",
+    "ReadOnly",
+    "Result",
+    "Saved",
+    "check_free",
+    "describe_first_token",
+    "describe_model",
+    "load",
+    "number",
+    "pictures_from",
+    "plain",
+    "versions",
+]

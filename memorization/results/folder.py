@@ -1,0 +1,233 @@
+"""Results written into folders: new files wait until settings.json speaks for them, and the old ones stay until then.
+
+A folder holds tables (parquet), parts (results in folders of their own) and settings.json, which holds the SHA-256 digest of each
+table and of the settings.json of each part. New files wait under names that hold their digest until settings.json, replaced in one step,
+speaks for them; only then do they take their plain names. Killed at any moment, a save leaves the old result or the new one.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from memorization.errors import ResultError
+from memorization.results.kinds import FILES_OF_0_1_0, KINDS, SETTINGS
+from memorization.results.words import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DIGESTS", "FORMAT", "Contents", "check_free", "digest_at", "digest_of", "waiting_path", "write"]
+
+FORMAT = 2  # 1, of version 0.1.0, has no digests
+DIGESTS = "digests"
+_LEFT_BEHIND_SECONDS = 24 * 3600  # from this age on a file that waits belongs to a save that was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into a folder: facts into settings.json, tables into files, parts into folders of their own; and more."""
+
+    kind: str
+    facts: Mapping[str, Any]
+    tables: "Mapping[str, pd.DataFrame]"
+    parts: "Mapping[str, Contents]"
+    write_more: Callable[[Path], None]  # into an empty folder
+
+
+def write(contents: Contents, folder: Path, overwrite: bool) -> None:
+    """Write a result in place of what the folder holds; see `Result.save`."""
+    check_free(folder, overwrite)
+    before = set(_files_of(folder))
+    waiting = _Waiting(folder)
+    try:
+        text = waiting.write(contents, "")
+        _write_whole(folder / SETTINGS, text)
+    except BaseException:
+        waiting.remove()
+        raise
+    if waiting.settle(hashlib.sha256(text).hexdigest()):
+        for name in before - set(waiting.digests):
+            (folder / name).unlink(missing_ok=True)
+            _remove_empty(folder, (folder / name).parent)
+        _remove_left_behind(folder)
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that a result cannot be saved into.
+
+    Raises:
+        ResultError: it holds a saved result and is not to be overwritten, or a settings.json that no result has written.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        return
+    if not overwrite:
+        raise ResultError(
+            f"{folder} holds a saved result, or what is left of one ({SETTINGS}): pass overwrite=True to replace it, or "
+            "another folder."
+        )
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except ValueError:  # cut short, by a disk that was full: nothing that could be lost
+        return
+    if not isinstance(content, dict) or "kind" not in content:
+        raise ResultError(f"{path} was not written by this library, and saving would replace it: pass another folder.")
+
+
+class _Waiting:
+    """Files of a result that are written and wait, under names that hold their digests, for settings.json to speak for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.digests: dict[str, str] = {}
+        self._made: list[Path] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, contents: Contents, inside: str) -> bytes:
+        """All files but settings.json itself, whose content this returns."""
+        digests = {}
+        for name, table in contents.tables.items():
+            buffer = io.BytesIO()
+            table.to_parquet(buffer, index=False)
+            digests[f"{name}.parquet"] = self._write(f"{inside}{name}.parquet", buffer.getvalue())
+        for name, part in contents.parts.items():
+            digests[f"{name}/{SETTINGS}"] = self._write(
+                f"{inside}{name}/{SETTINGS}", self.write(part, f"{inside}{name}/")
+            )
+        more = self.folder / f".more-{uuid.uuid4().hex}.tmp"
+        more.mkdir()
+        try:
+            contents.write_more(more)
+            for path in sorted(path for path in more.rglob("*") if path.is_file()):
+                name = path.relative_to(more).as_posix()
+                digests[name] = self._write(f"{inside}{name}", path.read_bytes())
+        finally:
+            shutil.rmtree(more, ignore_errors=True)
+        settings = {"kind": contents.kind, "format": FORMAT, **plain(contents.facts), DIGESTS: digests}
+        return (json.dumps(settings, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def _write(self, name: str, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        path = waiting_path(self.folder / name, digest)
+        self.digests[name] = digest
+        if (
+            digest_at(path) != digest
+        ):  # it is there where a save of the same result was killed, which settings.json may speak for
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.append(path)
+            _write_whole(path, content)
+        return digest
+
+    def settle(self, settings_digest: str) -> bool:
+        """Give the files their plain names, as long as nobody else has saved meanwhile; whether that went to the end."""
+        for name, digest in self.digests.items():
+            path = self.folder / name
+            if digest_at(self.folder / SETTINGS) != settings_digest:
+                self.remove()
+                return False
+            try:
+                os.replace(waiting_path(path, digest), path)
+            except FileNotFoundError as error:  # somebody who saved the same result has done it
+                if digest_at(path) != digest:
+                    raise ResultError(
+                        f"another process saved into {self.folder} at the same time, and {name} was lost: save again, into a "
+                        "folder that no other process writes to."
+                    ) from error
+        return digest_at(self.folder / SETTINGS) == settings_digest
+
+    def remove(self) -> None:
+        """Take back what was written."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
+            _remove_empty(self.folder, path.parent)
+
+
+def waiting_path(path: Path, digest: str) -> Path:
+    """Where a file of this digest waits to become `path`."""
+    return path.with_name(f".{path.name}-{digest[:32]}")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """A file that appears whole or not at all, whoever else writes it at the same time."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest_at(path: Path) -> str | None:
+    """SHA-256 of a file; None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return digest_of(file)
+    except OSError:
+        return None
+
+
+def digest_of(file: BinaryIO) -> str:
+    """SHA-256 of what is left to read of a file."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _files_of(folder: Path, inside: str = "") -> Iterator[str]:
+    """Paths, within the folder, of the files that belong to the result that it holds; none where there is none."""
+    try:
+        content: Any = json.loads((folder / inside / SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return
+    if not isinstance(content, dict) or not (DIGESTS in content or content.get("kind") in list(KINDS)):
+        return
+    if DIGESTS in content:
+        listed = content[DIGESTS] if isinstance(content[DIGESTS], dict) else {}
+        names = [name for name in listed if _is_inside(name)]
+    else:
+        patterns = FILES_OF_0_1_0.get(content["kind"], ())
+        names = [
+            path.relative_to(folder / inside).as_posix() for one in patterns for path in (folder / inside).glob(one)
+        ]
+    for name in names:
+        if name.endswith(f"/{SETTINGS}"):
+            yield from _files_of(folder, inside + name.removesuffix(SETTINGS))
+        yield inside + name
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path from a settings.json leads to a file below its folder, whoever wrote it."""
+    return not {"", ".", ".."} & set(name.split("/")) and not Path(name).is_absolute()
+
+
+def _remove_empty(folder: Path, inner: Path) -> None:
+    """Remove folders that have become empty, from the inside out, but not the result's own."""
+    while inner != folder:
+        try:
+            inner.rmdir()
+        except OSError:
+            return
+        inner = inner.parent
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """What saves that were killed have left, once nobody can be at it any more."""
+    places = {folder, *(folder / name for name in map(os.path.dirname, _files_of(folder)))}
+    for path in (path for place in places for path in place.glob(".*-" + 32 * "[0-9a-f]" + "*")):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime <= _LEFT_BEHIND_SECONDS:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,0 +1,37 @@
+"""The kinds of saved results: the module of each one's class, and the files that version 0.1.0 saved."""
+
+__all__ = ["FILES_OF_0_1_0", "KINDS", "SETTINGS"]
+
+SETTINGS = "settings.json"
+
+# The class of each kind of saved result, and its module, which is imported when a result of it is loaded.
+KINDS: dict[str, str] = {
+    "Capacity": "memorization.capacity.result",
+    "CodeLengths": "memorization.measure.code_lengths",
+    "DoseResponse": "memorization.lab.canaries.result",
+    "Extraction": "memorization.extraction.result",
+    "MIScalingLaw": "memorization.scaling_law.law",
+    "Membership": "memorization.membership.result",
+    "MembershipAudit": "memorization.membership.result",
+    "Memorization": "memorization.unintended.result",
+    "Quickstart": "memorization.lab.quickstart",
+    "Rarity": "memorization.rarity.result",
+    "TextSweep": "memorization.lab.text.result",
+}
+
+# Files and parts, as patterns. Folders of that version do not list them.
+FILES_OF_0_1_0: dict[str, tuple[str, ...]] = {
+    "Capacity": ("capacity.parquet", "curve.parquet"),
+    "CodeLengths": ("samples.parquet", "tokens.parquet"),
+    "DoseResponse": ("canaries.parquet", "dose_response.parquet"),
+    "Extraction": ("rates.parquet", "samples.parquet", "tokens.parquet"),
+    "MIScalingLaw": ("law.parquet", "points.parquet"),
+    "Membership": ("metrics.parquet", "scores.parquet"),
+    "MembershipAudit": ("metrics.parquet", "*/settings.json"),
+    "Memorization": (
+        *("memorization.parquet", "summary.json", "target/settings.json", "oracle/settings.json"),
+        *("control/target/settings.json", "control/oracle/settings.json"),
+    ),
+    "Rarity": ("rarity.parquet", "correlations.parquet"),
+    "TextSweep": ("cells.parquet", "samples.parquet", "ids.parquet", "tokenizer/*"),
+}

@@ -1,0 +1,127 @@
+"""What every result is: saved and loaded by one rule, and drawn by a picture of its name."""
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from memorization.results.folder import Contents, write
+from memorization.results.kinds import KINDS
+from memorization.results.read_only import ReadOnly
+from memorization.results.saved import Saved
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["Result", "load", "pictures_from"]
+
+R = TypeVar("R", bound="Result")
+
+_draw: Callable[..., Any] | None = None
+
+
+def pictures_from(draw: Callable[..., Any]) -> None:
+    """Hand in how results are drawn. The package does so when it is imported; results know no pictures themselves."""
+    global _draw
+    _draw = draw
+
+
+class Result(ReadOnly):
+    """What the functions of this library return: numbers with their settings, which can be saved, loaded and drawn.
+
+    Arrays are read-only. Two results are equal only if they are the same object: compare their numbers.
+    """
+
+    __slots__ = ()
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write this result into a folder, which is made where needed; `load` reads it back.
+
+        Args:
+            folder: files in it that belong to no saved result stay.
+            overwrite: replace the result that the folder holds. Of the old one nothing is left, its parts included.
+
+        Raises:
+            ResultError: the folder holds a saved result and overwrite is not set.
+
+        Guarantees:
+            Killed at any moment, the folder holds the old result or the new one. Two processes that save into one folder at the same time
+            leave the result of one of them, or a folder that `load` refuses; never a mixture.
+        """
+        write(self._contents(), Path(folder), overwrite)
+
+    @classmethod
+    def load(cls: type[R], folder: str | os.PathLike[str]) -> R:
+        """Read what `save` wrote, here or in version 0.1.0.
+
+        Raises:
+            ResultError: the folder holds no result of this kind, or one that is damaged or mixed with another.
+        """
+        return Saved.open(Path(folder), cls.__name__).read(cls)
+
+    def plot(self, ax: "Axes | None" = None, **options: Any) -> "Axes":
+        """Draw the picture of this result; `memorization.report` holds one for each kind, with its options.
+
+        Args:
+            ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+            options: as the picture takes them.
+
+        Returns:
+            The Axes.
+        """
+        assert _draw is not None, "the package hands the pictures in"
+        return _draw(self, ax, **options)
+
+    def _contents(self) -> Contents:
+        parts = {name: part._contents() for name, part in self._parts().items()}
+        return Contents(type(self).__name__, self._facts(), self._tables(), parts, self._write_more)
+
+    def _tables(self) -> "Mapping[str, pd.DataFrame]":
+        """The tables of a folder, by the names of their files without ending."""
+        return {}
+
+    def _facts(self) -> Mapping[str, Any]:
+        """What stands in settings.json."""
+        raise NotImplementedError
+
+    def _parts(self) -> "Mapping[str, Result]":
+        """Results that lie in folders of their own, by their paths."""
+        return {}
+
+    def _write_more(self, folder: Path) -> None:
+        """Write what is neither table nor part into an empty folder."""
+
+    @classmethod
+    def _from_saved(cls: type[R], saved: "Saved") -> R:
+        """The result of what was saved."""
+        raise NotImplementedError
+
+
+def _class_of(kind: str) -> type[Result]:
+    return cast(type[Result], getattr(importlib.import_module(KINDS[kind]), kind))
+
+
+def load(folder: str | os.PathLike[str]) -> Result:
+    """Read a saved result of whatever kind: what `.save(folder)` of a result, or a command, wrote.
+
+    Args:
+        folder: that holds settings.json.
+
+    Returns:
+        A result of the class that was saved.
+
+    Raises:
+        ResultError: the folder holds no saved result, or one that is damaged or mixed with another.
+
+    Examples:
+        >>> import tempfile
+        >>> from memorization import UniformModel, compress_bits, load
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     compress_bits(UniformModel(2048), [list(range(64))]).save(folder)
+        ...     load(folder).ideal_bits.tolist()
+        [704.0]
+    """
+    saved = Saved.open(Path(folder))
+    return saved.read(_class_of(saved.kind))

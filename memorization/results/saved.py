@@ -1,0 +1,177 @@
+"""Saved results read from folders: facts, tables and parts, each file held against its digest."""
+
+import difflib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from memorization.errors import ResultError
+from memorization.results.folder import DIGESTS, FORMAT, digest_of, waiting_path
+from memorization.results.kinds import KINDS, SETTINGS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Saved"]
+
+T = TypeVar("T")
+
+
+class Saved:
+    """A saved result as it lies in its folder: facts, tables and parts, each file held against its digest when it is read."""
+
+    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+        self.folder = folder
+        self.kind: str = content.pop("kind")
+        self.format: int = content.pop("format")
+        self.digests: dict[str, str] | None = content.pop(DIGESTS, None)
+        self.facts = content
+
+    @classmethod
+    def open(cls, folder: Path, kind: str | None = None) -> "Saved":
+        """The saved result of a folder, of this kind where one is named."""
+        return cls._parse(folder, _read_settings(folder, kind or "result"), kind)
+
+    @classmethod
+    def _parse(cls, folder: Path, text: bytes, kind: str | None) -> "Saved":
+        nothing = f"{folder} holds no saved {kind or 'result'}: {SETTINGS}"
+        try:
+            content: Any = json.loads(text)
+        except ValueError as error:
+            raise ResultError(f"{nothing} cannot be read ({error})") from error
+        if not isinstance(content, dict):
+            raise ResultError(f"{nothing} holds no object")
+        found = content.get("kind") if isinstance(content.get("kind"), str) else None
+        if kind is not None and found != kind:
+            a_what = "file of something else" if found is None else found
+            hint = f". Read it with memorization.load or {found}.load" if found in KINDS else ""
+            raise ResultError(f"{folder} holds a {a_what}, not a {kind}{hint}")
+        if kind is None and found not in KINDS:
+            raise ResultError(f"{nothing} is of kind {found!r}; known are {', '.join(sorted(KINDS))}")
+        if content.get("format") not in (1, FORMAT):
+            raise ResultError(
+                f"{folder / SETTINGS} has format {content.get('format')!r}, a format that this version does not read (it reads 1 and "
+                f"{FORMAT}): load it with the version that saved it, or measure again"
+            )
+        if content["format"] != 1 and not isinstance(content.get(DIGESTS), dict):
+            raise ResultError(f"{folder} is damaged: {SETTINGS} lacks {DIGESTS}")
+        return cls(folder, content)
+
+    def read(self, cls: type[T]) -> T:
+        """The result itself.
+
+        Raises:
+            ResultError: it is damaged.
+        """
+        try:
+            result: T = cast(Any, cls)._from_saved(self)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ResultError):
+                raise
+            raise self.damaged(f"{type(error).__name__}: {error}") from error
+        for name in self.digests or ():  # what was not needed must belong to the result all the same
+            if name.endswith(".parquet") and (self.folder / name).exists():
+                self._open(name).close()
+        return result
+
+    def need(self, *names: str) -> dict[str, Any]:
+        """The facts, where all of these are among them."""
+        missing = sorted(set(names) - set(self.facts))
+        if missing:
+            raise self.damaged(f"{SETTINGS} lacks {', '.join(missing)}")
+        return self.facts
+
+    def damaged(self, why: str) -> ResultError:
+        """The error that says so."""
+        return ResultError(f"{self.folder} is damaged: {why}")
+
+    def holds(self, name: str) -> bool:
+        """Whether this file belongs to the result and is there."""
+        listed = self.digests is None or name in self.digests
+        return listed and any(path.exists() for path in self._candidates(name))
+
+    def holds_folder(self, name: str) -> bool:
+        """Whether this folder, which is neither table nor part, belongs to the result and is there."""
+        listed = self.digests is None or any(one.startswith(f"{name}/") for one in self.digests)
+        return listed and (self.folder / name).is_dir()
+
+    def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame":
+        """These columns of a table."""
+        import pandas as pd
+
+        with self._open(f"{name}.parquet") as file:
+            try:
+                return pd.read_parquet(file, columns=list(columns))
+            except (OSError, ValueError) as error:
+                raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}") from error
+
+    def part(self, name: str, cls: type[T]) -> T:
+        """A result in a folder of its own."""
+        folder = self.folder / name
+        if self.digests is None:
+            return Saved.open(folder, cls.__name__).read(cls)
+        if not folder.is_dir():
+            raise ResultError(f"{folder} holds no saved {cls.__name__}: there is no such folder")
+        with self._open(f"{name}/{SETTINGS}", f"{folder} holds no saved {cls.__name__}: {SETTINGS}") as file:
+            return Saved._parse(folder, file.read(), cls.__name__).read(cls)
+
+    def copy_folder(self, name: str, to: Path) -> None:
+        """Copy all files of a folder that is neither table nor part."""
+        inside = f"{name}/"
+        if self.digests is None:
+            shutil.copytree(self.folder / name, to, dirs_exist_ok=True)
+        for file_name in self.digests or ():
+            if file_name.startswith(inside):
+                with self._open(file_name) as file:
+                    path = to / file_name.removeprefix(inside)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(file.read())
+
+    def _candidates(self, name: str) -> list[Path]:
+        path = self.folder / name
+        return [path] if self.digests is None else [path, waiting_path(path, self.digests[name])]
+
+    def _open(self, name: str, whole_name: str = "") -> BinaryIO:
+        """A file of the result, held open once it has been held against its digest."""
+        path = self.folder / name
+        whole_name = whole_name or str(path)
+        if self.digests is not None and name not in self.digests:
+            raise self.damaged(f"{SETTINGS} names no {name}")
+        problem: OSError | None = None
+        for candidate in self._candidates(name):
+            try:
+                file = candidate.open("rb")
+            except OSError as error:
+                problem = problem or error
+                continue
+            if self.digests is None or digest_of(file) == self.digests[name]:
+                file.seek(0)
+                return file
+            file.close()
+        if problem is not None and not path.exists():
+            raise ResultError(f"{whole_name} cannot be read: {problem.strerror or problem}") from problem
+        raise ResultError(
+            f"{whole_name} cannot be read as part of {self.folder}: it is not the file that {self.folder / SETTINGS} was saved "
+            "with. It was changed, or comes from another result. Put the right file back, or save again with overwrite=True."
+        )
+
+
+def _read_settings(folder: Path, what: str) -> bytes:
+    path = folder / SETTINGS
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        inside, hint = [], ""
+        if folder.is_dir():
+            inside = sorted(one.parent.name for one in folder.glob(f"*/{SETTINGS}"))
+        elif folder.parent.is_dir():
+            names = [one.name for one in folder.parent.iterdir() if one.is_dir()]
+            inside = difflib.get_close_matches(folder.name, names)
+            hint = ". There is no such folder"
+        if inside:
+            hint += f". Did you mean {' or '.join(str((folder if folder.is_dir() else folder.parent) / one) for one in inside[:5])}?"
+        raise ResultError(
+            f"{folder} holds no saved {what}: {SETTINGS} cannot be read ({error.strerror or error}){hint}"
+        ) from error

@@ -1,0 +1,69 @@
+"""What stands beside a number, in words and as JSON: models, first tokens, versions."""
+
+import math
+import platform
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+__all__ = ["describe_first_token", "describe_model", "number", "plain", "versions"]
+
+
+def describe_first_token(record: Mapping[str, Any]) -> str:
+    """A first-token record in words."""
+    name = f"{record['token']!r} (id {record['id']})" if record["token"] is not None else f"id {record['id']}"
+    return {
+        "bos": f"bos: given {name}, which is not coded",
+        "token": f"given {name}, which is not coded",
+        "uniform": "uniform: log2 of the vocabulary size",
+        "skip": "skip: left out of the code",
+    }[record["rule"]]
+
+
+def describe_model(record: Mapping[str, Any]) -> str:
+    """A model record in words."""
+    facts = [record["class"]] if record["class"] not in record["name"] else []
+    facts += [f"{record['n_params']:,} parameters"] if record["n_params"] is not None else []
+    facts += [str(record[key]) for key in ("dtype", "device") if record[key]]
+    return f"{record['name']} ({', '.join(facts)})"
+
+
+@lru_cache(maxsize=1)
+def _installed() -> dict[str, str]:
+    names = ("torch", "numpy", "scipy", "constriction", "transformers", "scikit-learn", "datasketch")
+    found = {"python": platform.python_version()}
+    for name in ("lm-memorization", *names):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return dict(_installed())
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numpy's numbers and arrays are numbers and lists; what is not finite is null, for unknown.
+
+    What JSON has no words for (a path, a dtype) becomes its text: a measurement is not lost to one of its settings.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, bool, int)) else str(value)
+
+
+def number(value: float | None) -> float:
+    """A number as JSON gave it back: null is NaN."""
+    return math.nan if value is None else float(value)
