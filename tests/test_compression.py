@@ -541,7 +541,7 @@ def damage(folder, how):
         ("kind", "holds a Memorization, not a CodeLengths"),
         (
             "format",
-            r"has a format that this version does not read \(it reads 1 and 2\): load it with the version that saved it",
+            r"has format 99, a format that this version does not read \(it reads 1 and 2\): load it with the version that saved it",
         ),
     ],
 )
