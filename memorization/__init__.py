@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.measure.opening import OpenModel, UniformModel, open_model
     from memorization.membership.audit import audit_membership
     from memorization.membership.result import Membership, MembershipAudit
-    from memorization.rarity.measure import rarity as which_samples
+    from memorization.rarity.measure import which_samples
     from memorization.rarity.result import Rarity
     from memorization.results.result import Result, load
     from memorization.samples import Samples, read_samples
@@ -109,7 +109,6 @@ _HOMES = {
     "unintended_memorization": "unintended.measure",
     "which_samples": "rarity.measure",
 }
-_NAMES = {"which_samples": "rarity"}  # where a name at home is another
 
 
 def _draw(result: Any, *args: Any, **options: Any) -> Any:
@@ -125,7 +124,7 @@ pictures_from(_draw)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-        return globals().setdefault(name, getattr(home, _NAMES.get(name, name)))
+        return globals().setdefault(name, getattr(home, name))
     if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
