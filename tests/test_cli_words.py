@@ -343,7 +343,7 @@ def test_no_message_that_reaches_a_command_names_an_argument_of_python(command):
         for line, message in messages(path):
             said = COMMANDS[command].in_own_words(message)
             said = re.sub(r"'[^']*'|\w+\([^)]*\)", "", said)  # what is quoted, and calls, which are for Python
-            left = {name for name in re.findall(r"(?<![\w-])([a-z_]+)=", said)} & (own | verbs)
+            left = set(re.findall(r"(?<![\w-])([a-z_]+)=", said)) & (own | verbs)
             left |= {name for name in re.findall(r"(?<![\w./-])([a-z]+_[a-z_]+)\b", said) if name in own}
             found += [f"{relative}:{line}: {name} in {said!r}" for name in sorted(left & own)]
     assert not found, "\n".join(found)
