@@ -1,8 +1,9 @@
 """Copies and near copies of samples in a training set, and de-duplication."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -17,12 +18,8 @@ Shingles: TypeAlias = UInt64[np.ndarray, " _"]
 _RECALL = (
     0.99  # of pairs right at the threshold. What the index offers too many costs 10 us each: it is compared exactly
 )
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the constants of splitmix64 (Steele et al., doi:10.1145/2660193.2660195)
-_SHIFTS_AND_FACTORS = (
-    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
-    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
-    (np.uint64(31), np.uint64(1)),
-)
+_ABSENT = np.uint64(2**64 - 1)  # in place of the tokens that a shorter shingle lacks
+_BATCH = 2**16  # samples whose shingles are hashed in one call
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,21 +231,39 @@ def _jaccard(first: Shingles, second: Shingles) -> float:
     return n_shared / (len(first) + len(second) - n_shared)
 
 
-def _shingle_sets(keys: Iterable[Any], shingle_tokens: int) -> Iterator[Shingles]:
+def _shingle_sets(keys: Sequence[Any], shingle_tokens: int) -> Iterator[Shingles]:
     """The hashes of each sample's different shingles. Python's own hash would be another one in each process."""
-    words: dict[str, int] = {}
-    for key in keys:
-        if isinstance(key, bytes):
-            tokens = np.frombuffer(key, dtype=np.uint64)
-        else:
-            for word in (split := key.split() or [key]):  # a text of white space is its own only word
-                if word not in words:
-                    words[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-            tokens = np.array([words[word] for word in split], dtype=np.uint64)
-        n = min(shingle_tokens, len(tokens))
-        hashes = np.zeros(len(tokens) - n + 1, dtype=np.uint64)
-        for place in range(n):
-            hashes = (hashes ^ tokens[place : place + len(hashes)]) + _GOLDEN
-            for shift, factor in _SHIFTS_AND_FACTORS:
-                hashes = (hashes ^ (hashes >> shift)) * factor
-        yield np.unique(hashes)
+    tokens = [_token_numbers(key) for key in keys]
+    widest = min(shingle_tokens, max(map(len, tokens)))
+    for start in range(0, len(tokens), _BATCH):
+        windows = [_windows(ids, shingle_tokens, widest) for ids in tokens[start : start + _BATCH]]
+        hashes = _hash_rows(np.concatenate(windows))
+        yield from map(np.unique, np.split(hashes, np.cumsum([len(part) for part in windows])[:-1]))
+
+
+def _token_numbers(key: Any) -> UInt64[np.ndarray, " token"]:
+    """A number for each token id, or word."""
+    if isinstance(key, bytes):
+        return np.frombuffer(key, dtype=np.uint64)
+    # A text of white space is its own only word.
+    return np.array([_word_number(word) for word in key.split() or [key]], dtype=np.uint64)
+
+
+@lru_cache(maxsize=2**20)
+def _word_number(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
+
+
+def _windows(tokens: np.ndarray, shingle_tokens: int, widest: int) -> UInt64[np.ndarray, "shingle token"]:
+    """Each run of so many tokens, a row each; all tokens in one row where they are fewer."""
+    n = min(shingle_tokens, len(tokens))
+    rows = np.lib.stride_tricks.sliding_window_view(tokens, n)
+    return rows if n == widest else np.pad(rows, ((0, 0), (0, widest - n)), constant_values=_ABSENT)
+
+
+def _hash_rows(rows: UInt64[np.ndarray, "row token"]) -> UInt64[np.ndarray, " row"]:
+    """A 64-bit hash of each row: the same in every process, and on every machine."""
+    import pandas as pd
+
+    hashes: np.ndarray = pd.util.hash_pandas_object(pd.DataFrame(rows), index=False).to_numpy()
+    return pd.util.hash_array(hashes)  # once more: MinHash takes the upper half, and it must be well mixed
