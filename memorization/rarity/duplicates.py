@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 from memorization.errors import InputError
-from memorization.samples import Samples, read_samples
+from memorization.integers import check_integer
+from memorization.samples import Samples, SamplesLike, read_samples
 
 Shingles: TypeAlias = UInt64[np.ndarray, " _"]
 
+N_PERMUTATIONS, SEED = 128, 0  # of the MinHashes
 _RECALL = (
     0.99  # of pairs right at the threshold. What the index offers too many costs 10 us each: it is compared exactly
 )
@@ -51,13 +53,13 @@ class Deduplicated:
 
 
 def duplicate_counts(
-    samples: Any,
-    training_set: Any = None,
+    samples: SamplesLike,
+    training_set: SamplesLike | None = None,
     *,
     near: float = 0.8,
     shingle_tokens: int = 5,
-    n_permutations: int = 128,
-    seed: int = 0,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = SEED,
 ) -> DuplicateCounts:
     """For each sample the number of training samples that equal it, and the number of those that resemble it.
 
@@ -68,7 +70,7 @@ def duplicate_counts(
 
     Args:
         samples: as `compress_bits` takes them.
-        training_set: likewise, texts or ids like the samples; None is the samples themselves.
+        training_set: texts or ids, as the samples are; None is the samples themselves.
         near: least similarity, above 0 and at most 1.
         shingle_tokens: tokens, or words, of a shingle.
         n_permutations: numbers that a MinHash keeps of each sample.
@@ -98,20 +100,20 @@ def duplicate_counts(
     Source:
         Lee et al., arXiv:2107.06499, and Broder, doi:10.1109/SEQUEN.1997.666900, for near duplicates by MinHash.
     """
-    check_near_options(near, shingle_tokens, n_permutations, seed)
+    shingle_tokens = check_near_options(near, shingle_tokens, n_permutations, seed)
     own = read_samples(samples)
     training = own if training_set is None else read_samples(training_set)
     if (own.texts is None) != (training.texts is None):
         kinds = ["token ids" if part.texts is None else "texts" for part in (own, training)]
         raise InputError(
-            f"samples are {kinds[0]} and the training set is {kinds[1]}: pass texts for both, or ids for both"
+            f"samples are {kinds[0]} and the training set is {kinds[1]}: pass texts for both, or ids for both."
         )
     return count_duplicates(
         own, training, near=near, shingle_tokens=shingle_tokens, n_permutations=n_permutations, seed=seed
     )
 
 
-def deduplicate(samples: Any, *, n_tokens: int | None = None) -> Deduplicated:
+def deduplicate(samples: SamplesLike, *, n_tokens: int | None = None) -> Deduplicated:
     """The samples without those that equal an earlier one, after truncation to `n_tokens`.
 
     The order matters: of the paper's samples of web text, which had no duplicates, 1 to 2 % became duplicates when they were truncated.
@@ -140,10 +142,9 @@ def deduplicate(samples: Any, *, n_tokens: int | None = None) -> Deduplicated:
     read = read_samples(samples)
     if n_tokens is not None and read.texts is not None:
         raise InputError(
-            f"n_tokens={n_tokens} truncates token ids, and these samples are texts: tokenize them first and pass the ids"
+            f"n_tokens={n_tokens} truncates token ids, and these samples are texts: tokenize them first and pass the ids."
         )
-    if n_tokens is not None and n_tokens < 1:
-        raise InputError(f"n_tokens must be at least 1; it is {n_tokens}")
+    n_tokens = None if n_tokens is None else check_integer("n_tokens", n_tokens, besides="None")
     rows: list[Any] = read.texts if read.texts is not None else [ids[:n_tokens] for ids in read.ids or []]
     first: dict[Any, int] = {}
     for i, key in enumerate(rows if read.texts is not None else map(np.ndarray.tobytes, rows)):
@@ -154,16 +155,15 @@ def deduplicate(samples: Any, *, n_tokens: int | None = None) -> Deduplicated:
     return Deduplicated(np.stack(kept) if is_array else kept, index, len(rows) - len(kept))
 
 
-def check_near_options(near: float, shingle_tokens: int, n_permutations: int, seed: int) -> None:
-    """Refuse options of `duplicate_counts` that are out of range."""
-    if not 0 < near <= 1:
-        raise InputError(f"near is a Jaccard similarity above 0 and at most 1, such as 0.8; it is {near}")
-    for name, value, least in (("shingle_tokens", shingle_tokens, 1), ("n_permutations", n_permutations, 2)):
-        if value < least:
-            raise InputError(f"{name} must be at least {least}; it is {value}")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must lie in [0, 2^32); it is {seed}")
-    bands_and_rows(near, n_permutations)
+def check_near_options(near: float, shingle_tokens: int, n_permutations: int = N_PERMUTATIONS, seed: int = SEED) -> int:
+    """Refuse options of `duplicate_counts` that are out of range; `shingle_tokens` as an int."""
+    if isinstance(near, (bool, str)) or not 0 < near <= 1:
+        raise InputError(f"near is a Jaccard similarity above 0 and at most 1, such as 0.8; it is {near!r}.")
+    shingle_tokens = check_integer("shingle_tokens", shingle_tokens)
+    if check_integer("seed", seed, at_least=0) >= 2**32:
+        raise InputError(f"seed must be below 2^32; it is {seed}.")
+    bands_and_rows(near, check_integer("n_permutations", n_permutations, at_least=2))
+    return shingle_tokens
 
 
 def bands_and_rows(near: float, n_permutations: int) -> tuple[int, int]:
@@ -177,7 +177,8 @@ def bands_and_rows(near: float, n_permutations: int) -> tuple[int, int]:
             return bands, rows
     found = 1 - (1 - near) ** n_permutations
     raise InputError(
-        f"with n_permutations={n_permutations} only {100 * found:.0f} % of the pairs of similarity near={near} would be found: raise either"
+        f"with n_permutations={n_permutations} only {100 * found:.0f} % of the pairs of similarity near={near} would be "
+        "found: raise either."
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from memorization.errors import InputError, ResultError, warn
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.rarity.correlations import correlation_table
-from memorization.rarity.duplicates import check_near_options, count_duplicates, sample_keys
+from memorization.rarity.duplicates import N_PERMUTATIONS, SEED, check_near_options, count_duplicates, sample_keys
 from memorization.rarity.result import Rarity, lengths_vary
 from memorization.rarity.tfidf import as_tokens, mean_bits
 from memorization.renamed import renamed_keywords
@@ -23,7 +23,7 @@ _PREVIEW = 60  # characters of a sample in a table
 _PREVIEW_IDS = 12  # without a tokenizer
 
 
-@renamed_keywords(interval="level")
+@renamed_keywords(interval="level", n_permutations="", seed="")
 def which_samples(
     memorized: Memorization | Sequence[float] | np.ndarray,
     samples: SamplesLike,
@@ -32,8 +32,6 @@ def which_samples(
     tokenizer: TokenizerLike | None = None,
     near: float = 0.8,
     shingle_tokens: int = 5,
-    n_permutations: int = 128,
-    seed: int = 0,
     level: float = 0.95,
 ) -> Rarity:
     """Which samples are memorized: does memU, in bits, rank like the rarity of their tokens, or like the number of their duplicates?
@@ -43,10 +41,8 @@ def which_samples(
         samples: those that were measured, as `compress_bits` takes them.
         training_set: what the target was trained on, repeats included; None is the samples themselves.
         tokenizer: for texts, best that of the target: an object, or the folder or name to load one from. For ids it decodes previews.
-        near: as for `duplicate_counts`, as the next three; on tokens here.
+        near: as for `duplicate_counts`; on tokens here.
         shingle_tokens: tokens of a shingle.
-        n_permutations: of the MinHash.
-        seed: of the permutations.
         level: of the intervals of the rank correlations.
 
     Returns:
@@ -77,7 +73,7 @@ def which_samples(
         Morris et al., arXiv:2505.24832, section 4; Bonett and Wright, doi:10.1007/BF02294183 (intervals).
     """
     level = check_level(level)
-    check_near_options(near, shingle_tokens, n_permutations, seed)
+    shingle_tokens = check_near_options(near, shingle_tokens)
     read = read_samples(samples)
     if isinstance(memorized, Memorization):
         read, bits = _same_samples(memorized, read), memorized.signed_bits
@@ -87,7 +83,7 @@ def which_samples(
     own = as_tokens(read, tokenizer, "sample")
     training = own if training_set is None else as_tokens(read_samples(training_set), tokenizer, "training sample")
     counts = count_duplicates(
-        own, training, near=near, shingle_tokens=shingle_tokens, n_permutations=n_permutations, seed=seed
+        own, training, near=near, shingle_tokens=shingle_tokens, n_permutations=N_PERMUTATIONS, seed=SEED
     )
     n_tokens = np.array([len(ids) for ids in own.ids or ()], dtype=np.int64)
     columns: dict[str, np.ndarray] = {
@@ -108,9 +104,9 @@ def which_samples(
         settings={
             "interval_level": level,
             "near": float(near),
-            "shingle_tokens": int(shingle_tokens),  # a numpy integer is no JSON
-            "n_permutations": int(n_permutations),
-            "seed": int(seed),
+            "shingle_tokens": shingle_tokens,
+            "n_permutations": N_PERMUTATIONS,
+            "seed": SEED,
             "samples": own.record(),
             "training_set": training.record(),
             "tokenizer": tokenizer_record(tokenizer),

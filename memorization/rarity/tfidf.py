@@ -8,13 +8,17 @@ from jaxtyping import Float64
 
 from memorization.errors import InputError
 from memorization.integers import edges_of
-from memorization.measure.tokenizers import load_tokenizer
-from memorization.samples import Samples, read_samples
+from memorization.measure.tokenizers import TokenizerLike, load_tokenizer
+from memorization.round_trip import encode
+from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.token_ids import quote
 
 _MOST_IDS = 2**24  # far above any vocabulary, and the table of counts stays below 128 MiB
 
 
-def tfidf_bits(samples: Any, training_set: Any = None, *, tokenizer: Any = None) -> Float64[np.ndarray, " sample"]:
+def tfidf_bits(
+    samples: SamplesLike, training_set: SamplesLike | None = None, *, tokenizer: TokenizerLike | None = None
+) -> Float64[np.ndarray, " sample"]:
     """How rare the tokens of each sample are in the training set, in bits a token: the paper's TF-IDF.
 
     TF-IDF(d) = mean over the tokens w of d, each as often as it comes, of log2(|D| / count of w in D). |D| is the number of samples of the
@@ -66,18 +70,19 @@ def mean_bits(samples: Samples, training: Samples) -> Float64[np.ndarray, " samp
 def as_tokens(samples: Samples, tokenizer: Any, name: str) -> Samples:
     """The samples with their token ids. That decoding gives the text back is not asked: tokens are counted here, not coded."""
     if samples.texts is None:
-        return samples
+        return samples.tokenize(tokenizer)
     if tokenizer is None:
         raise InputError(
-            f"each {name} is a text, and the rarity of its tokens needs a tokenizer: pass tokenizer= (the object, or the folder or name it "
-            "can be loaded from; best that of the model), or hand over lists of token ids"
+            f"each {name} is a text, and the rarity of its tokens needs a tokenizer: pass tokenizer= (the object, or the "
+            "folder or name it can be loaded from; best that of the model), or hand over lists of token ids."
         )
-    rows = tokenizer(samples.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    rows, failed = encode(tokenizer, samples.texts)
     empty = [i for i, row in enumerate(rows) if not row]
     if empty:
+        why = f" ({failed[empty[0]]})" if empty[0] in failed else ""
         raise InputError(
-            f"{name} {samples.index[empty[0]]} is {samples.texts[empty[0]][:80]!r}, of which the tokenizer makes no token ({len(empty)} "
-            "such). Leave it out"
+            f"{name} {samples.index[empty[0]]} is {quote(samples.texts[empty[0]])}, of which the tokenizer makes no token"
+            f"{why}; {len(empty)} such. Leave it out."
         )
     return replace(samples, ids=[np.asarray(row, dtype=np.int64) for row in rows])
 
@@ -90,6 +95,7 @@ def _flat(samples: Samples, name: str) -> tuple[np.ndarray, np.ndarray]:
         place = int(np.flatnonzero((ids < 0) | (ids >= _MOST_IDS))[0])
         i = int(np.searchsorted(edges, place, side="right")) - 1
         raise InputError(
-            f"token ids must lie in [0, {_MOST_IDS}); that at position {place - edges[i]} of {name} {samples.index[i]} is {ids[place]}"
+            f"token ids must lie in [0, {_MOST_IDS}); that at position {place - edges[i]} of {name} {samples.index[i]} is "
+            f"{ids[place]}."
         )
     return ids, edges
