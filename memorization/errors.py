@@ -45,6 +45,10 @@ class WeakOracleWarning(MeasurementWarning):
     """The target beats the oracle on text neither has seen: memU includes generalization."""
 
 
+class SameModelWarning(MeasurementWarning):
+    """Target and oracle give every token the same bits: one model under two names, so that memU is 0."""
+
+
 class LengthMismatchWarning(MeasurementWarning):
     """Samples and control differ in length, so net memU compares unlike things."""
 

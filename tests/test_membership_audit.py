@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.data import addresses
-from memorization.errors import InputError, ResultError, SplitLeakWarning, UnequalSetsWarning
+from memorization.errors import InputError, ResultError, SameModelWarning, SplitLeakWarning, UnequalSetsWarning
 from memorization.lab.architectures import Architecture
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
+from memorization.measure import open_model
 from memorization.membership import (
     MembershipAudit,
     audit_membership,
@@ -24,10 +25,12 @@ from memorization.membership import (
     membership_metrics,
     min_k_attack,
     min_k_plus_plus_attack,
+    reference_attack,
     token_moments,
     zlib_attack,
     zlib_bits,
 )
+from memorization.samples import read_samples
 
 VOCAB, SEQ_LEN = 64, 16
 SCORES = st.lists(st.integers(-4, 4).map(float), min_size=2, max_size=10)
@@ -64,7 +67,7 @@ def test_each_is_the_attack_alone(audit, model, sets):
     )
     alone = {
         "loss": (loss_attack(members), loss_attack(nonmembers)),
-        "reference": (memorized.signed_bits, memorized.control.signed_bits),
+        "reference": (memorized.ideal_signed_bits, memorized.control.ideal_signed_bits),
         "min_k": (min_k_attack(members), min_k_attack(nonmembers)),
         "min_k_plus_plus": tuple(
             min_k_plus_plus_attack(part, *token_moments(model, part)) for part in (members, nonmembers)
@@ -105,7 +108,8 @@ def test_random_labels_are_at_chance(model, sets):
 
 def test_texts_are_attacked_with_zlib_too_and_names_are_loaded(model_folder):
     texts = list(dict.fromkeys(text[:50] for text in itertools.chain(*addresses()) if len(text) > 100))[:24]
-    found = audit_membership(str(model_folder), texts[:12], texts[12:], oracle=str(model_folder), progress=False)
+    with pytest.warns(SameModelWarning):
+        found = audit_membership(str(model_folder), texts[:12], texts[12:], oracle=str(model_folder), progress=False)
     assert list(found.attacks) == ["loss", "reference", "zlib", "min_k", "min_k_plus_plus"]
     assert found.attacks["reference"].auc == 0.5  # the target is its own oracle: all differences are 0
     scores = [
@@ -156,7 +160,7 @@ def test_options_are_checked_before_anything_is_measured(sets, change, message):
 
     with pytest.raises(InputError, match=message):
         audit_membership(never, sets[0], sets[1], first_token=0, progress=False, **change)
-    with pytest.raises(InputError, match=r"at least two non-members, to rank them .*; there is 1"):
+    with pytest.raises(InputError, match=r"at least two control samples, to rank them .*; there is 1"):
         audit_membership(never, sets[0], sets[1][:1], first_token=0, progress=False)
 
 
@@ -211,3 +215,43 @@ def test_f1_and_auc_without_intervals_are_the_same(members, nonmembers):
 def test_f1_needs_as_many_of_both():
     with pytest.raises(InputError, match="as many members as non-members; there are 3 and 2"):
         f1_and_auc([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_each_checkpoint_is_loaded_once(monkeypatch, model_folder, tmp_path):
+    """With the real loader, counted; and the scores are those of the attacks called one by one."""
+    import transformers
+
+    oracle = tmp_path / "oracle"
+    torch.manual_seed(9)
+    config = transformers.AutoConfig.from_pretrained(model_folder)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(oracle)
+    loaded: list[str] = []
+    real = transformers.AutoModelForCausalLM.from_pretrained
+
+    def load(name, *args, **options):
+        loaded.append(str(name))
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
+    samples, control = ([f"{word} met again in the year {year}." for year in range(5)] for word in ("Ann", "Ben"))
+    options = {"first_token": 0, "progress": False}
+    for other, expected in ((None, [str(model_folder)]), (oracle, [str(model_folder), str(oracle)])):
+        loaded.clear()
+        found = audit_membership(model_folder, samples, control, oracle=other, oracle_tokenizer=model_folder, **options)
+        assert loaded == expected
+    lengths = [compress_bits(model_folder, part, **options) for part in (samples, control)]
+    under = [compress_bits(oracle, part, tokenizer=model_folder, **options) for part in (samples, control)]
+    expected = [np.sort(reference_attack(ours, theirs)) for ours, theirs in zip(lengths, under, strict=True)]
+    scores = found.attacks["reference"]
+    np.testing.assert_array_equal(scores.member_scores, expected[0])  # ideal bits, in the audit as in the attack
+    np.testing.assert_array_equal(scores.nonmember_scores, expected[1])
+
+
+def test_an_open_model_and_read_samples_are_audited_as_they_are(model, sets):
+    oracle = UniformModel(VOCAB)
+    with open_model(model) as opened:
+        read = [read_samples(part) for part in sets[:2]]
+        found = audit_membership(opened, *read, oracle=oracle, first_token=0, progress=False)
+    again = audit_membership(model, *sets[:2], oracle=oracle, first_token=0, progress=False)
+    for name, metrics in found.attacks.items():
+        np.testing.assert_array_equal(metrics.member_scores, again.attacks[name].member_scores)

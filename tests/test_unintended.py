@@ -18,7 +18,14 @@ from saved_folders import as_saved_by_0_1_0
 from torch import Tensor
 
 from memorization import CodeLengths, Memorization, UniformModel, compress_bits, unintended_memorization
-from memorization.errors import InputError, LengthMismatchWarning, MeasurementWarning, ResultError, WeakOracleWarning
+from memorization.errors import (
+    InputError,
+    LengthMismatchWarning,
+    MeasurementWarning,
+    ResultError,
+    SameModelWarning,
+    WeakOracleWarning,
+)
 
 MEASURED = [
     "bits",
@@ -175,7 +182,8 @@ def test_a_memorizer_against_a_uniform_oracle():
 
 
 def test_equal_models_have_memorized_nothing(tiny_gpt2):
-    result = unintended_memorization(tiny_gpt2, tiny_gpt2, [[1, 2, 3], [4, 5]])
+    with pytest.warns(SameModelWarning, match="they are one model"):
+        result = unintended_memorization(tiny_gpt2, tiny_gpt2, [[1, 2, 3], [4, 5]])
     assert result.bits.tolist() == result.signed_bits.tolist() == result.ideal_bits.tolist() == [0, 0]
 
 

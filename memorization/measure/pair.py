@@ -1,100 +1,62 @@
 """Two models, the same samples: one first-token rule, the same tokens or the same bytes, one named model in memory at a time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-import torch
+import numpy as np
+from jaxtyping import Float64
 
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError, ResultError, SameModelWarning, warn
 from memorization.measure.code_lengths import CodeLengths, check_windows, measure, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token, warn_of_chat_marker
-from memorization.measure.opening import UniformModel, open_model
-from memorization.measure.tokenizers import load_tokenizer, tokenizer_record
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
+from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.samples import Samples
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
 _ROLES = ("target", "oracle")
+_SAME_BITS = 1e-5  # a token: what one model differs by from itself; two checkpoints differ by more somewhere
 
 
 def measure_pair(
-    target: Any,
-    oracle: Any,
+    target: ModelLike | CodeLengths,
+    oracle: ModelLike | CodeLengths,
     sets: Sequence[Samples],
     *,
-    tokenizers: tuple[Any, Any],
+    tokenizers: tuple[TokenizerLike | None, TokenizerLike | None],
     revisions: tuple[str | None, str | None],
     first_token: str | int,
     max_length: int | None,
     stride: int | None,
     batch_size: int | Literal["auto"],
-    device: str | torch.device | None,
-    dtype: str | torch.dtype | None,
+    device: DeviceLike | None,
+    dtype: DTypeLike | None,
     trust_remote_code: bool,
     on_lossy_text: Literal["raise", "skip"],
     progress: bool,
     allow_pickle: bool,
+    with_target: Callable[[OpenModel, list[CodeLengths]], None] | None = None,
 ) -> list[Pair]:
     """Code lengths of each set of samples under both models; a model may be saved CodeLengths of the first set.
+
+    `with_target` is called while the target is open, with its code lengths: for what else is asked of it.
 
     Raises:
         InputError: samples, tokenizers and first-token rule do not go together.
         ResultError: the CodeLengths are not of these samples.
+
+    Warns:
+        SameModelWarning: both models give every token the same bits.
     """
     max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
-    models = dict(zip(_ROLES, (target, oracle), strict=True))
+    models: dict[str, Any] = dict(zip(_ROLES, (target, oracle), strict=True))
     revision = dict(zip(_ROLES, revisions, strict=True))
-    given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
-    live = [role for role in _ROLES if role not in given]
-    named = [role for role in live if isinstance(models[role], (str, os.PathLike))]
-    tokenizer = {
-        role: load_tokenizer(
-            asked if asked is not None or role not in named else models[role],
-            required=asked is not None,
-            revision=revision[role] if asked is None else None,
-            trust_remote_code=trust_remote_code,
-        )
-        for role, asked in zip(_ROLES, tokenizers, strict=True)
-        if role in live
-    }
-    for role in live:  # a uniform model has the other's tokens where it has none of its own
-        if tokenizer[role] is None and isinstance(models[role], UniformModel):
-            tokenizer[role] = next((own for own in tokenizer.values() if own is not None), None)
-    for lengths in given.values():  # what was left out there is left out here
-        sets = [part.as_measured(lengths.settings["samples"]) for part in sets]
-    tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
-    records = {
-        role: tokenizer_record(tokenizer[role]) if role in live else given[role].settings["tokenizer"]
-        for role in _ROLES
-    }
-    given_hashes = {lengths.settings["samples"]["ids_sha256"] for lengths in given.values()}
-    two_tokenizers = any(len(given_hashes | {own.ids_sha256 for own in part.values()}) > 1 for part in tokenized)
-    vocabularies = {record["vocab_sha256"] for record in records.values() if record is not None}
-    if sets[0].texts is None and len(vocabularies) == 2:
-        raise InputError(
-            "the samples are token ids, and target and oracle have different tokenizers: ids mean other texts to each. Pass the texts."
-        )
-    for role, lengths in given.items():
-        _check_given(lengths, f"the {role}'s CodeLengths", sets[0])
-        for own in tokenized[0].values():
-            if len(own) < len(sets[0]):
-                raise ResultError(
-                    f"the {role}'s CodeLengths hold samples that the other model's tokenizer does not give back, the first is sample "
-                    f"{min(set(sets[0].index) - set(own.index))}: leave them out of the samples, and measure both."
-                )
-    sizes = {lengths.settings["uniform_vocab_size"] for lengths in given.values()}
-    if len(sizes) == 2 and all(lengths.settings["first_token"]["rule"] == "uniform" for lengths in given.values()):
-        raise ResultError(
-            f"the CodeLengths price a uniform first token at log2 of {min(sizes)} and of {max(sizes)} tokens, so they differ where the "
-            "models may not. Measure both with one tokenizer, or with another first_token."
-        )
-    rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
-
-    for role in live:
-        warn_of_chat_marker(rules[role], tokenizer[role])
-
-    measured = {role: [lengths] for role, lengths in given.items()}
-    for role in live:
+    named = [role for role, model in models.items() if isinstance(model, (str, os.PathLike))]
+    tokenizer = _load_tokenizers(models, tokenizers, revision, trust_remote_code)
+    tokenized, rules = _prepare(models, tokenizer, sets, first_token, on_lossy_text)
+    measured = {role: [model] for role, model in models.items() if isinstance(model, CodeLengths)}
+    for role in tokenizer:
         # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of the target.
         shared = [done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role].rule == "uniform"]
         with open_model(
@@ -121,8 +83,102 @@ def measure_pair(
                 )
                 for i, part in enumerate(tokenized)
             ]
+            if with_target is not None and role == "target":
+                with_target(opened, measured[role])
         del opened  # or this model would stay in memory while the next one is loaded
-    return list(zip(measured["target"], measured["oracle"], strict=True))
+    pairs = list(zip(measured["target"], measured["oracle"], strict=True))
+    _warn_of_one_model(pairs)
+    return pairs
+
+
+def _load_tokenizers(
+    models: dict[str, Any],
+    asked: tuple[Any, Any],
+    revision: dict[str, str | None],
+    trust_remote_code: bool,
+) -> dict[str, Any]:
+    """The tokenizer of each model that is to be measured, None where there is none."""
+    tokenizer: dict[str, Any] = {}
+    for (role, model), own in zip(models.items(), asked, strict=True):
+        if isinstance(model, CodeLengths):
+            continue
+        if isinstance(model, OpenModel) and own is None:
+            tokenizer[role] = model.tokenizer
+            continue
+        named = isinstance(model, (str, os.PathLike))
+        tokenizer[role] = load_tokenizer(
+            model if own is None and named else own,
+            required=own is not None,
+            revision=revision[role] if own is None else None,
+            trust_remote_code=trust_remote_code,
+        )
+    for role, own in tokenizer.items():  # a uniform model has the other's tokens where it has none of its own
+        if own is None and _is_uniform(models[role]):
+            tokenizer[role] = next((other for other in tokenizer.values() if other is not None), None)
+    return tokenizer
+
+
+def _is_uniform(model: Any) -> bool:
+    kind = model.record["class"] if isinstance(model, OpenModel) else type(model).__name__
+    return bool(kind == UniformModel.__name__)
+
+
+def _prepare(
+    models: dict[str, Any],
+    tokenizer: dict[str, Any],
+    sets: Sequence[Samples],
+    first_token: str | int,
+    on_lossy_text: Literal["raise", "skip"],
+) -> tuple[list[dict[str, Samples]], dict[str, FirstToken]]:
+    """Each set in the tokens of each model, and the models' first-token rule, after checking that all go together."""
+    given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
+    for lengths in given.values():  # what was left out there is left out here
+        sets = [part.as_measured(lengths.settings["samples"]) for part in sets]
+    tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
+    records = [tokenizer_record(own) for own in tokenizer.values()]
+    records += [lengths.settings["tokenizer"] for lengths in given.values()]
+    given_hashes = {lengths.settings["samples"]["ids_sha256"] for lengths in given.values()}
+    two_tokenizers = any(len(given_hashes | {own.ids_sha256 for own in part.values()}) > 1 for part in tokenized)
+    if sets[0].texts is None and len({record["vocab_sha256"] for record in records if record is not None}) == 2:
+        raise InputError(
+            "the samples are token ids, and target and oracle have different tokenizers: ids mean other texts to each. Pass the texts."
+        )
+    for role, lengths in given.items():
+        check_measured(lengths.settings["samples"], sets[0], f"the {role}'s CodeLengths are")
+        for own in tokenized[0].values():
+            if len(own) < len(sets[0]):
+                raise ResultError(
+                    f"the {role}'s CodeLengths hold samples that the other model's tokenizer does not give back, the first is sample "
+                    f"{min(set(sets[0].index) - set(own.index))}: leave them out of the samples, and measure both."
+                )
+    sizes = {lengths.settings["uniform_vocab_size"] for lengths in given.values()}
+    if len(sizes) == 2 and all(lengths.settings["first_token"]["rule"] == "uniform" for lengths in given.values()):
+        raise ResultError(
+            f"the CodeLengths price a uniform first token at log2 of {min(sizes)} and of {max(sizes)} tokens, so they differ where the "
+            "models may not. Measure both with one tokenizer, or with another first_token."
+        )
+    rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
+    for role, own in tokenizer.items():
+        warn_of_chat_marker(rules[role], own)
+    return tokenized, rules
+
+
+def _warn_of_one_model(pairs: Sequence[Pair]) -> None:
+    """Warn where target and oracle agree on every token: no two models do, but one model under two names does."""
+    target, oracle = pairs[0]
+    models = [lengths.settings["model"] for lengths in (target, oracle)]
+    if all(model["class"] == UniformModel.__name__ for model in models):
+        return
+    if all(
+        ours.token_bits.shape == theirs.token_bits.shape
+        and np.allclose(ours.token_bits, theirs.token_bits, rtol=0, atol=_SAME_BITS)
+        for ours, theirs in pairs
+    ):
+        warn(
+            f"target ({models[0]['name']}) and oracle ({models[1]['name']}) give every token the same bits, so memU is 0: they are one "
+            "model. Adapters such as LoRA change their base model in place, so that it is no oracle any more: load the base anew.",
+            SameModelWarning,
+        )
 
 
 def control_pair(control: Any, pair: Pair) -> Pair:
@@ -151,28 +207,37 @@ def differ_in_tokens(target: CodeLengths, oracle: CodeLengths) -> bool:
     return bool(target.settings["samples"]["ids_sha256"] != oracle.settings["samples"]["ids_sha256"])
 
 
+def token_count_bits(lengths: CodeLengths) -> Float64[np.ndarray, " sample"]:
+    """What it takes to say how many tokens each sample has: Elias gamma, 2 floor(log2 n) + 1 bits."""
+    return np.asarray(2 * np.floor(np.log2(lengths.n_tokens)) + 1)
+
+
+def ideal_signed_bits(target: CodeLengths, oracle: CodeLengths) -> Float64[np.ndarray, " sample"]:
+    """H(x | oracle) - H(x | target) of each sample from -log2 p; with two tokenizers the code of the token counts on either side."""
+    signed = oracle.ideal_bits - target.ideal_bits
+    if differ_in_tokens(target, oracle):
+        signed = signed + token_count_bits(oracle) - token_count_bits(target)
+    return np.asarray(signed)
+
+
 def check_same_samples(lengths: CodeLengths, others: CodeLengths, name: str) -> None:
     """Raise ResultError where CodeLengths are of other samples than `others`."""
     ours, theirs = lengths.settings["samples"], others.settings["samples"]
     by_texts = ours["texts_sha256"] is not None and ours["texts_sha256"] == theirs["texts_sha256"]
     if not by_texts and ours["ids_sha256"] != theirs["ids_sha256"]:
-        raise ResultError(_other_samples(name, ours, theirs["source"], theirs["n_samples"]))
+        raise ResultError(_other_samples(f"{name} are", ours, theirs["source"], theirs["n_samples"]))
 
 
-def _check_given(lengths: CodeLengths, name: str, samples: Samples) -> None:
-    ours = lengths.settings["samples"]
-    same = (
-        ours["texts_sha256"] == samples.texts_sha256
-        if samples.texts is not None
-        else ours["ids_sha256"] == samples.ids_sha256
-    )
-    if not same:
-        raise ResultError(_other_samples(name, ours, samples.source, len(samples)))
+def check_measured(record: Mapping[str, Any], samples: Samples, name: str) -> None:
+    """Raise ResultError where samples are not those of a measurement with this record (`Samples.record`)."""
+    kind = "ids_sha256" if samples.texts is None else "texts_sha256"
+    if record[kind] != getattr(samples, kind):
+        raise ResultError(_other_samples(name, record, samples.source, len(samples)))
 
 
-def _other_samples(name: str, ours: dict[str, Any], source: str, n_samples: int) -> str:
+def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: int) -> str:
     return (
-        f"{name} are of other samples: they were measured on {ours['n_samples']} from {ours['source']}, and {n_samples} from {source} "
+        f"{name} of other samples: {ours['n_samples']} from {ours['source']} were measured, and {n_samples} from {source} "
         "came (compared by fingerprint, order included; texts with texts, ids with ids). Measure again, or pass the same samples."
     )
 
@@ -181,10 +246,11 @@ def _tokenize_for(
     tokenizer: dict[str, Any], samples: Samples, on_lossy_text: Literal["raise", "skip"]
 ) -> dict[str, Samples]:
     """The samples in each live model's tokens; what one tokenizer does not give back is left out for both."""
-    parts = {
-        role: tokenize(samples, own, on_lossy_text=on_lossy_text, argument=f"{role}_tokenizer")
-        for role, own in tokenizer.items()
-    }
+    done: dict[int, Samples] = {}  # by tokenizer: one for both models reads the samples once
+    for role, own in tokenizer.items():
+        if id(own) not in done:
+            done[id(own)] = tokenize(samples, own, on_lossy_text=on_lossy_text, argument=f"{role}_tokenizer")
+    parts = {role: done[id(own)] for role, own in tokenizer.items()}
     dropped = {i for part in parts.values() for i in part.lossy_skipped}
     return {role: part.leave_out(dropped) for role, part in parts.items()}
 

@@ -3,18 +3,20 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, ResultError
-from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.opening import open_model
-from memorization.measure.pair import check_same_samples, differ_in_tokens
+from memorization.measure.code_lengths import CodeLengths, check_batch_size
+from memorization.measure.context import FirstToken
+from memorization.measure.opening import ModelLike, open_model
+from memorization.measure.pair import check_measured, check_same_samples, differ_in_tokens, ideal_signed_bits
 from memorization.measure.passes import Window, read_windows
-from memorization.samples import read_samples
+from memorization.renamed import renamed_keywords
+from memorization.samples import SamplesLike, read_samples
 
 _OTHER_MODEL_BITS = 0.1  # mean difference a token; the same model in another batch, dtype or device stays below 0.05
 _ROWS = 64  # of logits turned to float64 at a time
@@ -63,10 +65,10 @@ def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.nda
             "target and oracle code the samples in different tokens, so their bits lack the code of the token counts. Take "
             "ideal_signed_bits of unintended_memorization(target, oracle, samples), which has it"
         )
-    return np.asarray(oracle.ideal_bits - target.ideal_bits)
+    return ideal_signed_bits(target, oracle)
 
 
-def zlib_attack(target: CodeLengths, samples: Any) -> Float64[np.ndarray, " sample"]:
+def zlib_attack(target: CodeLengths, samples: SamplesLike) -> Float64[np.ndarray, " sample"]:
     """Minus the ratio of ideal bits under the target to bits after zlib (level 9), so that repetitive text is no sign of membership.
 
     Args:
@@ -86,13 +88,9 @@ def zlib_attack(target: CodeLengths, samples: Any) -> Float64[np.ndarray, " samp
     record = target.settings["samples"]
     read = read_samples(samples)
     if read.texts is None:
-        raise InputError("zlib compresses text, and these samples are token ids: pass the texts that were measured")
+        raise InputError("zlib compresses text, and these samples are token ids: pass the texts that were measured.")
     read = read.as_measured(record)
-    if read.texts_sha256 != record["texts_sha256"]:
-        raise ResultError(
-            f"these {len(read)} texts are not the {record['n_samples']} that were measured (compared by fingerprint, order included). Pass "
-            "the same texts, or measure again"
-        )
+    check_measured(record, read, "the CodeLengths are")
     assert read.texts is not None
     return np.asarray(-target.ideal_bits / zlib_bits(read.texts))
 
@@ -120,7 +118,7 @@ def min_k_attack(target: CodeLengths, *, k_percent: float = 20.0) -> Float64[np.
         Minus bits per token, float64. With k_percent = 100 it is `loss_attack`.
 
     Raises:
-        InputError: a share that is none.
+        InputError: k_percent outside (0, 100].
 
     Source:
         Shi et al., arXiv:2310.16789.
@@ -147,7 +145,7 @@ def min_k_plus_plus_attack(
         Mean standardised log p of the lowest k %, float64; no unit.
 
     Raises:
-        InputError: arrays of another length, or values that are no moments.
+        InputError: arrays of another length, or values that are negative or not finite.
 
     Source:
         Zhang et al., arXiv:2404.02936.
@@ -165,15 +163,11 @@ def min_k_plus_plus_attack(
     return _mean_of_lowest(standardised, target.token_offsets, k_percent)
 
 
+@renamed_keywords(device="", dtype="", revision="", trust_remote_code="", allow_pickle="")
 def token_moments(
-    model: Any,
+    model: ModelLike,
     lengths: CodeLengths,
     *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
     batch_size: int | Literal["auto"] = "auto",
     progress: bool = True,
 ) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
@@ -182,15 +176,11 @@ def token_moments(
     One more pass of the model over the tokens, for `min_k_plus_plus_attack`.
 
     Args:
-        model: the one that `lengths` were measured with, as for `compress_bits`.
+        model: the one that `lengths` were measured with, as for `compress_bits`; one that needs options to be loaded comes
+            from `open_model`.
         lengths: code lengths, with the tokens, windows and first-token rule that they were measured with.
-        device: as for `compress_bits`.
-        dtype: likewise.
-        revision: likewise.
-        trust_remote_code: likewise.
-        allow_pickle: likewise.
-        batch_size: likewise.
-        progress: likewise.
+        batch_size: as for `compress_bits`.
+        progress: a bar on stderr.
 
     Returns:
         mean_bits and sd_bits, laid out like `lengths.token_bits`. A uniform first token has sd 0.
@@ -200,37 +190,29 @@ def token_moments(
         ResultError: the model gives the tokens other bits: it is not the one that was measured.
         ModelError: the model cannot be loaded.
     """
-    first, rule = lengths.settings["first_token"], lengths.settings["first_token"]["rule"]
-    if rule == "skip":
+    batch_size = check_batch_size(batch_size)
+    first = FirstToken.from_record(lengths.settings["first_token"])
+    if first.rule == "skip":
         raise InputError(
             'first_token="skip" leaves the first token out of the CodeLengths, and the model cannot be asked again without it. Measure '
-            'with first_token="uniform"'
+            'with first_token="uniform".'
         )
     moments = np.zeros((3, len(lengths.token_bits)))
     places, sequences = [], []  # of each sequence, where its moments go
     for start, stop in pairwise(lengths.token_offsets):
         ids = lengths.token_ids[start:stop]
-        if rule == "uniform":
+        if first.rule == "uniform":
             bits = math.log2(lengths.settings["uniform_vocab_size"])
             moments[:, start] = bits, bits, 0
             start += 1
         if start < stop:
             places.append(slice(start, stop))
-            sequences.append(ids if rule == "uniform" else np.concatenate([[first["id"]], ids]))
+            sequences.append(ids if first.rule == "uniform" else np.concatenate([[first.id], ids]))
 
     def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
         moments[:, places[i]] = np.concatenate(parts, axis=1)
 
-    with open_model(
-        model,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        max_length=lengths.settings["max_length"],
-        progress=progress,
-    ) as opened:
+    with open_model(model, max_length=lengths.settings["max_length"], progress=progress) as opened:
         read_windows(
             opened,
             sequences,
@@ -272,9 +254,9 @@ def _moments_of_windows(
 
 
 def check_k_percent(k_percent: float) -> None:
-    """Refuse a share that is none."""
-    if not 0 < k_percent <= 100:
-        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent}")
+    """Refuse a share outside (0, 100]."""
+    if isinstance(k_percent, bool) or not 0 < k_percent <= 100:
+        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent}.")
 
 
 def _mean_of_lowest(

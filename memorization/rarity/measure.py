@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.errors import InputError, ResultError, warn
+from memorization.errors import InputError, warn
+from memorization.measure.pair import check_measured
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.rarity.correlations import correlation_table
 from memorization.rarity.duplicates import N_PERMUTATIONS, SEED, check_near_options, count_duplicates, sample_keys
@@ -125,12 +126,7 @@ def _same_samples(memorized: Memorization, read: Samples) -> Samples:
     """The samples without the lossy ones that were not measured, checked to be those that were."""
     measured = memorized.target.settings["samples"]
     read = read.as_measured(measured)
-    kind = "ids_sha256" if read.texts is None else "texts_sha256"
-    if getattr(read, kind) != measured[kind]:
-        raise ResultError(
-            f"the Memorization is of other samples: {measured['n_samples']} from {measured['source']} were measured, and {len(read)} from "
-            f"{read.source} came (compared by fingerprint, order included; texts with texts, ids with ids). Pass the same samples"
-        )
+    check_measured(measured, read, "the Memorization is")
     return read
 
 

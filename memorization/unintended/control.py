@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
+from memorization.measure.pair import ideal_signed_bits
 from memorization.results import ReadOnly
 from memorization.stats.bootstrap import mean_interval
 from memorization.stats.levels import Interval
 
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
-
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -43,6 +43,11 @@ class Control(ReadOnly):
     mean_interval: Interval
     target: "CodeLengths" = field(repr=False)
     oracle: "CodeLengths" = field(repr=False)
+
+    @property
+    def ideal_signed_bits(self) -> Float64[np.ndarray, " control"]:
+        """The signed difference of each control sample from -log2 p, as `Memorization.ideal_signed_bits`."""
+        return ideal_signed_bits(self.target, self.oracle)
 
     @property
     def mean_bits(self) -> float:

@@ -1,49 +1,43 @@
 """memU of a target against an oracle: measure both, subtract."""
 
 import math
-import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
 from memorization.coding.joint import JointCode
-from memorization.errors import InputError, LengthMismatchWarning, WeakOracleWarning
+from memorization.errors import InputError, LengthMismatchWarning, WeakOracleWarning, warn
 from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import Pair, check_same_samples, control_pair, differ_in_tokens, measure_pair
-from memorization.results import (
-    describe_model,
-    versions,
-)
-from memorization.samples import read_samples
-
-if TYPE_CHECKING:
-    pass
-
+from memorization.measure.tokenizers import TokenizerLike
+from memorization.results import describe_model, versions
+from memorization.samples import Samples, SamplesLike, read_samples
 from memorization.unintended.result import Memorization, combine, with_count
 
 _LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things
 
 
 def unintended_memorization(
-    target: Any,
-    oracle: Any,
-    samples: Any,
+    target: ModelLike | CodeLengths,
+    oracle: ModelLike | CodeLengths,
+    samples: SamplesLike,
     *,
     joint: JointCode = "max",
-    control: Any = None,
+    control: SamplesLike | Sequence[CodeLengths] | None = None,
     baseline: Literal["uniform"] | CodeLengths = "uniform",
-    target_tokenizer: Any = None,
-    oracle_tokenizer: Any = None,
+    target_tokenizer: TokenizerLike | None = None,
+    oracle_tokenizer: TokenizerLike | None = None,
     target_revision: str | None = None,
     oracle_revision: str | None = None,
     first_token: str | int = "auto",
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
     text_column: str = "text",
     limit: int | None = None,
@@ -110,7 +104,7 @@ def unintended_memorization(
         raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}')
     if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
         raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}')
-    sets = [read_samples(samples, text_column=text_column, limit=limit)]
+    sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit)]
     given_control = isinstance(target, CodeLengths) or isinstance(oracle, CodeLengths)
     if control is not None and not given_control:
         sets.append(read_samples(control, text_column=text_column, limit=limit))
@@ -133,12 +127,18 @@ def unintended_memorization(
     )
     if control is not None and given_control:
         pairs.append(control_pair(control, pairs[0]))
+    return memorization_of(pairs, joint=joint, baseline=baseline)
+
+
+def memorization_of(
+    pairs: Sequence[Pair], *, joint: JointCode, baseline: Literal["uniform"] | CodeLengths = "uniform"
+) -> Memorization:
+    """memU of code lengths under two models: those of the samples and, as a second pair, of the control; with its warnings."""
     settings = {
         "joint": joint,
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
         "token_count_code": "Elias gamma" if differ_in_tokens(*pairs[0]) else None,
-        "has_control": control is not None,
-        "control_samples": None if control is None else pairs[1][0].settings["samples"],
+        "has_control": len(pairs) > 1,
         "versions": versions(),
     }
     result = combine(pairs, settings, _baseline_bits(baseline, pairs[0]))
@@ -160,19 +160,17 @@ def _warn(result: Memorization) -> None:
     control = result.control
     if control is None:
         return
-    low, high = control.mean_interval
-    if low > 0:
-        warnings.warn(
+    if control.mean_interval[0] > 0:
+        low, high = control.mean_interval
+        warn(
             f"the oracle is too weak: the target codes unseen text in {control.mean:.2f} bits a sample fewer (95 % interval {low:.2f} to "
             f"{high:.2f}), so memU includes generalization. Take a stronger oracle, or read net memU.",
             WeakOracleWarning,
-            stacklevel=3,
         )
     ours, theirs = float(result.target.n_tokens.mean()), float(control.target.n_tokens.mean())
     if abs(ours - theirs) > _LENGTH_MISMATCH * ours:
-        warnings.warn(
+        warn(
             f"samples have {ours:.1f} tokens in the mean, control samples {theirs:.1f}: net memU compares unlike things. Draw the control "
             "like the samples, of the same length.",
             LengthMismatchWarning,
-            stacklevel=3,
         )
