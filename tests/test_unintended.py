@@ -27,6 +27,9 @@ from memorization.errors import (
     WeakOracleWarning,
 )
 
+# Many tests here take one model for both roles, so that memU is known to be 0.
+pytestmark = pytest.mark.filterwarnings("ignore::memorization.errors.SameModelWarning")
+
 MEASURED = [
     "bits",
     "signed_bits",

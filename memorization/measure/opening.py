@@ -159,7 +159,7 @@ def open_model(
             limit = _max_length(model, tokenizer)
             shortest = limit if max_length is None else min(limit or max_length, max_length)
             record["vocab_size"] = probe(forward, place, _declared_vocab_size(model), shortest, record["name"])
-            yield OpenModel(forward, record["vocab_size"], limit, place, tokenizer, record)
+        yield OpenModel(forward, record["vocab_size"], limit, place, tokenizer, record)
     finally:
         for submodule, training in modes:
             submodule.training = training
