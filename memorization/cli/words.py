@@ -1,5 +1,6 @@
 """The command line's own words: old names of options, errors that speak of options, what Ctrl-C leaves behind."""
 
+import logging
 import os
 import re
 import shlex
@@ -52,7 +53,7 @@ class Command(TyperCommand):
         """Run the command: errors and warnings in its own words, and one line where the user interrupts it."""
         quiet, kept = bool(ctx.params.get("quiet")), KEPT.set("nothing was written")
         try:
-            with _environment(_QUIET if quiet else {}), self._warnings(quiet):
+            with _libraries_silent(quiet), self._warnings(quiet):
                 return super().invoke(ctx)
         except (InputError, ModelError, ResultError) as error:
             error.args = (self.in_own_words(str(error)), *error.args[1:])
@@ -139,16 +140,23 @@ def in_options(message: str, options: Mapping[str, str], flags: set[str]) -> str
     message = re.sub(rf"`(?P<name>{any_of})`", alone, message)
     message = re.sub(rf"{before}(?P<name>{any_of})=(?P<value>{value})?", with_value, message)
     message = re.sub(rf"{before}(?P<name>{long}){after}", alone, message)
-    return re.sub(rf"(?:^|(?<=[.:;] ))(?P<name>{short})(?= must )", alone, message)
+    message = re.sub(rf"(?:^|(?<=[.:;] ))(?P<name>{short})(?= must )", alone, message)
+    return re.sub(r"(--[\w-]+ must be )None or ", r"\1", message)  # no option is None: one leaves it out
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables while the block runs; what the user has set goes first."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
+def _libraries_silent(quiet: bool) -> Iterator[None]:
+    """Other libraries say nothing below an error while the block runs. What the user has set in the environment stays."""
+    if not quiet:
+        yield
+        return
+    added = {name: value for name, value in _QUIET.items() if name not in os.environ}
+    logged = logging.root.manager.disable
     os.environ.update(added)
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
+        logging.disable(logged)
         for name in added:
             os.environ.pop(name, None)
