@@ -213,7 +213,7 @@ def attack(
         text_column=text_column,
         limit=limit,
         on_lossy_text="skip" if on_lossy_text else "raise",
-        interval=level,
+        level=level,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=not quiet,
