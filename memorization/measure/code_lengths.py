@@ -15,7 +15,7 @@ from memorization.integers import check_integer, edges_of
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.passes import score
-from memorization.measure.tokenizers import tokenizer_record
+from memorization.measure.tokenizers import tokenizer_record, vocabulary_size
 from memorization.results import (
     Result,
     Saved,
@@ -249,7 +249,8 @@ def measure(
     """
     max_length, stride = _window(max_length, stride, model.max_length)
     if uniform_vocab_size is None:
-        uniform_vocab_size = len(model.tokenizer) if model.tokenizer is not None else model.vocab_size
+        known = vocabulary_size(model.tokenizer) if model.tokenizer is not None else None
+        uniform_vocab_size = known or model.vocab_size
     uniform = first.rule == "uniform"
     codable = min(model.vocab_size, uniform_vocab_size) if uniform else model.vocab_size
     check_ids(samples, codable, first, model.record["name"])

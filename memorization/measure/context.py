@@ -8,6 +8,7 @@ import numpy as np
 
 from memorization.errors import FirstTokenWarning, InputError, warn
 from memorization.integers import as_integer
+from memorization.measure.tokenizers import vocabulary_size
 from memorization.results import describe_first_token
 from memorization.samples import Samples
 
@@ -78,7 +79,7 @@ def resolve_first_token(asked: str | int, tokenizer: Any) -> FirstToken:
 
 
 def _given(asked: str | int, rule: FirstTokenRule, token_id: int, tokenizer: Any) -> FirstToken:
-    known = tokenizer is not None and 0 <= token_id < len(tokenizer)
+    known = tokenizer is not None and 0 <= token_id < (vocabulary_size(tokenizer) or token_id + 1)
     return FirstToken(asked, rule, token_id, tokenizer.convert_ids_to_tokens(token_id) if known else None)
 
 

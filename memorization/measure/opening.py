@@ -11,12 +11,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from memorization.errors import InputError, ModelError
+from memorization.integers import check_integer
 from memorization.measure.failures import first_line
-from memorization.measure.fingerprint import weights_sha256
+from memorization.measure.fingerprint import weights_of
+from memorization.measure.folders import source_of
 from memorization.measure.loading import load_model
-from memorization.measure.parameters import n_non_embedding_params, n_params
-from memorization.measure.probe import forward_of, probe
+from memorization.measure.parameters import n_non_embedding_params, n_params, uncounted
+from memorization.measure.probe import Forward, probe
+from memorization.measure.surroundings import default_device, undisturbed
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
+from memorization.measure.wrappers import declared_vocab_size, position_limit, unwrapped, where_it_lies
 
 _UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
 
@@ -34,9 +38,7 @@ class UniformModel:
     """
 
     def __init__(self, vocab_size: int):
-        if vocab_size < 1:
-            raise InputError(f"vocab_size must be at least 1; it is {vocab_size}")
-        self.vocab_size = vocab_size
+        self.vocab_size = check_integer("vocab_size", vocab_size)
 
     def __call__(self, ids: Int64[Tensor, "batch position"]) -> Float[Tensor, "batch position vocab"]:
         """Logits of 0, without the memory that they would take."""
@@ -55,7 +57,8 @@ class OpenModel:
         vocab_size: width of the logits.
         max_length: inputs the model (or its tokenizer) takes at most; None if nothing says so.
         tokenizer: None where none is at hand.
-        record: name, class, fingerprint, parameter counts, dtype, device: what goes into a result's settings.
+        record: name, class, fingerprint of the weights, logits of the probe, parameter counts, dtype, device: what goes into a
+            result's settings.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -64,6 +67,11 @@ class OpenModel:
     device: torch.device
     tokenizer: Any
     record: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Digest of the logits of a few tokens, rounded: see `memorization.measure.fingerprint.probe_record`."""
+        return self.record["probe"] and self.record["probe"]["sha256"]
 
 
 DeviceLike: TypeAlias = str | torch.device
@@ -88,7 +96,8 @@ def open_model(
     """Load or adopt a model, check that it is causal, and leave it as it came.
 
     Every function that takes a model takes the OpenModel, too, so a model is loaded and checked once for many measurements.
-    An OpenModel is handed on as it is; whoever opened it closes it.
+    An OpenModel is handed on as it is; whoever opened it closes it. In the block, autocast is off, and float32 and the CPU are torch's
+    defaults.
 
     Args:
         model: hub id or folder, a transformers model, a torch module or callable from ids to logits, `UniformModel`, or an OpenModel.
@@ -113,59 +122,94 @@ def open_model(
         ...     [float(compress_bits(model, [ids]).ideal_bits.sum()) for ids in ([1, 2], [3, 4, 5])]
         [16.0, 24.0]
     """
-    if isinstance(model, OpenModel):
-        yield _as_asked(model, tokenizer, device, dtype, revision)
-        return
-    source = None
-    if isinstance(model, (str, os.PathLike)):
-        source = str(model)
-        model = load_model(
-            source,
-            dtype=dtype,
-            revision=revision,
+    elsewhere = default_device()
+    with undisturbed():
+        if isinstance(model, OpenModel):
+            yield _as_asked(model, tokenizer, device, dtype, revision)
+            return
+        source, unexpected = None, None
+        if isinstance(model, (str, os.PathLike)):
+            source = source_of(model)
+            model, unexpected = load_model(
+                source,
+                dtype=dtype,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                allow_pickle=allow_pickle,
+                progress=progress,
+            )
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        elif dtype is not None:
+            raise InputError(
+                f"dtype={dtype!r} applies to models loaded by name; this {type(model).__name__} is in memory already. "
+                "Convert it yourself (model.to(dtype)) and leave dtype out."
+            )
+        if not callable(model):
+            raise ModelError(
+                "a model must be a name, a folder, a torch module or a callable from ids to logits; "
+                f"a {type(model).__name__} came."
+            )
+        tokenizer = load_tokenizer(
+            tokenizer if tokenizer is not None else source,
+            required=tokenizer is not None,
             trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            progress=progress,
+            revision=None if tokenizer is not None else revision,
         )
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    elif dtype is not None:
-        raise InputError(
-            f"dtype={dtype!r} applies to models loaded by name; this {type(model).__name__} is in memory already. "
-            "Convert it yourself (model.to(dtype)) and leave dtype out."
-        )
-    if not callable(model):
-        raise ModelError(
-            f"a model must be a name, a folder, a torch module or a callable from ids to logits; a {type(model).__name__} came"
-        )
-    tokenizer = load_tokenizer(
-        tokenizer if tokenizer is not None else source,
-        required=tokenizer is not None,
-        trust_remote_code=trust_remote_code,
-        revision=None if tokenizer is not None else revision,
-    )
-    module = model if isinstance(model, nn.Module) else None
-    tensors = [*module.parameters(), *module.buffers()] if module is not None else []
-    home = tensors[0].device if tensors else torch.device("cpu")
-    place = _device(device) if device is not None else home
-    modes = [(m, m.training) for m in module.modules()] if module is not None else []
-    try:
-        if module is not None:
-            module.eval()
-            if place != home:
-                module.to(place)
-        with torch.no_grad():
-            forward = forward_of(model)
-            record = _record(model, source, revision, place)
+        name = _name_of(model, source)
+        with _in_place(model, name, device, bring_back=source is None) as place:
+            forward = Forward(model, name, place if elsewhere.type != "cpu" else None)
+            declared = model.vocab_size if isinstance(model, UniformModel) else declared_vocab_size(model)
             limit = _max_length(model, tokenizer)
             shortest = limit if max_length is None else min(limit or max_length, max_length)
-            record["vocab_size"] = probe(forward, place, _declared_vocab_size(model), shortest, record["name"])
-        yield OpenModel(forward, record["vocab_size"], limit, place, tokenizer, record)
+            with torch.no_grad():
+                vocab_size, probed = probe(forward, place, declared, shortest, name)
+                record = {
+                    **_record(model, name, revision, place),
+                    "unexpected_weights": unexpected,
+                    "probe": probed,
+                    "vocab_size": vocab_size,
+                }
+            try:
+                yield OpenModel(forward, vocab_size, limit, place, tokenizer, record)
+            finally:
+                forward.is_open = False
+
+
+@contextlib.contextmanager
+def _in_place(model: Any, name: str, device: DeviceLike | None, *, bring_back: bool) -> Iterator[torch.device]:
+    """A module in eval mode where it is to be measured; in its own mode, and brought back, afterwards."""
+    if not isinstance(model, nn.Module):
+        yield _device(device) if device is not None else torch.device("cpu")
+        return
+    home, movable = where_it_lies(model, name)
+    place = _device(device) if device is not None else home
+    moves = place != home and torch.empty(0, device=place).device != home  # "cuda" is "cuda:0"
+    if moves and not movable:
+        raise InputError(
+            f"device={str(device)!r} came, and {name} lies on several devices or is offloaded, so it cannot be moved in one piece. "
+            "Leave device out: it is measured where it lies."
+        )
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        model.eval()
+        if moves:
+            _move(model, place, name)
+        yield place
     finally:
-        for submodule, training in modes:
-            submodule.training = training
+        for module, training in modes:
+            module.training = training
         # What was loaded here is dropped, not carried back: that would copy all its weights for nothing.
-        if module is not None and place != home and source is None:
-            module.to(home)
+        if moves and bring_back:
+            model.to(home)
+
+
+def _move(model: nn.Module, place: torch.device, name: str) -> None:
+    try:
+        model.to(place)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"{name} does not fit into the memory of {place}: {first_line(error)}") from error
+    except ValueError as error:  # quantized models that stay where they were quantized
+        raise InputError(f"{name} cannot be moved to {place}: {first_line(error)} Leave device out.") from error
 
 
 def _as_asked(
@@ -209,42 +253,47 @@ def _device(name: str | torch.device) -> torch.device:
     return device
 
 
-def _declared_vocab_size(model: Any) -> int | None:
-    if isinstance(model, UniformModel):
-        return model.vocab_size
-    config = _text_config(model)
-    return getattr(config, "vocab_size", None)
-
-
-def _text_config(model: Any) -> Any:
-    config = getattr(model, "config", None)
-    return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
-
-
 def _max_length(model: Any, tokenizer: Any) -> int | None:
-    config = _text_config(model)
-    for limit in (getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)):
+    for limit in (position_limit(model), getattr(tokenizer, "model_max_length", None)):
         if isinstance(limit, int) and 0 < limit < _UNLIMITED:
             return limit
     return None
 
 
-def _record(model: Any, source: str | None, revision: str | None, device: torch.device) -> dict[str, Any]:
-    is_module = isinstance(model, nn.Module)
-    parameters = list(model.parameters()) if is_module else []
-    name = source or (
-        repr(model) if isinstance(model, UniformModel) else getattr(model, "__qualname__", type(model).__name__)
-    )
+def _name_of(model: Any, source: str | None) -> str:
+    if source is not None:
+        return source
+    if isinstance(model, nn.Module):
+        return type(unwrapped(model)).__name__
+    return repr(model) if isinstance(model, UniformModel) else getattr(model, "__qualname__", type(model).__name__)
+
+
+def _record(model: Any, name: str, revision: str | None, device: torch.device) -> dict[str, Any]:
+    """What is known of a model beside what it says: taken after the probe, which makes the weights of lazy modules."""
     config = getattr(model, "config", None)
-    return {
+    record: dict[str, Any] = {
         "name": name,
         "class": type(model).__name__,
         "revision": revision or getattr(config, "_commit_hash", None),
-        "fingerprint": weights_sha256(model)
-        if is_module
-        else (repr(model) if isinstance(model, UniformModel) else None),
-        "n_params": n_params(model) if is_module else None,
-        "n_non_embedding_params": n_non_embedding_params(model) if is_module else None,
-        "dtype": str(parameters[0].dtype).removeprefix("torch.") if parameters else None,
+        "fingerprint": repr(model) if isinstance(model, UniformModel) else None,
+        "unread_weights": None,
+        "n_params": None,
+        "n_non_embedding_params": None,
+        "uncounted": None,
+        "dtype": None,
         "device": str(device),
+    }
+    if not isinstance(model, nn.Module):
+        return record
+    module = unwrapped(model)
+    weights, why = weights_of(module), uncounted(module)
+    first = next(module.parameters(), None)
+    return record | {
+        "class": type(module).__name__,
+        "fingerprint": weights.sha256,
+        "unread_weights": weights.unread,
+        "n_params": n_params(module) if why is None else None,
+        "n_non_embedding_params": n_non_embedding_params(module) if why is None else None,
+        "uncounted": why,
+        "dtype": str(first.dtype).removeprefix("torch.") if first is not None else None,
     }

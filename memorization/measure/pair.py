@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from memorization.errors import InputError, ResultError, SameModelWarning, warn
 from memorization.measure.code_lengths import CodeLengths, check_windows, measure, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token, warn_of_chat_marker
+from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.samples import Samples
@@ -195,7 +196,7 @@ def control_pair(control: Any, pair: Pair) -> Pair:
     check_same_samples(target, oracle, "the control under the target")
     for role, ours, theirs in zip(_ROLES, pair, (target, oracle), strict=True):
         a, b = ours.settings["model"], theirs.settings["model"]
-        if (a["fingerprint"] or a["name"]) != (b["fingerprint"] or b["name"]):
+        if not same_model(a, b):
             raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']})")
         if ours.settings["first_token"]["rule"] != theirs.settings["first_token"]["rule"]:
             raise ResultError(f"the control's {role} was measured with another first-token rule than the samples'")

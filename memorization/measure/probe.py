@@ -1,74 +1,181 @@
-"""Eight tokens that show what a model is: the width of its logits, and whether it is causal."""
+"""Eight tokens that show what a model is: the width of its logits, whether it is causal, and what tells it from others."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from memorization.errors import ModelError, NotCausalError
+from memorization.errors import ImpossibleTokenError, ModelError, NotCausalError
 from memorization.measure.failures import first_line
+from memorization.measure.fingerprint import probe_record
+from memorization.measure.wrappers import unwrapped
 
-_PROBE_LENGTH = 8
+_LENGTH = 8
 
 
-def forward_of(model: Any) -> Callable[[Tensor], Tensor]:
-    """Ids to logits. transformers models are told not to keep a key-value cache, which would be memory for nothing."""
-    transformers = sys.modules.get("transformers")
-    options = {"use_cache": False} if transformers and isinstance(model, transformers.PreTrainedModel) else {}
+class Forward:
+    """Ids to logits, for as long as the model is open.
 
-    def logits(ids: Tensor) -> Tensor:
-        output = model(ids, **options)
-        found: Tensor = getattr(output, "logits", output)
+    transformers models are told not to keep a key-value cache, which would be memory for nothing. Of a tuple the first part is read
+    as the logits, of a mapping the one of that name.
+    """
+
+    def __init__(self, model: Callable[..., Any], name: str, place: torch.device | None = None):
+        self._model, self._name, self._place = model, name, place
+        self._options = {"use_cache": False} if _is_of_transformers(model) else {}
+        self.is_open = True
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Logits, or whatever the model returned that holds none."""
+        if not self.is_open:
+            raise ModelError(
+                f"{self._name} was opened in a block that has ended, and its mode and device are its owner's again. Measure inside the "
+                "block: with open_model(...) as model."
+            )
+        with self._place if self._place is not None else contextlib.nullcontext():
+            output = self._model(ids, **self._options)
+        found: Tensor = _logits_in(output)
         return found
 
-    return logits
+
+def _logits_in(output: Any) -> Any:
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    if isinstance(output, (tuple, list)) and output and not hasattr(output, "logits"):
+        return output[0] if isinstance(output[0], Tensor) and output[0].dim() == 3 else output
+    return getattr(output, "logits", output)
+
+
+def _is_of_transformers(model: Any) -> bool:
+    """Whether its forward takes use_cache: a transformers model, compiled or with an adapter or not."""
+    transformers, peft = sys.modules.get("transformers"), sys.modules.get("peft")
+    if not isinstance(model, nn.Module) or transformers is None:
+        return False
+    model = unwrapped(model)
+    if peft is not None and isinstance(model, peft.PeftModel):
+        model = model.get_base_model()
+    return isinstance(model, transformers.PreTrainedModel)
 
 
 def probe(
     forward: Callable[[Tensor], Tensor], device: torch.device, declared: int | None, max_length: int | None, name: str
-) -> int:
-    """Width of the logits, after checking their shape and that they do not depend on later tokens."""
-    length = min(_PROBE_LENGTH, max_length or _PROBE_LENGTH)
-    ids = torch.randint(declared or 2, (1, length), generator=torch.Generator().manual_seed(0))
+) -> tuple[int, dict[str, Any] | None]:
+    """Width of the logits and what they are known by, after checking their shape and that they do not depend on later tokens.
+
+    A model that fails on eight tokens may have fewer positions: it is tried with four, two and one before it is refused.
+
+    Raises:
+        ModelError: it fails, returns no logits, or gives other logits to the same ids each time.
+        NotCausalError: a later token moved an earlier logit.
+        ImpossibleTokenError: not one of its logits is a number.
+    """
+    ids, first = _first_logits(forward, device, declared, max_length, name)
+    if first.is_meta:
+        raise ModelError(f"{name} returned logits on the meta device, which hold no values. Load its weights first.")
+    if not bool(first.isfinite().any()):
+        raise ImpossibleTokenError(
+            f"the logits of {name} are NaN or infinite at all of {ids.shape[1]} tokens that it was tried with: no code length exists. "
+            'Are its weights damaged? A float16 overflow is a common cause: try dtype="float32".'
+        )
+    _check_causal(lambda tried: forward(tried.to(device)), ids, first, declared, name)
+    width = int(first.shape[2])
+    if declared is None:  # ids of 0 and 1 tell little
+        wide = _ids(width, ids.shape[1])
+        with contextlib.suppress(Exception):  # it may know fewer tokens than it has logits
+            told = forward(wide.to(device))
+            if told.shape == first.shape:
+                ids, first = wide, told
+    return width, probe_record(ids, first)
+
+
+def _ids(vocab_size: int, length: int) -> Tensor:
+    """The same tokens for the same vocabulary; fewer of them are the first of them."""
+    ids = torch.randint(vocab_size, (1, _LENGTH), generator=torch.Generator().manual_seed(0))[:, :length].clone()
     ids[0, -1] = 0
-    other = ids.clone()
-    other[0, -1] = (declared or 2) - 1
-    try:
-        first, second = forward(ids.to(device)), forward(other.to(device))
-    except Exception as error:
-        raise ModelError(
-            f"{name} failed on {length} token ids of shape {tuple(ids.shape)}: {first_line(error)}. It must map int64 ids (batch, "
-            "position) to logits. If it takes fewer positions than that, pass max_length."
-        ) from error
-    if (
-        not isinstance(first, Tensor)
-        or first.dim() != 3
-        or first.shape[:2] != ids.shape
-        or not first.is_floating_point()
-    ):
-        raise wrong_shape(name, tuple(ids.shape), first, declared)
-    before, after = first[0, :-1].float(), second[0, :-1].float()
-    moved = torch.where(before == after, 0.0, (after - before).abs()).amax(dim=-1)  # -inf twice is no move
+    return ids
+
+
+def _first_logits(
+    forward: Callable[[Tensor], Tensor], device: torch.device, declared: int | None, max_length: int | None, name: str
+) -> tuple[Tensor, Tensor]:
+    length = longest = min(_LENGTH, max_length or _LENGTH)
+    failure: Exception | None = None
+    while length:
+        ids = _ids(declared or 2, length)
+        try:
+            logits = forward(ids.to(device))
+        except Exception as error:
+            failure = failure or error
+            length //= 2
+            continue
+        if (
+            not isinstance(logits, Tensor)
+            or logits.dim() != 3
+            or logits.shape[:2] != ids.shape
+            or not logits.is_floating_point()
+        ):
+            raise wrong_shape(name, tuple(ids.shape), logits, declared)
+        return ids, logits
+    raise ModelError(
+        f"{name} failed on {longest} token ids of shape {(1, longest)}: {first_line(failure)}. It must map int64 ids (batch, position) to "
+        "logits. If it takes fewer positions than that, pass max_length."
+    ) from failure
+
+
+def _check_causal(
+    forward: Callable[[Tensor], Tensor], ids: Tensor, first: Tensor, declared: int | None, name: str
+) -> None:
+    length = ids.shape[1]
     # Kernels may sum in another order when the last token changes: a mixture of experts moves by 1.5e-6 of the spread in float32, an
     # untrained bidirectional model by 1e-3 or more.
-    spread = float(before[before.isfinite()].std(correction=0)) if length > 1 else 0.0
-    tolerance = (2e-2 if first.element_size() < 4 else 1e-4) * spread + 1e-6
-    if bool((moved > tolerance).any()):
-        position = int((moved > tolerance).nonzero()[0])
-        raise NotCausalError(
-            f"{name} is not causal: changing the token at position {length - 1} moved the logits at position {position} by "
-            f"{float(moved[position]):.3g}. Its probabilities define no code. Is it a masked language model, or is its causal mask off?"
+    finite = first[first.isfinite()].float()
+    tolerance = (2e-2 if first.element_size() < 4 else 1e-4) * float(finite.std(correction=0)) + 1e-6
+
+    def moved(tried: Tensor, upto: int) -> tuple[int, float] | None:
+        """The first position of `upto` whose logits are others with these ids, and by how much."""
+        before, after = first[0, :upto].float(), forward(tried)[0, :upto].float()
+        by = torch.where(before == after, 0.0, (after - before).abs()).amax(dim=-1)  # -inf twice is no move
+        over = (by > tolerance).nonzero()
+        return (int(over[0]), float(by[int(over[0])])) if len(over) else None
+
+    other = ids.clone()
+    other[0, -1] = (declared or 2) - 1
+    found = moved(other, length - 1) if length > 1 else None
+    if found is None and length > 1:
+        return
+    again = moved(ids, length)  # is it the last token, or chance?
+    if again is not None:
+        raise ModelError(
+            f"{name} gives other logits to the same ids each time: the second time those at position {again[0]} had moved by "
+            f"{again[1]:.3g}. Its output is random, or it keeps a state between calls, and defines no code. Is dropout on? Put the model "
+            "into eval mode; dropout in a function call needs training=self.training, or p=0."
         )
-    return int(first.shape[2])
+    if found is not None:
+        raise NotCausalError(
+            f"{name} is not causal: changing the token at position {length - 1} moved the logits at position {found[0]} by "
+            f"{found[1]:.3g}. Its probabilities define no code. Is it a masked language model, or is its causal mask off? "
+            "Activations that are quantized by one scale for all tokens do the same."
+        )
 
 
 def wrong_shape(name: str, ids_shape: Sequence[int], logits: Any, vocab_size: int | None) -> ModelError:
     """The error for what is not logits."""
-    expected = f"({ids_shape[0]}, {ids_shape[1]}, {vocab_size or 'vocabulary'})"
-    got = f"{tuple(logits.shape)} {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
+    rows, length = ids_shape
+    expected = f"({rows}, {length}, {vocab_size or 'vocabulary'})"
+    hint = ""
+    if isinstance(logits, Tensor):
+        got = f"{tuple(logits.shape)} {logits.dtype}"
+        if logits.dim() == 3 and logits.shape[:2] == (rows, 1) and length > 1:
+            hint = " It seems to predict the last position alone; all of them are needed."
+    else:
+        got = type(logits).__name__
+        if isinstance(logits, (tuple, list)):
+            got += f" of {', '.join(type(part).__name__ for part in logits) or 'nothing'}"
+            hint = " Of a tuple, the first part must be the logits."
     return ModelError(
         f"{name} must map int64 ids of shape {tuple(ids_shape)} to floating-point logits {expected}, or to an object with .logits; "
-        f"it returned {got}"
+        f"it returned {got}.{hint}"
     )

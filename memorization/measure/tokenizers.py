@@ -5,13 +5,17 @@ Beside `loading.py` the only file below the lab that imports transformers: a tok
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from memorization.errors import ModelError
 from memorization.measure.failures import load_failure
+from memorization.measure.folders import ADAPTER, base_of, check_folder, read_json, source_of
+from memorization.measure.foreign_tokenizers import adopted, is_of_transformers
 
 _TOKENIZER_FILES = ("tokenizer", "vocab", "merges")  # how the names of a tokenizer's files begin
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 
 
 @runtime_checkable
@@ -25,34 +29,93 @@ class EncodesAndDecodes(Protocol):
         """Token ids to a text."""
 
 
+# What every function of this library takes as a tokenizer: a name, a folder, a tokenizer of transformers, tokenizers or tiktoken,
+# any object that encodes and decodes, or the pair of functions that do.
 if TYPE_CHECKING:
-    TokenizerLike: TypeAlias = str | os.PathLike[str] | EncodesAndDecodes
+    TokenizerLike: TypeAlias = (
+        str | os.PathLike[str] | EncodesAndDecodes | tuple[Callable[[str], Any], Callable[[list[int]], str]]
+    )
 else:
     TokenizerLike = Any  # what lacks a method is refused where the method is needed, in words
 
 
 def load_tokenizer(
-    tokenizer: Any, *, required: bool = True, revision: str | None = None, trust_remote_code: bool = False
+    tokenizer: TokenizerLike | None,
+    *,
+    required: bool = True,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Any:
-    """A tokenizer object as it is; a name or folder loaded. None stays None; a folder without one gives None when not `required`."""
-    if tokenizer is None or not isinstance(tokenizer, (str, os.PathLike)):
-        return tokenizer
-    from transformers import AutoTokenizer
+    """A tokenizer as transformers has them: an object as it is or wrapped, a name or folder loaded. None stays None.
 
-    folder = Path(tokenizer)
-    if folder.is_dir() and not any(
-        file.name.startswith(_TOKENIZER_FILES) or file.suffix == ".model" for file in folder.iterdir()
-    ):
+    Args:
+        tokenizer: what came.
+        required: False where a model is named whose own tokenizer is meant: a folder without one then gives None.
+        revision: of a hub id.
+        trust_remote_code: run code that the tokenizer brings.
+
+    Raises:
+        ModelError: it cannot be loaded. A tokenizer that is there and cannot be read is an error, required or not.
+        InputError: an object that is no tokenizer.
+    """
+    if tokenizer is None:
+        return None
+    if not isinstance(tokenizer, (str, os.PathLike)):
+        return adopted(tokenizer)
+    name = source_of(tokenizer)
+    folder = Path(name)
+    if folder.exists() and not required:
+        check_folder(folder)
+    if folder.is_dir() and not _files_of(folder):
         # transformers would make up an empty tokenizer of the model's type.
+        if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+            return load_tokenizer(base_of(folder), required=required, trust_remote_code=trust_remote_code)
         if not required:
             return None
-        raise ModelError(f"{folder} holds no tokenizer: expected is a folder made by the tokenizer's save_pretrained()")
+        raise ModelError(
+            f"{folder} holds no tokenizer: expected is a folder made by the tokenizer's save_pretrained()."
+        )
+    for file in _files_of(folder) if folder.is_dir() else []:
+        if file.suffix == ".json":
+            read_json(file)
+    from transformers import AutoTokenizer
+
     try:
-        return AutoTokenizer.from_pretrained(str(tokenizer), revision=revision, trust_remote_code=trust_remote_code)
+        loaded: Any = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:
-        if not required and folder.is_dir():
-            return None
-        raise ModelError(load_failure(str(tokenizer), f"the tokenizer: {error}")) from error
+        raise ModelError(load_failure(name, f"the tokenizer: {error}")) from error
+    if folder.is_dir() and all(file.name in _SETTINGS for file in _files_of(folder)) and _is_made_up(loaded):
+        raise ModelError(
+            f"{folder} holds settings of a tokenizer ({', '.join(file.name for file in _files_of(folder))}) and no vocabulary, such as "
+            "tokenizer.json. Save or download the tokenizer again."
+        )
+    return loaded
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file()
+        and (file.name.startswith(_TOKENIZER_FILES) or file.suffix == ".model" or file.name in _SETTINGS)
+    )
+
+
+def _is_made_up(tokenizer: Any) -> bool:
+    """Whether it knows special tokens alone. Tokenizers of bytes need no file for their vocabulary."""
+    return len(tokenizer.get_vocab()) <= max(len(tokenizer.all_special_tokens), 16)
+
+
+def vocabulary_size(tokenizer: Any) -> int | None:
+    """Ids that a tokenizer may give: from 0 to this, exclusive. None where it does not say.
+
+    Ids may have holes, and added tokens may lie beyond them, so the number of tokens may be smaller.
+    """
+    vocab = tokenizer.get_vocab()
+    sizes = [len(tokenizer)] if hasattr(tokenizer, "__len__") else []
+    if vocab:
+        sizes.append(max(vocab.values()) + 1)
+    return max(sizes, default=0) or None
 
 
 def tokenizer_record(tokenizer: Any) -> dict[str, Any] | None:
@@ -60,10 +123,10 @@ def tokenizer_record(tokenizer: Any) -> dict[str, Any] | None:
     if tokenizer is None:
         return None
     vocab = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
-    digest = hashlib.sha256(repr(vocab).encode("utf-8", "surrogatepass"))
+    told = repr(vocab) if is_of_transformers(tokenizer) or vocab else tokenizer.identity
     return {
-        "class": type(tokenizer).__name__,
+        "class": getattr(tokenizer, "kind", type(tokenizer).__name__),
         "name": str(getattr(tokenizer, "name_or_path", "")),
-        "vocab_size": len(tokenizer),
-        "vocab_sha256": digest.hexdigest(),
+        "vocab_size": vocabulary_size(tokenizer),
+        "vocab_sha256": hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest(),
     }

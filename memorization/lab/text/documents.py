@@ -75,9 +75,9 @@ def fixed_length(
         from memorization.measure.tokenizers import load_tokenizer
 
         tokenizer = load_tokenizer(tokenizer)
-        if not callable(tokenizer):
+        if not hasattr(tokenizer, "save_pretrained"):  # a result keeps its tokenizer
             raise InputError(
-                f"tokenizer must be one of transformers, or the name of one; it is a {type(tokenizer).__name__}. Wrap it: "
+                f"tokenizer must be one of transformers, or the name of one; it is a {tokenizer.kind}. Wrap it: "
                 "transformers.PreTrainedTokenizerFast(tokenizer_object=...)"
             )
     if read.texts is not None:
