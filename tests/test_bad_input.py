@@ -528,7 +528,7 @@ def test_options_of_memu(options, message):
 
 
 def test_a_uniform_model_has_symbols():
-    with pytest.raises(InputError, match="vocab_size must be at least 1; it is 0"):
+    with pytest.raises(InputError, match="vocab_size must be an integer of at least 1; it is 0"):
         UniformModel(0)
     assert compress_bits(UniformModel(1), [[0, 0]]).ideal_bits.tolist() == [0.0]
 
@@ -580,10 +580,16 @@ def test_the_earliest_impossible_position_is_named():
         (lambda ids: torch.zeros(*ids.shape, 10, dtype=torch.int64), r"\(1, 8, 10\) torch.int64"),
         (lambda ids: torch.zeros(*ids.shape), r"\(1, 8\) torch.float32"),
         (lambda ids: np.zeros((*ids.shape, 10)), "ndarray"),
-        (lambda ids: (torch.zeros(()), torch.zeros(*ids.shape, 10)), r"tuple of Tensor, Tensor\. Of a tuple, the first part"),
+        (
+            lambda ids: (torch.zeros(()), torch.zeros(*ids.shape, 10)),
+            r"tuple of Tensor, Tensor\. Of a tuple, the first part",
+        ),
         (lambda ids: (), "tuple of nothing"),
         (lambda ids: {"loss": 0.0}, "dict"),
-        (lambda ids: torch.zeros(1, 1, 10), r"\(1, 1, 10\) torch.float32\. It seems to predict the last position alone"),
+        (
+            lambda ids: torch.zeros(1, 1, 10),
+            r"\(1, 1, 10\) torch.float32\. It seems to predict the last position alone",
+        ),
         (lambda ids: None, "NoneType"),
     ],
 )
