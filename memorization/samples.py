@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -303,7 +304,7 @@ def _from_sequence(samples: Any, limit: int | None) -> Samples:
 
 def _from_list(rows: Sequence[Any], source: str, limit: int | None, index: Sequence[int] | None = None) -> Samples:
     """Rows of a list: all texts or all token ids, none empty. `index` names them in messages."""
-    rows = rows[:limit]
+    rows = list(islice(rows, limit))
     index = range(len(rows)) if index is None else index
     texts = isinstance(rows[0], str)
     for i, row in zip(index, rows, strict=True):

@@ -65,7 +65,11 @@ def _as_arrow(table: Any) -> Any:
     import pyarrow
 
     try:
-        return pyarrow.table(table) if hasattr(table, "columns") else pyarrow.chunked_array(table)
+        return (
+            pyarrow.table(table)
+            if hasattr(table, "columns") or hasattr(table, "schema")
+            else pyarrow.chunked_array(table)
+        )
     except (pyarrow.ArrowException, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"the {kind.__name__} cannot be read as a table ({error}). Pass its column as a list."
@@ -73,6 +77,9 @@ def _as_arrow(table: Any) -> Any:
 
 
 def _read_dataset(dataset: Any, column: str) -> Iterator[Row]:
+    form = getattr(dataset, "format", None)
+    if isinstance(form, Mapping) and form.get("type") != "custom":  # a format may hide columns; a transform makes them
+        dataset = dataset.with_format(None)
     names = dataset.column_names
     if isinstance(names, Mapping):
         raise InputError(
@@ -121,6 +128,8 @@ def rows_of_columns(columns: Mapping[str, Any], column: str) -> Iterator[Row]:
     if len(cells[column]) and all(is_int(x) for x in cells[column]):  # one sample
         cells = {name: [cell] for name, cell in cells.items()}
     for name in beside:
+        if cells[name] is not None and not isinstance(cells[name], (Sequence, np.ndarray)):
+            raise InputError(f"column {name!r} of {where} must be a list; it is {kind_of(cells[name])}.")
         if cells[name] is not None and len(cells[name]) != len(cells[column]):
             raise InputError(
                 f"{where} has {len(cells[column])} rows in {column!r} and {len(cells[name])} in {name!r}: each row needs both."

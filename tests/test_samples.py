@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -521,6 +522,10 @@ def test_token_ids_of_tables(make):
         (pd.DataFrame({0: ["a"]}), "the DataFrame has no column 'text': it has 0"),
         (pd.DataFrame({"text": [1, 2]}), "sample 0 must be a text or a list of token ids; it is int '1'"),
         (pd.DataFrame({"text": [None, "a", 5]}), "sample 1 is str 'a' and sample 2 is int '5'"),
+        (
+            {"input_ids": [[1]], "attention_mask": 1},
+            "column 'attention_mask' of the dict must be a list; it is int '1'",
+        ),
         ({"input_ids": [[1], [2]], "attention_mask": [[1]]}, "2 rows in 'input_ids' and 1 in 'attention_mask'"),
     ],
 )
@@ -557,11 +562,28 @@ def test_a_stream_that_does_not_know_its_columns(tmp_path):
 @pytest.mark.parametrize("kind", ["pandas", "arrow"])
 def test_rows_that_are_tables_themselves(kind):
     data = datasets.Dataset.from_dict({"text": ["a", "b"]}).with_format(kind)
+    assert read_samples(data).texts == ["a", "b"]
+    data = data.with_format(None).to_iterable_dataset().with_format(kind)
     with pytest.raises(
         InputError, match=r"row 0 of the data set must map names of columns to cells; .*with_format\(None\)"
     ):
         read_samples(data)
     assert read_samples(data.with_format(None)).texts == ["a", "b"]
+
+
+def test_a_format_hides_no_column_and_a_transform_is_kept():
+    data = datasets.Dataset.from_dict({"text": ["a"], "input_ids": [[1, 0]], "attention_mask": [[1, 0]]})
+    shown = data.with_format("torch", columns=["input_ids"])
+    assert ids_of(read_samples(shown, text_column="input_ids")) == [[1]]
+    assert read_samples(shown).texts == ["a"]
+    loud = data.with_transform(lambda rows: {"text": [f"{text}!" for text in rows["text"]]})
+    assert read_samples(loud).texts == ["a!"]
+
+
+def test_other_sequences_and_readers():
+    assert read_samples(deque(TEXTS), limit=2).texts == TEXTS[:2]
+    batch = pa.RecordBatch.from_pydict({"text": TEXTS})
+    assert read_samples(pa.RecordBatchReader.from_batches(batch.schema, [batch])).texts == TEXTS
 
 
 # --- padding
