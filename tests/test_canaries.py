@@ -32,6 +32,8 @@ from memorization.lab.canaries.result import assemble, warn_of_faults
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 
+pytestmark = pytest.mark.kernels
+
 VOCAB, SEQ_LEN = 64, 16
 INFORMATION = 96.0
 BUILD = Architecture("gpt2", width=32)
@@ -301,7 +303,8 @@ def test_a_model_that_was_not_trained_on_them_shows_no_trend(background):
     unseen = dose_response(model, canaries, TIMES, vocab_size=VOCAB, first_token=0, progress=False)
     assert unseen.trend_p_value > 0.01
     assert unseen.canaries["bits"].mean() < 1.44  # in expectation, whatever the model
-    assert (unseen.to_pandas()["mean_signed_bits"] < 0).all()
+    signed = unseen.canaries["signed_bits"]
+    assert signed.mean() < 3 * signed.std() / math.sqrt(len(signed))  # below 0 in expectation, whatever the model
     assert (unseen.to_pandas()["recited_share"] == 0).all()
 
 

@@ -12,6 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from memorization.coding.joint import joint_bits
 
+pytestmark = pytest.mark.kernels
+
 bit_counts = st.floats(0, 1e5)
 pairs = arrays(np.float64, st.tuples(st.just(2), st.integers(1, 20)), elements=bit_counts)
 

@@ -12,6 +12,8 @@ from memorization.lab.architectures import Architecture
 from memorization.lab.stack import train_stack
 from memorization.lab.training import train
 
+pytestmark = pytest.mark.kernels
+
 VOCAB_SIZE, SEQ_LEN = 5, 6
 
 
