@@ -15,7 +15,8 @@ __all__ = ["Bar", "log", "progress_bar"]
 log = logging.getLogger("memorization")
 log.addHandler(logging.NullHandler())  # a library is silent until its user asks
 
-# The first batches hold the longest samples and warm the machine up: what they took says nothing of the rest.
+# What comes before the first update warms the machine up and compiles, and says nothing of the rest. An estimate waits for so many
+# seconds and updates after it.
 _SECONDS_BEFORE_AN_ESTIMATE, _UPDATES_BEFORE_AN_ESTIMATE = 3.0, 3
 
 
@@ -24,20 +25,26 @@ class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # with and with
 
     n_updates = 0
     n_done = 0.0
+    first = (0.0, 0.0)  # when the first update came, and how much had been done then
 
     def update(self, n: int | float | None = 1) -> bool | None:
         """Go on by n units."""
         self.n_updates += 1
         self.n_done += n or 0
+        if self.n_updates == 1:
+            self.first = (time.monotonic(), self.n_done)
         return super().update(n)
 
     @property
     def format_dict(self) -> Any:
         """What the bar is drawn from: without rate and end at the start."""
         drawn = super().format_dict
-        early = self.n_updates < _UPDATES_BEFORE_AN_ESTIMATE or drawn["elapsed"] < _SECONDS_BEFORE_AN_ESTIMATE
+        seconds = time.monotonic() - self.first[0] if self.n_updates else 0.0
+        early = self.n_updates < _UPDATES_BEFORE_AN_ESTIMATE or seconds < _SECONDS_BEFORE_AN_ESTIMATE
         if early and self.n != self.total:
             drawn["bar_format"] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        elif seconds and self.n_done > self.first[1]:
+            drawn["rate"] = (self.n_done - self.first[1]) / seconds
         return drawn
 
 
@@ -64,7 +71,6 @@ def progress_bar(
         disable=switched_off or not shown or not total,
         file=sys.stderr,
         mininterval=0.5,
-        smoothing=0,  # the mean rate: bursts of several models say little
         delay=delay,
     ) as bar:
         yield bar

@@ -215,7 +215,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Of the split, the weights and the batches.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Offline demonstration: train a target that memorizes and an oracle that has not seen, and measure both. 3 minutes."""
+    """Offline demonstration: train a target that memorizes and an oracle that has not seen, and measure both. About 1.5 minutes."""
     from memorization.lab.quickstart import run_quickstart
     from memorization.report.quickstart import plot_quickstart
 
