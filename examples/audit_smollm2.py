@@ -143,7 +143,6 @@ def train_target(folder: Path, members: list[str], tokenizer: PreTrainedTokenize
         peak_lr=TARGET["peak_lr"],
         max_grad_norm=1.0,
         seed=SEED,
-        description="target",
     )
     save_whole(folder, model, tokenizer, record)
 

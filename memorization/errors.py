@@ -29,6 +29,10 @@ class ImpossibleTokenError(ModelError):
     """The model's logits are NaN or +inf, or give a coded token probability 0: its code length is not finite."""
 
 
+class DivergedError(ModelError, FloatingPointError):
+    """Training ended in logits that are not finite: the learning rate is too high, or the model's loss is at fault."""
+
+
 class ResultError(ValueError):
     """A saved result is damaged, of another kind, or does not belong to the samples it is used with."""
 

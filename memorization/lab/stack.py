@@ -1,30 +1,28 @@
-"""Train many small models of one architecture at once, as a single stacked model."""
+"""Train models of one architecture, many at once: the one trainer of the lab."""
 
-import copy
-import itertools
 import math
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float32, Float64, Int
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
-from memorization.errors import InputError, ModelError
-from memorization.lab.training import fraction_of_peak
+from memorization.errors import InputError
+from memorization.lab.vmapped import InTurn, Vmapped, can_stack, check_repeatable
+from memorization.renamed import renamed_keywords
 
-__all__ = ["StackTraining", "train_stack"]
+__all__ = ["RECIPE", "RECIPE_IN_WORDS", "StackTraining", "fraction_of_peak", "train_stack", "trained"]
 
-# Batches are drawn, moved to the device, and losses looked at, once in so many steps: each look makes a GPU wait.
+# Stands in every store. Whoever changes a number that comes out of a training or of what is measured after it adds 1, so that runs of
+# before are not taken for runs of after; a test holds figures of this recipe.
+RECIPE = 1
+RECIPE_IN_WORDS = "AdamW 0.9 0.99, 100 steps of warm-up, linear decay to 0, one token before each sample"
+
+_BETAS = (0.9, 0.99)
+# Batches are drawn, moved to the device, and bits looked at, once in so many steps: each look makes a GPU wait.
 _STEPS_A_LOOK = 50
-_WARNINGS = threading.Lock()  # filters of warnings are of the process, not of a thread
-# What vmap and a loop over the models may differ by, as a share of the logits' largest magnitude: both are float32 sums.
-_SAME_LOGITS = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,13 +34,16 @@ class StackTraining:
             float64; NaN where training diverged.
         diverged_at: the step at which a model's bits per token were first seen not finite; -1 where they stayed finite.
         stacked: the models ran as one (torch.func.vmap); False: one after another, because vmap cannot run them.
+        step_bits: mean bits per token of each step's batch, before its update; NaN for steps that were not made any more.
     """
 
     bits_per_token: Float64[Tensor, " model"]
     diverged_at: Int[Tensor, " model"]
     stacked: bool
+    step_bits: Float64[Tensor, "model step"]
 
 
+@renamed_keywords(betas="")
 def train_stack(
     models: Sequence[nn.Module],
     data: Sequence[Int[Tensor, "_ position"]],
@@ -53,8 +54,9 @@ def train_stack(
     peak_lrs: Sequence[float],
     seeds: Sequence[int],
     warmup_steps: int = 100,
-    betas: tuple[float, float] = (0.9, 0.99),
+    max_grad_norm: float | None = None,
     autocast: torch.dtype | None = None,
+    stacked: bool | None = None,
     on_steps: Callable[[int], object] | None = None,
 ) -> StackTraining:
     r"""Train models of one architecture in place, each on its own samples and at its own learning rate, all at once.
@@ -75,16 +77,15 @@ def train_stack(
         peak_lrs: learning rate at the end of the warm-up, one for each model.
         seeds: of the order of the samples, one for each model.
         warmup_steps: steps of the linear rise; at most half of `steps` are used.
-        betas: of AdamW.
+        max_grad_norm: scale larger gradients of a model down to this norm; None leaves them.
         autocast: run forward passes under torch.autocast with this dtype; None: in the weights' own.
+        stacked: whether vmap runs the architecture. None finds out, which listens to the warnings of the whole process:
+            in a thread beside others, pass what was found before they started.
         on_steps: called with the number of steps done since the last call, about every 50 steps.
-
-    Returns:
-        Bits per token at the end, and what diverged.
 
     Raises:
         InputError: the lists differ in length, samples differ in theirs, or a number is out of range.
-        ModelError: a model is random in training mode, or its logits have another shape than expected.
+        ModelError: a model is random in training mode.
 
     Guarantees:
         The result of a model does not depend on what else is in the stack, up to rounding. The train/eval state of each
@@ -112,6 +113,69 @@ def train_stack(
     decaying learning rate.
     """
     _check(models, data, steps, batch_size, peak_lrs, seeds)
+    if stacked is None:
+        stacked = _asked(models, data, context, autocast)
+    return trained(
+        models,
+        data,
+        context=context,
+        steps=steps,
+        batch_size=batch_size,
+        peak_lrs=peak_lrs,
+        seeds=seeds,
+        warmup_steps=warmup_steps,
+        max_grad_norm=max_grad_norm,
+        autocast=autocast,
+        stacked=stacked,
+        look=None if on_steps is None else lambda n_steps, _: on_steps(n_steps),
+    )
+
+
+def _asked(
+    models: Sequence[nn.Module], data: Sequence[Int[Tensor, "_ position"]], context: int, autocast: torch.dtype | None
+) -> bool:
+    """Whether vmap runs these models, on the first two samples of each; that they are not random, even of a single one."""
+    device = next(models[0].parameters()).device
+    inputs = _Draws(data, [0] * len(data), context, 1, device).some()
+    with _training_mode(models):
+        if len(models) == 1:
+            check_repeatable(models, inputs)
+            return False
+        return can_stack(models, inputs, autocast)
+
+
+class _training_mode:
+    """Modules in training mode within, and each as it was afterwards."""
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        self._models = models
+        self._modes = [(module, module.training) for model in models for module in model.modules()]
+
+    def __enter__(self) -> None:
+        for model in self._models:
+            model.train()
+
+    def __exit__(self, *_: object) -> None:
+        for module, training in self._modes:
+            module.training = training
+
+
+def trained(
+    models: Sequence[nn.Module],
+    data: Sequence[Int[Tensor, "_ position"]],
+    *,
+    context: int,
+    steps: int,
+    batch_size: int,
+    peak_lrs: Sequence[float],
+    seeds: Sequence[int],
+    warmup_steps: int,
+    max_grad_norm: float | None,
+    autocast: torch.dtype | None,
+    stacked: bool,
+    look: Callable[[int, Float32[Tensor, "model looked"]], object] | None,
+) -> StackTraining:
+    """`train_stack`, of arguments that were checked; `look` also gets the bits per token of the steps since the last call."""
     device = next(models[0].parameters()).device
     # Models of one rate lie side by side: each rate is one parameter group of the optimizer.
     order = sorted(range(len(models)), key=lambda index: peak_lrs[index])
@@ -122,15 +186,10 @@ def train_stack(
     rise = min(warmup_steps, steps // 2)
     bits = torch.full((len(models), steps), math.nan, device=device)
     diverged_at = torch.full((len(models),), -1)
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.train()
-    try:
-        with around, _WARNINGS:
-            forward = _runner(groups, draws.some())
-        optimizer = torch.optim.AdamW(
-            [{"params": parameters} for parameters in forward.leaves], betas=betas, weight_decay=0.0, fused=True
-        )
+    with _training_mode(models):
+        forward = Vmapped(groups) if stacked and len(models) > 1 else InTurn(groups)
+        parts = [{"params": parameters} for parameters in forward.leaves]
+        optimizer = torch.optim.AdamW(parts, betas=_BETAS, weight_decay=0.0, fused=True)
         for begin in range(0, steps, _STEPS_A_LOOK):
             end = min(begin + _STEPS_A_LOOK, steps)
             for step, (inputs, targets) in enumerate(draws.batches(end - begin), begin):
@@ -142,25 +201,29 @@ def train_stack(
                 nats = nats.view(len(models), -1).mean(1)
                 optimizer.zero_grad()
                 nats.sum().backward()
+                if max_grad_norm is not None:
+                    forward.clip(max_grad_norm)
                 optimizer.step()
                 bits[:, step] = nats.detach() / math.log(2)
             broken = ~torch.isfinite(bits[:, begin:end]).cpu()
             new = broken.any(1) & (diverged_at < 0)
             diverged_at[new] = begin + broken[new].int().argmax(1)
-            if on_steps is not None:
-                on_steps(end - begin)
+            if look is not None:
+                look(end - begin, bits[:, begin:end])
             if bool((diverged_at >= 0).all()):
                 break
         optimizer.zero_grad()
-        if isinstance(forward, _Vmapped):
-            forward.give_back()
-    finally:
-        for module, training in modes:
-            module.training = training
-    last = bits[:, steps - max(1, steps // 10) :].cpu().double().mean(1)
-    last[diverged_at >= 0] = math.nan
+        forward.give_back()
     back = torch.tensor(order).argsort()
-    return StackTraining(last[back], diverged_at[back], isinstance(forward, _Vmapped))
+    all_bits = bits.cpu().double()[back]
+    last = all_bits[:, steps - max(1, steps // 10) :].mean(1)
+    last[diverged_at[back] >= 0] = math.nan
+    return StackTraining(last, diverged_at[back], isinstance(forward, Vmapped), all_bits)
+
+
+def fraction_of_peak(step: int, steps: int, rise: int) -> float:
+    """Learning rate of a step (counted from 0) as a fraction of the peak."""
+    return (step + 1) / (rise + 1) if step < rise else (steps - step) / (steps - rise)
 
 
 class _Draws:
@@ -206,92 +269,6 @@ class _Draws:
         return waiting[:n_drawn]
 
 
-class _Vmapped:
-    """The stacked models as one function; the weights of one learning rate are one set of stacked parameters."""
-
-    def __init__(self, groups: list[list[nn.Module]]) -> None:
-        self._groups = groups
-        # A copy: a call puts stacked weights into it for a moment, and stacks in other threads may share modules with these.
-        self._template = copy.deepcopy(groups[0][0])
-        fixed = {name for name, parameter in groups[0][0].named_parameters() if not parameter.requires_grad}
-        self._weights: list[dict[str, nn.Parameter]] = []
-        self._fixed: list[dict[str, Tensor]] = []
-        for models in groups:
-            parameters, buffers = stack_module_state(list(models))
-            self._weights.append({n: nn.Parameter(p.detach()) for n, p in parameters.items() if n not in fixed})
-            self._fixed.append(buffers | {name: parameters[name].detach() for name in fixed})
-        self._fixed_together = _side_by_side(self._fixed)
-        self._run = vmap(self._one)
-
-    def _one(self, weights: dict[str, Tensor], ids: Int[Tensor, "sample position"]) -> Tensor:
-        return _logits(functional_call(self._template, weights, (ids,)))
-
-    @property
-    def leaves(self) -> list[list[nn.Parameter]]:
-        return [list(weights.values()) for weights in self._weights]
-
-    def __call__(self, inputs: Int[Tensor, "model sample position"]) -> Float[Tensor, "model sample position vocab"]:
-        return self._run(_side_by_side(self._weights) | self._fixed_together, inputs)
-
-    @torch.no_grad()
-    def give_back(self) -> None:
-        """Write the trained weights into the modules."""
-        for models, weights in zip(self._groups, self._weights, strict=True):
-            for index, model in enumerate(models):
-                for name, parameter in model.named_parameters():
-                    if name in weights:
-                        parameter.copy_(weights[name][index])
-
-
-class _InTurn:
-    """The models one after another: for architectures that vmap cannot run."""
-
-    def __init__(self, groups: list[list[nn.Module]]) -> None:
-        self._models = [model for models in groups for model in models]
-        self.leaves = [
-            [parameter for model in models for parameter in model.parameters() if parameter.requires_grad]
-            for models in groups
-        ]
-
-    def __call__(self, inputs: Int[Tensor, "model sample position"]) -> Float[Tensor, "model sample position vocab"]:
-        return torch.stack([_logits(model(ids)) for model, ids in zip(self._models, inputs, strict=True)])
-
-
-def _side_by_side(groups: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    if len(groups) == 1:
-        return dict(groups[0])
-    return {name: torch.cat([group[name] for group in groups]) for name in groups[0]}
-
-
-def _runner(groups: list[list[nn.Module]], trial: Int[Tensor, "model sample position"]) -> "_Vmapped | _InTurn":
-    """The stack as one function where vmap can run it, with the logits that the models give one by one; else in turn."""
-    in_turn = _InTurn(groups)
-    with torch.no_grad():
-        expected, again = in_turn(trial), in_turn(trial)
-    if not torch.allclose(expected, again, rtol=0, atol=0, equal_nan=True):
-        raise ModelError("the model gives other logits each time it runs in training mode; set its dropout to 0")
-    if sum(map(len, groups)) == 1:
-        return in_turn
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # vmap warns where it only loops, slower than in turn
-            stacked = _Vmapped(groups)
-            logits = stacked(trial)
-            logits.sum().backward()
-    except Exception:
-        # Whatever an architecture does that vmap cannot: control flow that depends on data, writing in place, ...
-        return in_turn
-    for parameter in itertools.chain(*stacked.leaves):
-        parameter.grad = None
-    largest = float(expected.nan_to_num(posinf=0.0, neginf=0.0).abs().max())
-    same = torch.allclose(logits, expected, rtol=0, atol=_SAME_LOGITS * largest, equal_nan=True)
-    return stacked if same else in_turn
-
-
-def _logits(output: Any) -> Tensor:
-    return output.logits if hasattr(output, "logits") else output
-
-
 def _check(
     models: Sequence[nn.Module],
     data: Sequence[Int[Tensor, "_ position"]],
@@ -302,11 +279,11 @@ def _check(
 ) -> None:
     lengths = {"models": len(models), "data": len(data), "peak_lrs": len(peak_lrs), "seeds": len(seeds)}
     if not models or len(set(lengths.values())) > 1:
-        raise InputError(f"models, data, peak_lrs and seeds need one entry a model, and at least one; got {lengths}")
+        raise InputError(f"models, data, peak_lrs and seeds need one entry a model, and at least one; got {lengths}.")
     if steps < 1 or batch_size < 1:
-        raise InputError(f"training needs at least one step and one sample a step; got {steps=}, {batch_size=}")
+        raise InputError(f"training needs at least one step and one sample a step; got {steps=}, {batch_size=}.")
     shapes = [tuple(ids.shape) for ids in data]
     if min(map(min, shapes)) < 1 or len({length for _, length in shapes}) > 1:
-        raise InputError(f"each model needs samples, all of one length of at least a token; got the shapes {shapes}")
+        raise InputError(f"each model needs samples, all of one length of at least a token; got the shapes {shapes}.")
     if not all(rate > 0 and math.isfinite(rate) for rate in peak_lrs):
-        raise InputError(f"learning rates must be above 0; got {list(peak_lrs)}")
+        raise InputError(f"learning rates must be above 0; got {list(peak_lrs)}.")

@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from memorization.errors import ResultError
+from memorization.results import versions
 
 __all__ = ["Store"]
 
-_FORMAT = 1
+_FORMAT = 2  # 1: of versions that could not tell when a model or its training had changed
+# What to do about a difference, beside naming another store.
+_REMEDIES = {
+    "torch": "Install torch {there} to go on there, or name another store",
+    "recipe": "Another version of this library gives other numbers: go on with the one that experiment.json names, or name another store",
+}
 
 
 class Store:
@@ -50,14 +56,25 @@ class Store:
         self._files.makedirs(f"{self._root}/cells", exist_ok=True)
         found = self._read("experiment.json")
         if found is None:
-            self._write("experiment.json", {"format": _FORMAT, "experiment": self._experiment})
+            begun = {"format": _FORMAT, "experiment": self._experiment, "begun_with": versions()}
+            self._write("experiment.json", begun)
         else:
             self._check_same(str(place), found)
 
     def get(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The result of a cell; None where it has not been run."""
-        found = self._read(self._name(cell))
-        return None if found is None else found["result"]
+        """The result of a cell; None where it has not been run.
+
+        Raises:
+            ResultError: its file is damaged.
+        """
+        name = self._name(cell)
+        found = self._read(name)
+        if found is None:
+            return None
+        result = found.get("result") if isinstance(found, dict) else None
+        if not isinstance(result, dict):
+            raise self._damaged(name, "it holds no result")
+        return result
 
     def put(self, cell: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Keep the result of a cell. Numbers in it must be finite: None stands for unknown."""
@@ -69,6 +86,8 @@ class Store:
         if found is None:
             found = {name: decide()}
             self._write(f"{name}.json", found)
+        if not isinstance(found, dict) or name not in found:
+            raise self._damaged(f"{name}.json", f"it holds no {name}")
         return found[name]
 
     def _name(self, cell: Mapping[str, Any]) -> str:
@@ -83,9 +102,10 @@ class Store:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise ResultError(
-                f"{self._root}/{name} is damaged ({error}); delete it, and it is measured again"
-            ) from error
+            raise self._damaged(name, str(error)) from error
+
+    def _damaged(self, name: str, why: str) -> ResultError:
+        return ResultError(f"{self._root}/{name} is damaged ({why}); delete it, and it is measured again.")
 
     def _write(self, name: str, content: Any) -> None:
         # Renaming is atomic; a half-written file has a name that nobody reads.
@@ -94,15 +114,21 @@ class Store:
         self._files.mv(unfinished, f"{self._root}/{name}")
 
     def _check_same(self, place: str, found: Any) -> None:
-        if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            raise ResultError(f"{place} holds no experiment that this version can read; name another store")
-        there = found["experiment"]
+        there = found.get("experiment") if isinstance(found, dict) else None
+        if not isinstance(there, dict):
+            raise ResultError(f"{place} holds no experiment that this version can read; name another store.")
+        if found.get("format") != _FORMAT:
+            raise ResultError(
+                f"{place} was written by another version of this library (format {found.get('format')}, and this one has {_FORMAT}), whose "
+                "runs cannot be told from those of a model or a training that has changed since; name another store."
+            )
         different = [key for key in {**there, **self._experiment} if there.get(key) != self._experiment.get(key)]
         if different:
             key = different[0]
+            remedy = _REMEDIES.get(key, "name another store").format(there=there.get(key))
             raise ResultError(
                 f"{place} belongs to another experiment: {key} is {there.get(key)!r} there and "
                 f"{self._experiment.get(key)!r} here"
                 + (f" ({', '.join(different[1:])} differ too)" if len(different) > 1 else "")
-                + "; name another store"
+                + (f". {remedy}." if key in _REMEDIES else f"; {remedy}.")
             )

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from memorization.errors import InputError, ModelError
-from memorization.lab.builders import Builder, build_seeded
+from memorization.errors import InputError
 
 _LEAST = 2  # canaries of a count: one has no spread
 
@@ -100,16 +99,3 @@ def check_training(n_canaries: int, seeds: Sequence[int], epochs: int | float, b
         raise InputError(f"batch_size must be at least 1; it is {batch_size}")
     if not 0 < peak_lr < math.inf:
         raise InputError(f"peak_lr must be above 0; it is {peak_lr}")
-
-
-def check_width(build: Builder, vocab_size: int, seq_len: int, seed: int) -> None:
-    """Refuse a builder whose model has logits of another shape."""
-    model = build_seeded(build, vocab_size, seq_len, seed)
-    with torch.no_grad():
-        output = model(torch.zeros(2, seq_len, dtype=torch.int64))
-    shape, expected = tuple(getattr(output, "logits", output).shape), (2, seq_len, vocab_size)
-    if shape != expected:
-        raise ModelError(
-            f"the builder's model must map ids of shape (2, {seq_len}) to logits of shape {expected}; their shape is {shape}. Does it use "
-            "the vocab_size that it is called with?"
-        )

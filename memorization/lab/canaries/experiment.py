@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,23 +13,21 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from memorization.errors import ImpossibleTokenError, InputError, ModelError
-from memorization.lab.builders import Builder, build_seeded, builder_identity, stream
+from memorization.errors import DivergedError, ImpossibleTokenError, InputError, ModelError
+from memorization.lab.builders import Builder, known_builder, stream
 from memorization.lab.canaries.checks import (
     check_canaries,
     check_training,
-    check_width,
     different_counts,
     repetitions_of,
     token_rows,
 )
 from memorization.lab.canaries.result import DoseResponse, assemble, warn_of_faults
-from memorization.lab.engines.local import counted, n_workers, side_by_side, stacks_of
+from memorization.lab.cells import Cell, OnSteps, Outcome, device_of, experiment, measure_each, stackable, train_cells
+from memorization.lab.engines.local import run_cells, versions_of
 from memorization.lab.random_tokens import random_tokens
-from memorization.lab.stack import train_stack
 from memorization.lab.store import Store
 from memorization.measure.opening import UniformModel
-from memorization.progress import progress_bar
 from memorization.results import describe_model, versions
 from memorization.unintended import unintended_memorization
 
@@ -234,106 +234,107 @@ def canary_dose_response(
     rows = token_rows("background", background, vocab_size)
     counts = different_counts(repetitions)
     check_training(n_canaries, seeds, epochs, batch_size, peak_lr)
-    seq_len = rows.shape[1]
     times = np.repeat([0, *counts], n_canaries)
-    canaries = {seed: make_canaries(len(times), seq_len, vocab_size, seed=seed) for seed in seeds}
-    for own in canaries.values():
-        check_canaries(own, times)
-    check_width(build_model, vocab_size, seq_len, seeds[0])
+    place = device_of(device)
+    hidden = Hidden(rows, times, vocab_size, str(place))
+    for seed in seeds:
+        check_canaries(hidden.canaries(seed), times)
+    known = known_builder(build_model, vocab_size, hidden.seq_len)
     n_rows = len(rows) + int(times.sum())
-    training = {
-        "model": builder_identity(build_model, vocab_size, seq_len),
-        "epochs": float(epochs),
-        "steps": math.ceil(epochs * n_rows / batch_size),
-        "batch_size": batch_size,
-        "peak_lr": float(peak_lr),
-    }
-    facts = {
-        "seq_len": seq_len,
+    steps = math.ceil(epochs * n_rows / batch_size)
+    facts: dict[str, Any] = {
+        "seq_len": hidden.seq_len,
         "vocab_size": vocab_size,
         "repetitions": counts,
         "n_canaries": n_canaries,
         "background_sha256": hashlib.sha256(rows.numpy().astype("<i8").tobytes()).hexdigest(),
     }
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kept = Store(store, {"measures": "memU of canaries", **facts})
-    cells = {seed: {**training, "seed": seed} for seed in seeds}
-    data = {seed: (own, insert_canaries(rows, own, times)) for seed, own in canaries.items()}
-    _train_missing(build_model, data, cells, vocab_size, place, kept, progress)
-    results = [kept.get(cells[seed]) or {} for seed in seeds]
+    runs = run_cells(
+        [
+            Cell(known.identity, known.params.total, n_rows, int(seed), float(peak_lr), steps, batch_size)
+            for seed in seeds
+        ],
+        partial(train_and_measure, build_model, stackable(build_model, vocab_size, hidden.seq_len, place), hidden),
+        Store(store, experiment("memU of canaries", place, **facts)),
+        device=place,
+        logits_a_cell=batch_size * hidden.seq_len * vocab_size,
+        name=f"{len(seeds)} models, {steps} steps",
+        progress=progress,
+    )
+    for run in runs:
+        if run["diverged_at"] is not None:
+            raise DivergedError(
+                f"training with seed {run['seed']} diverged at step {run['diverged_at']} of {steps} with peak_lr={peak_lr:g}; give a lower "
+                f"peak_lr, such as {peak_lr / 4:g}."
+            )
+    training = {
+        "model": known.identity,
+        "epochs": float(epochs),
+        "steps": steps,
+        "batch_size": batch_size,
+        "peak_lr": float(peak_lr),
+    }
     settings = {
-        **results[0]["facts"],
-        "model": training["model"],
+        **runs[0]["facts"],
+        "model": known.identity,
         "n_training_samples": n_rows,
         "training": training,
         "seeds": list(seeds),
         "background_sha256": facts["background_sha256"],
+        "versions": versions_of(runs),
     }
-    return _result([{"repetitions": times, **result["columns"]} for result in results], settings)
+    return _result([{"repetitions": times, **run["columns"]} for run in runs], settings)
 
 
-def _train_missing(
-    build: Builder,
-    data: dict[int, tuple[Int64[Tensor, "canary position"], Int64[Tensor, "sample position"]]],
-    cells: dict[int, dict[str, Any]],
-    vocab_size: int,
-    device: torch.device,
-    store: Store,
-    progress: bool,
-) -> None:
-    """Train and measure the seeds that the store has nothing of, each on its samples, and keep what their canaries show."""
-    missing = [seed for seed in cells if store.get(cells[seed]) is None]
-    if not missing:
-        return
-    training, seq_len = cells[missing[0]], data[missing[0]][0].shape[1]
-    total, label = training["steps"] * len(missing), f"{len(missing)} models, {training['steps']} steps"
-    with progress_bar(total, label, unit="step", shown=progress) as bar:
+@dataclass(frozen=True, slots=True, eq=False)
+class Hidden:
+    """A background, and how often canaries are hidden in it, as plain data; each seed draws canaries of its own."""
 
-        def train(stack: list[int], check: Callable[[], None]) -> tuple[list[nn.Module], list[int]]:
-            models = [build_seeded(build, vocab_size, seq_len, seed).to(device) for seed in stack]
-            done = train_stack(
-                models,
-                [data[seed][1] for seed in stack],
-                context=0,
-                steps=training["steps"],
-                batch_size=training["batch_size"],
-                peak_lrs=[training["peak_lr"]] * len(stack),
-                seeds=[stream("order", seed) for seed in stack],
-                on_steps=counted(bar, check, len(stack)),
-            )
-            return models, done.diverged_at.tolist()
+    background: Int64[Tensor, "sample position"]
+    times: Int64[np.ndarray, " canary"]
+    vocab_size: int
+    device: str
 
-        failed: list[ModelError] = []
-        stacks = stacks_of(missing, training["batch_size"] * seq_len * vocab_size, device)
-        for stack, (models, diverged_at), _ in side_by_side(stacks, train, n_workers(device)):
-            for seed, model, step in zip(stack, models, diverged_at, strict=True):
-                try:
-                    store.put(cells[seed], _trained(model, data[seed][0], vocab_size, step, cells[seed]))
-                except ModelError as error:  # raised when the other seeds are safe
-                    failed.append(error)
-    if failed:
-        raise failed[0]
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a sample, and of a canary."""
+        return self.background.shape[1]
+
+    def canaries(self, seed: int) -> Int64[Tensor, "canary position"]:
+        """Those of one seed."""
+        return make_canaries(len(self.times), self.seq_len, self.vocab_size, seed=seed)
 
 
-def _trained(
-    model: nn.Module,
-    canaries: Int64[Tensor, "canary position"],
-    vocab_size: int,
-    diverged_at: int,
-    cell: dict[str, Any],
+def train_and_measure(
+    build: Builder, stacked: bool, hidden: Hidden, cells: Sequence[Cell], on_steps: OnSteps
+) -> list[Outcome]:
+    """Train one stack of seeds, and measure the canaries of each. Plain data in, JSON out; the builder stands apart."""
+    canaries = [hidden.canaries(cell.seed) for cell in cells]
+    models, done = train_cells(
+        cells,
+        [insert_canaries(hidden.background, own, hidden.times) for own in canaries],
+        build=build,
+        vocab_size=hidden.vocab_size,
+        context=0,
+        device=torch.device(hidden.device),
+        stacked=stacked,
+        on_steps=on_steps,
+    )
+    measure = partial(_measured, hidden.vocab_size, cells[0].steps)
+    return measure_each(measure, models, canaries, done.diverged_at.tolist())
+
+
+def _measured(
+    vocab_size: int, steps: int, model: nn.Module, canaries: Int64[Tensor, "canary position"], diverged_at: int
 ) -> dict[str, Any]:
     """What a store keeps of a trained model."""
+    if diverged_at >= 0:
+        return {"columns": None, "facts": None, "diverged_at": diverged_at}
     try:
-        if diverged_at >= 0:
-            raise ImpossibleTokenError("its logits are not finite")
         columns, facts = _measure(model, canaries, vocab_size, first_token=0, progress=False)
-    except ImpossibleTokenError as error:  # training looks before each update, so the last one may break it
-        step = diverged_at if diverged_at >= 0 else cell["steps"]
-        raise ModelError(
-            f"training with seed {cell['seed']} diverged at step {step} of {cell['steps']} with peak_lr={cell['peak_lr']:g}; give a lower "
-            f"peak_lr, such as {cell['peak_lr'] / 4:g}"
-        ) from error
-    return {"columns": {name: values.tolist() for name, values in columns.items()}, "facts": facts}
+    except ImpossibleTokenError:  # training looks before each update, so the last one may break it
+        return _measured(vocab_size, steps, model, canaries, steps)
+    return {"columns": {name: values.tolist() for name, values in columns.items()}, "facts": facts, "diverged_at": None}
 
 
 def _measure(
@@ -382,7 +383,7 @@ def _measure(
     }
     # A first token that is coded uniformly, or not at all, costs both models the same.
     n_coded = seq_len - (rule["rule"] in ("uniform", "skip"))
-    facts = {
+    facts: dict[str, Any] = {
         "seq_len": seq_len,
         "vocab_size": vocab_size,
         "information_bits": n_coded * math.log2(vocab_size),

@@ -1,13 +1,12 @@
 """What canaries show: memU of each, and how it rises with the repetitions in the training set."""
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memorization.errors import MeasurementWarning
+from memorization.errors import MeasurementWarning, warn
 from memorization.results import Result, Saved, describe_first_token
 from memorization.stats.bootstrap import mean_interval
 
@@ -181,21 +180,19 @@ def warn_of_faults(result: DoseResponse) -> None:
         MeasurementWarning: memU above a canary's information, or a control that is memorized.
     """
     if result.max_excess_bits > _SLACK_BITS:
-        warnings.warn(
+        warn(
             f"a canary's memU is {result.max_excess_bits:.2f} bits above all the information it has ({result.information_bits:.1f} bits): "
             "the measurement is at fault, whatever the model. Please report it",
             MeasurementWarning,
-            stacklevel=4,
         )
     control = result.canaries[result.canaries["repetitions"] == 0]
     if len(control):
         most = control.loc[control["ideal_signed_bits"].idxmax()]
         # A code below n log2 V by k bits fits a share 2^-k of all strings at most (Kraft), and the control is drawn from all.
         if most["ideal_signed_bits"] > math.log2(len(control) / _CHANCE):
-            warnings.warn(
+            warn(
                 f"control canary {most['canary']:.0f} is coded {most['ideal_signed_bits']:.1f} bits below uniform, which happens to one of "
                 f"{len(control)} unseen canaries with probability {len(control) * 2 ** -most['ideal_signed_bits']:.1g} at most: either the "
                 "model was trained on it, or it was not drawn uniformly from [0, vocab_size)",
                 MeasurementWarning,
-                stacklevel=4,
             )

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,10 +10,14 @@ from typing import Any, Literal, get_args
 import torch
 
 from memorization.capacity import Capacity, Convention, Estimator, information_ceiling_bits
-from memorization.errors import InputError, NotConvergedWarning
-from memorization.lab.builders import Builder
-from memorization.lab.capacity.runs import PRECISIONS, Lab, Round
-from memorization.lab.capacity.sizes import size_of
+from memorization.errors import InputError, NotConvergedWarning, warn
+from memorization.lab.builders import Builder, list_of_builders
+from memorization.lab.capacity.runs import Grid, Protocol, Round, first_steps, pilot, train_round
+from memorization.lab.capacity.sizes import PRECISIONS, Size, size_of
+from memorization.lab.cells import device_of, experiment
+from memorization.lab.engines.local import versions_of
+from memorization.lab.store import Store
+from memorization.renamed import renamed_keywords
 
 __all__ = ["capacity_bits_per_param"]
 
@@ -30,6 +33,7 @@ PAPER_ROWS = {
 CONVERGED_GAIN = 0.01
 
 
+@renamed_keywords(engine="")
 def capacity_bits_per_param(
     build_model: Builder | Sequence[Builder],
     *,
@@ -41,7 +45,6 @@ def capacity_bits_per_param(
     dtype: Literal["float32", "bfloat16", "autocast"] = "float32",
     device: str | torch.device | None = None,
     store: str | Path | None = None,
-    engine: Literal["local"] = "local",
     progress: bool = True,
     data_multiples: Sequence[int | float] = MULTIPLES,
     budget_seconds: int | float | None = 600,
@@ -72,7 +75,6 @@ def capacity_bits_per_param(
         device: torch device; None: a GPU if there is one.
         store: folder or fsspec URL that keeps each finished run: started again, the call goes on where it was. None
             keeps nothing.
-        engine: "local": this process.
         progress: a bar on stderr, with the time left of a round.
         data_multiples: sizes of the data sets, in multiples of what 3.6 bits per parameter fill.
         budget_seconds: time allowed for training with steps="auto", also over several calls with one store. What does not
@@ -115,39 +117,39 @@ def capacity_bits_per_param(
 
     Source: arXiv:2505.24832, section 3.1. Differences from the paper: the start token, decaying rates, two rates a run.
     """
-    builders = [build_model] if callable(build_model) else list(build_model)
-    _check_options(builders, vocab_size, seq_len, seeds, steps, dtype, engine, budget_seconds, peak_lr, batch_size)
+    builders = list_of_builders("build_model", build_model)
+    _check_options(vocab_size, seq_len, seeds, steps, dtype, budget_seconds, peak_lr, batch_size)
     information_ceiling_bits(1, seq_len, vocab_size, convention)  # refuses before training what the fit would after it
     if estimator not in get_args(Estimator):
-        raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}; it is {estimator!r}")
-    sizes = [size_of(build, vocab_size, seq_len, n_samples, batch_size, data_multiples) for build in builders]
-    numbers = [size.params.trainable for size in sizes]
-    if len(set(numbers)) < len(numbers):
-        raise InputError(
-            f"each builder must have a number of parameters of its own, which is what tells model sizes apart; got {numbers}"
-        )
-    if estimator == "slope" and len(sizes) < 3:
-        raise InputError(
-            f'estimator "slope" needs 3 model sizes; there are {len(sizes)}: give more builders, or take "mean"'
-        )
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    lab = Lab(sizes, vocab_size, seq_len, tuple(seeds), dtype, place, store, progress)
+        raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}; it is {estimator!r}.")
+    place = device_of(device)
+    sizes = [
+        size_of(build, vocab_size, seq_len, n_samples, batch_size, data_multiples, place, dtype) for build in builders
+    ]
+    _check_sizes(sizes, estimator)
+    kept = Store(
+        store,
+        experiment("capacity on uniform random tokens", place, dtype, vocab_size=vocab_size, seq_len=seq_len),
+    )
+    grid = Grid(sizes, tuple(seeds), Protocol(vocab_size, seq_len, dtype, str(place)), kept, progress)
     budget = budget_seconds if steps == "auto" and budget_seconds is not None else math.inf
     if steps == "auto":
-        first = lab.store.once(lab.decision("first_steps"), lambda: lab.first_steps(budget))
+        first = grid.once("first_steps", lambda: first_steps(grid, budget))
         schedule: Iterable[int] = (first * 2**doublings for doublings in itertools.count())
     else:
         schedule = sorted({max(1, steps // 4), max(1, steps // 2), steps})
         first = min(schedule)
-    hot = [lab.pilot(size, max(1, first // 3)) if peak_lr == "auto" else float(peak_lr) for size in sizes]
+    pilots = [pilot(grid, size, max(1, first // 3)) if peak_lr == "auto" else (float(peak_lr), 0.0) for size in sizes]
+    hot, seconds = tuple(rate for rate, _ in pilots), sum(taken for _, taken in pilots)
     rounds: list[Round] = []
     for n_steps in schedule:
-        if rounds and lab.seconds + rounds[-1].seconds * n_steps / rounds[-1].steps > budget:
+        if rounds and seconds + rounds[-1].seconds * n_steps / rounds[-1].steps > budget:
             break
-        rounds.append(lab.round(n_steps, rounds[-1].best_lrs if rounds else tuple(hot), estimator, convention))
+        rounds.append(train_round(grid, n_steps, rounds[-1].best_lrs if rounds else hot, estimator, convention))
+        seconds += rounds[-1].seconds
         if steps == "auto" and _converged(rounds):
             break
-    return _result(lab, rounds)
+    return _result(grid, rounds, seconds)
 
 
 def _gains(rounds: list[Round]) -> list[float]:
@@ -170,7 +172,7 @@ def _converged(rounds: list[Round]) -> bool:
     return len(gains) >= 2 and all(gain < CONVERGED_GAIN for gain in gains[-2:])
 
 
-def _result(lab: Lab, rounds: list[Round]) -> Capacity:
+def _result(grid: Grid, rounds: list[Round], seconds: float) -> Capacity:
     import pandas as pd
 
     gains, last = _gains(rounds), rounds[-1]
@@ -182,13 +184,13 @@ def _result(lab: Lab, rounds: list[Round]) -> Capacity:
         gain_per_doubling=gains[-1] if gains else math.nan,
         settings={
             **last.capacity.settings,
-            "models": [size.identity for size in lab.sizes],
-            "parameters": [dataclasses.asdict(size.params) for size in lab.sizes],
-            "seeds": list(lab.seeds),
-            "n_samples": [list(size.n_samples) for size in lab.sizes],
-            "batch_size": [size.batch_size for size in lab.sizes],
-            "dtype": lab.dtype,
-            "device": str(lab.device),
+            "models": [size.identity for size in grid.sizes],
+            "parameters": [dataclasses.asdict(size.params) for size in grid.sizes],
+            "seeds": list(grid.seeds),
+            "n_samples": [list(size.n_samples) for size in grid.sizes],
+            "batch_size": [size.batch_size for size in grid.sizes],
+            "dtype": grid.protocol.dtype,
+            "device": grid.protocol.device,
             "rounds": [
                 {
                     "steps": one.steps,
@@ -199,44 +201,51 @@ def _result(lab: Lab, rounds: list[Round]) -> Capacity:
                 }
                 for one, gain in zip(rounds, [None, *gains], strict=True)
             ],
-            "seconds": lab.seconds,
-            "tokens_trained_a_run": [last.steps * size.batch_size * lab.seq_len for size in lab.sizes],
+            "seconds": seconds,
+            "tokens_trained_a_run": [last.steps * size.batch_size * grid.protocol.seq_len for size in grid.sizes],
+            "versions": versions_of([run for one in rounds for run in one.runs]),
         },
     )
     if not capacity.converged:
-        warnings.warn(NotConvergedWarning(f"{capacity.convergence}, after {last.steps} steps"), stacklevel=3)
+        warn(NotConvergedWarning(f"{capacity.convergence}, after {last.steps} steps"))
     return capacity
 
 
+def _check_sizes(sizes: Sequence[Size], estimator: Estimator) -> None:
+    numbers = [size.params.trainable for size in sizes]
+    if len(set(numbers)) < len(numbers):
+        raise InputError(
+            f"each builder must have a number of parameters of its own, which is what tells model sizes apart; got {numbers}."
+        )
+    if estimator == "slope" and len(sizes) < 3:
+        raise InputError(
+            f'estimator "slope" needs 3 model sizes; there are {len(sizes)}: give more builders, or take "mean".'
+        )
+
+
 def _check_options(
-    builders: Sequence[Builder],
     vocab_size: int,
     seq_len: int,
     seeds: Sequence[int],
     steps: Any,
     dtype: str,
-    engine: str,
     budget_seconds: int | float | None,
     peak_lr: Any,
     batch_size: Any,
 ) -> None:
-    if not builders:
-        raise InputError("build_model is an empty list; give one builder for each model size")
     if vocab_size < 2:
-        raise InputError(f"vocab_size must be at least 2, or a token carries no bits; it is {vocab_size}")
+        raise InputError(f"vocab_size must be at least 2, or a token carries no bits; it is {vocab_size}.")
     if seq_len < 1:
-        raise InputError(f"seq_len must be at least 1; it is {seq_len}")
+        raise InputError(f"seq_len must be at least 1; it is {seq_len}.")
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}")
+        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}.")
     if steps != "auto" and steps < 1:
-        raise InputError(f'steps must be "auto" or at least 1; got {steps!r}')
+        raise InputError(f'steps must be "auto" or at least 1; got {steps!r}.')
     if dtype not in PRECISIONS:
-        raise InputError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
-    if engine != "local":
-        raise InputError(f'engine must be "local", this process; got {engine!r}')
+        raise InputError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}.")
     if budget_seconds is not None and not budget_seconds > 0:
-        raise InputError(f"budget_seconds must be above 0, or None for no limit; got {budget_seconds}")
+        raise InputError(f"budget_seconds must be above 0, or None for no limit; got {budget_seconds}.")
     if peak_lr != "auto" and not 0 < peak_lr < math.inf:
-        raise InputError(f'peak_lr must be "auto" or above 0; got {peak_lr}')
+        raise InputError(f'peak_lr must be "auto" or above 0; got {peak_lr}.')
     if batch_size != "auto" and batch_size < 1:
-        raise InputError(f'batch_size must be "auto" or at least 1; got {batch_size}')
+        raise InputError(f'batch_size must be "auto" or at least 1; got {batch_size}.')

@@ -8,11 +8,19 @@ from typing import Literal
 import torch
 
 from memorization.capacity import EXPECTED_BITS_PER_PARAM, PLATEAU_INFORMATION, information_ceiling_bits
-from memorization.errors import InputError, ModelError
-from memorization.lab.architectures import ParamCounts, count_params
-from memorization.lab.builders import Builder, build_seeded, identity_of
+from memorization.errors import InputError
+from memorization.lab.architectures import ParamCounts
+from memorization.lab.builders import Builder, known_builder
+from memorization.lab.cells import stackable
 
-__all__ = ["Size", "size_of"]
+__all__ = ["PRECISIONS", "Size", "size_of"]
+
+# Of weights, and of autocast.
+PRECISIONS = {
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.bfloat16, None),
+    "autocast": (torch.float32, torch.bfloat16),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,7 @@ class Size:
     params: ParamCounts
     n_samples: tuple[int, ...]
     batch_size: int
+    stacked: bool  # whether vmap runs its models
 
 
 def size_of(
@@ -33,26 +42,18 @@ def size_of(
     n_samples: Literal["auto"] | Sequence[int],
     batch_size: Literal["auto"] | int,
     data_multiples: Sequence[int | float],
+    device: torch.device,
+    dtype: str,
 ) -> Size:
-    """Build a model once to see what it is; choose its data sets and its batch."""
-    model = build_seeded(build, vocab_size, seq_len, seed=0)
-    params = count_params(model)
-    if params.trainable == 0:
-        raise ModelError("the builder's model has no trainable parameter, so it can hold nothing")
-    with torch.no_grad():
-        output = model(torch.zeros(2, seq_len, dtype=torch.int64))
-    shape = tuple(getattr(output, "logits", output).shape)
-    if shape != (2, seq_len, vocab_size):
-        raise ModelError(
-            f"the builder's model must map ids of shape (2, {seq_len}) to logits of shape (2, {seq_len}, {vocab_size}); "
-            f"their shape is {shape}"
-        )
+    """See what a builder makes; choose its data sets and its batch."""
+    known = known_builder(build, vocab_size, seq_len)
+    params = known.params
     expected = EXPECTED_BITS_PER_PARAM * params.trainable
     sample_bits = seq_len * math.log2(vocab_size)
     if n_samples != "auto" and (not n_samples or min(n_samples) < 1):
-        raise InputError(f'n_samples must be "auto" or numbers of at least 1; got {list(n_samples)}')
+        raise InputError(f'n_samples must be "auto" or numbers of at least 1; got {list(n_samples)}.')
     if not data_multiples or min(data_multiples) <= 0:
-        raise InputError(f"data_multiples must be above 0, at least one; got {list(data_multiples)}")
+        raise InputError(f"data_multiples must be above 0, at least one; got {list(data_multiples)}.")
     automatic = sorted({max(1, round(multiple * expected / sample_bits)) for multiple in data_multiples})
     grid = automatic if n_samples == "auto" else sorted(set(n_samples))
     held = float(information_ceiling_bits(grid, seq_len, vocab_size).max())
@@ -65,7 +66,8 @@ def size_of(
         raise InputError(
             f"n_samples={grid} are too few for a plateau: they hold at most {held:,.0f} bits, and {params.trainable:,} "
             f"parameters are expected to hold {expected:,.0f}; the largest set must have more than {least} samples, "
-            f"better {2 * least} and more{longer}"
+            f"better {2 * least} and more{longer}."
         )
     batch = max(1, round(expected / sample_bits / 2)) if batch_size == "auto" else batch_size
-    return Size(build, identity_of(build, model), params, tuple(grid), batch)
+    stacked = stackable(build, vocab_size, seq_len, device, *PRECISIONS[dtype])
+    return Size(build, known.identity, params, tuple(grid), batch, stacked)

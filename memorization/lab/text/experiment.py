@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from operator import index
 from pathlib import Path
@@ -13,14 +12,14 @@ import torch
 from jaxtyping import Int64
 
 from memorization.capacity import EXPECTED_BITS_PER_PARAM, Capacity
-from memorization.errors import InputError, MeasurementWarning, ModelError
-from memorization.lab.architectures import count_params
-from memorization.lab.builders import Builder, build_seeded, builder_identity, stream
+from memorization.errors import InputError, MeasurementWarning, warn
+from memorization.lab.builders import Builder, known_builder, list_of_builders, stream
+from memorization.lab.cells import device_of, experiment, stackable
 from memorization.lab.store import Store
 from memorization.lab.text.documents import fixed_length
 from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
 from memorization.lab.text.result import TextSweep, assemble
-from memorization.lab.text.runs import ModelSize, TextRuns
+from memorization.lab.text.runs import ModelSize, TextData, runs_of_size
 
 __all__ = ["text_sweep"]
 
@@ -130,12 +129,10 @@ def text_sweep(
 
     Source: Morris et al., arXiv:2505.24832, sections 4 and 5. Differences: the start token, decaying rates, cross-fitted oracles.
     """
-    builders = [build_models] if callable(build_models) else list(build_models)
+    builders = list_of_builders("build_models", build_models)
     chosen_seeds, prefixes = [index(seed) for seed in seeds], [index(prefix) for prefix in prefix_tokens]
     counts = {"seq_len": seq_len, "n_test": n_test, "steps": steps, "batch_size": batch_size, "folds": folds}
-    _check_options(
-        builders, chosen_seeds, {**counts, "oracle_batch_size": oracle_batch_size}, oracle_epochs, peak_lr, prefixes
-    )
+    _check_options(chosen_seeds, {**counts, "oracle_batch_size": oracle_batch_size}, oracle_epochs, peak_lr, prefixes)
     measured = bits_per_param if isinstance(bits_per_param, Capacity) else None
     per_param = float(bits_per_param) if measured is None else measured.bits_per_param  # type: ignore[arg-type]
     if not (per_param > 0 and math.isfinite(per_param)):
@@ -151,7 +148,8 @@ def text_sweep(
         )
     test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
     wanted = n_samples if isinstance(n_samples, str) else sorted({index(n) for n in n_samples})
-    sizes = [_size(build, samples.vocab_size, seq_len, wanted, len(pool)) for build in builders]
+    place = device_of(device)
+    sizes = [_size(build, samples.vocab_size, seq_len, wanted, len(pool), place) for build in builders]
     sizes.sort(key=lambda size: size.params.total)
     if len({size.params.total for size in sizes}) < len(sizes):
         raise InputError(
@@ -159,7 +157,7 @@ def text_sweep(
         )
     bos = getattr(samples.tokenizer, "bos_token_id", None)
     context = 0 if bos is None else int(bos)
-    facts = {
+    facts: dict[str, Any] = {
         "seq_len": seq_len,
         "vocab_size": samples.vocab_size,
         "n_test": n_test,
@@ -168,8 +166,7 @@ def text_sweep(
         "texts": samples.tokenizer is not None,
         "samples_sha256": hashlib.sha256(shuffled.astype("<i8").tobytes()).hexdigest(),
     }
-    kept = Store(store, {"measures": "nested data sets of text", **facts})
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kept = Store(store, experiment("nested data sets of text", place, **facts))
     largest = max(size.n_samples[-1] for size in sizes)
     members = {seed: _shuffle(len(pool), seed)[:largest] for seed in chosen_seeds}
     if oracle is not None:
@@ -186,10 +183,8 @@ def text_sweep(
             progress=progress,
         )
     else:
-        build = build_oracle or sizes[-1].build
         oracle_bits = TrainedOracles(
-            build=build,
-            identity=builder_identity(build, samples.vocab_size, seq_len),
+            of=known_builder(build_oracle or sizes[-1].build, samples.vocab_size, seq_len),
             folds=folds,
             epochs=oracle_epochs,
             batch_size=oracle_batch_size,
@@ -199,10 +194,9 @@ def text_sweep(
             store=kept,
             progress=progress,
         ).bits(pool, test)
-    lab = TextRuns(
-        pool, test, samples.vocab_size, members, context, tuple(prefixes), samples.tokenizer, place, kept, progress
-    )
-    runs = [run for size in sizes for run in lab.runs(size, steps, batch_size, peak_lr)]
+    data = TextData(pool, test, samples.vocab_size, members, context, tuple(prefixes), samples.tokenizer, str(place))
+    how: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "peak_lr": peak_lr, "progress": progress}
+    runs = [run for size in sizes for run in runs_of_size(data, size, kept, **how)]
     settings = {
         **facts,
         "n_documents": samples.n_documents,
@@ -231,11 +225,10 @@ def _capacity_bits(sizes: list[ModelSize], per_param: float, measured: Capacity 
     )
     missing = [size.params.trainable for size in sizes if size.params.trainable not in own]
     if measured is not None and missing:
-        warnings.warn(
+        warn(
             f"the Capacity was measured on models of {', '.join(map(str, own))} parameters, and of {', '.join(map(str, missing))} it says "
             f"nothing: these are taken to hold {per_param:.3g} bits a parameter. Measure it with the same seq_len and vocab_size.",
             MeasurementWarning,
-            stacklevel=3,
         )
     return {str(size.params.total): own.get(size.params.trainable, per_param * size.params.total) for size in sizes}
 
@@ -246,17 +239,9 @@ def _size(
     seq_len: int,
     n_samples: str | list[int],
     n_pool: int,
+    device: torch.device,
 ) -> ModelSize:
-    model = build_seeded(build, vocab_size, seq_len, seed=0)
-    params = count_params(model)
-    with torch.no_grad():
-        output = model(torch.zeros(2, seq_len, dtype=torch.int64))
-    shape = tuple(getattr(output, "logits", output).shape)
-    if shape != (2, seq_len, vocab_size):
-        raise ModelError(
-            f"the builder's model must map ids of shape (2, {seq_len}) to logits of shape (2, {seq_len}, {vocab_size}); "
-            f"their shape is {shape}"
-        )
+    known = known_builder(build, vocab_size, seq_len)
     if not isinstance(n_samples, str):
         grid = n_samples
         if not grid or grid[0] < 2:
@@ -269,23 +254,21 @@ def _size(
     elif n_samples != "auto":
         raise InputError(f'n_samples must be "auto" or numbers of at least 2; it is {n_samples!r}')
     else:
-        full = EXPECTED_BITS_PER_PARAM * params.total / (seq_len * math.log2(vocab_size) / 2)
+        full = EXPECTED_BITS_PER_PARAM * known.params.total / (seq_len * math.log2(vocab_size) / 2)
         first = max(math.log2(_FEWEST), round(math.log2(full * _LEAST_MULTIPLE)))
         last = min(math.log2(n_pool), round(math.log2(full * _MOST_MULTIPLE)))
         grid = [2**k for k in range(int(min(first, last)), int(last) + 1)]
-    return ModelSize(build, builder_identity(build, vocab_size, seq_len), params, tuple(grid))
+    stacked = stackable(build, vocab_size, seq_len, device)
+    return ModelSize(build, known.identity, known.params, tuple(grid), stacked)
 
 
 def _check_options(
-    builders: list[Builder],
     seeds: list[int],
     counts: dict[str, int],
     oracle_epochs: int | float,
     peak_lr: Literal["auto"] | float,
     prefix_tokens: list[int],
 ) -> None:
-    if not builders:
-        raise InputError("build_models is empty: give at least one builder")
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds must be different numbers, at least one; got {seeds}")
     for name, value in counts.items():

@@ -1,27 +1,30 @@
 """Oracles for samples of a pool: one trained on all of it, and others that each have not seen the samples they are asked about."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from memorization.errors import InputError, ModelError
-from memorization.lab.builders import Builder, build_seeded, stream
-from memorization.lab.engines.local import counted, n_workers, side_by_side
-from memorization.lab.stack import train_stack
+from memorization.errors import DivergedError, InputError
+from memorization.lab.builders import Builder, KnownBuilder, stream
+from memorization.lab.cells import Cell, OnSteps, Outcome, Run, train_cells
+from memorization.lab.engines.local import run_cells
+from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import compress_bits
-from memorization.progress import progress_bar
 
-__all__ = ["OracleBits", "TrainedOracles", "given_oracle_bits"]
+__all__ = ["OracleBits", "OracleData", "TrainedOracles", "given_oracle_bits", "train_and_ask"]
 
 SEEN = -1  # the oracle that is trained on the whole pool; others are named after the fold they have not seen
 PILOT_RATES = (0.04, 0.02, 0.01, 0.005)
 _SEED = 1_000_003  # of weights: none that a target has by default
+_PILOT = "pilot of the oracles"
 _PILOT_SHARE = 8  # a pilot takes this part of a training's steps
 
 
@@ -45,12 +48,32 @@ class OracleBits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OracleData:
+    """What all oracles have in common, as plain data."""
+
+    pool: Int64[Tensor, "sample position"]
+    test: Int64[Tensor, "test position"]
+    folds: int
+    vocab_size: int
+    context: int
+    device: str
+
+    def asked(self, fold: int) -> Bool[Tensor, " sample"]:
+        """The pool samples that an oracle is asked about: those of the fold it has not seen, or all."""
+        parts = torch.arange(len(self.pool)) % self.folds
+        return torch.ones(len(self.pool), dtype=torch.bool) if fold == SEEN else parts == fold
+
+    def seen(self, fold: int) -> Int64[Tensor, "some position"]:
+        """The samples that an oracle is trained on."""
+        return self.pool if fold == SEEN else self.pool[~self.asked(fold)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TrainedOracles:
     """Oracles that are made of a pool: cross-fitted in `folds` parts, and one that has seen everything.
 
     Attributes:
-        build: their architecture.
-        identity: what tells it from another one.
+        of: their architecture.
         folds: parts of the pool; sample i belongs to part i modulo folds.
         epochs: passes of each over the samples it is trained on.
         batch_size: samples a step.
@@ -61,8 +84,7 @@ class TrainedOracles:
         progress: bars on stderr.
     """
 
-    build: Builder
-    identity: str
+    of: KnownBuilder
     folds: int
     epochs: int | float
     batch_size: int
@@ -74,86 +96,80 @@ class TrainedOracles:
 
     def bits(self, pool: Int64[Tensor, "sample position"], test: Int64[Tensor, "test position"]) -> OracleBits:
         """Train the oracles, unless the store has what they say, and measure all samples of the pool and the test samples."""
-        rate = self._rate(pool)
-        fold = np.arange(len(pool)) % self.folds
+        data = OracleData(pool, test, self.folds, self.vocab_size, self.context, str(self.device))
+        rate = self._rate(data)
         oracles = range(SEEN, self.folds)
-        asked = {k: np.full(len(pool), True) if k == SEEN else fold == k for k in oracles}
-        sets = {k: pool if k == SEEN else pool[torch.from_numpy(fold != k)] for k in oracles}
-        cells = {
-            k: {**self._cell(len(sets[k]), rate), "unseen_fold": None if k == SEEN else k, "folds": self.folds}
-            for k in oracles
-        }
-        new = [k for k in oracles if self.store.get(cells[k]) is None]
-        total = sum(cells[k]["steps"] for k in new)
-        with progress_bar(
-            total, f"{len(new)} oracles, {cells[SEEN]['steps']} steps", unit="step", shown=self.progress
-        ) as bar:
-
-            def train(k: int, check: Callable[[], None]) -> nn.Module:
-                model, bits = self._train(sets[k], cells[k]["steps"], rate, counted(bar, check))
-                if not np.isfinite(bits):
-                    raise ModelError(
-                        f"an oracle diverged, at a rate of {rate:g} and in {cells[k]['steps']} steps; give another builder or batch size"
-                    )
-                return model
-
-            for k, model, seconds in side_by_side(new, train, n_workers(self.device)):
-                rows = torch.cat([pool[torch.from_numpy(asked[k])], test])
-                lengths = compress_bits(model, rows, first_token=self.context, max_length=rows.shape[1], progress=False)
-                self.store.put(cells[k], {"bits": np.round(lengths.bits, 3).tolist(), "seconds": seconds})
+        cells = [self._cell(len(data.seen(k)), rate, _part(k, self.folds)) for k in oracles]
+        runs = self._run(data, cells, f"{len(cells)} oracles, {cells[0].steps} steps")
+        broken = [run for run in runs if run["bits"] is None]
+        if broken:
+            raise DivergedError(
+                f"an oracle diverged, at a rate of {rate:g} and in {broken[0]['steps']} steps; give another builder or batch size."
+            )
         by_pool = {SEEN: np.full(len(pool), np.nan), 0: np.full(len(pool), np.nan)}
         on_test = np.full(len(test), np.nan)
-        for k in oracles:
-            bits = np.array((self.store.get(cells[k]) or {})["bits"])
-            by_pool[min(k, 0)][asked[k]] = bits[: len(bits) - len(test)]
-            if (
-                k != SEEN
-            ):  # as many test samples for each fold's oracle as it has of the pool: the same mixture of oracles
+        for k, run in zip(oracles, runs, strict=True):
+            bits = np.array(run["bits"])
+            by_pool[min(k, 0)][data.asked(k).numpy()] = bits[: len(bits) - len(test)]
+            # As many test samples for each fold's oracle as it has of the pool: the same mixture of oracles.
+            if k != SEEN:
                 on_test[k :: self.folds] = bits[len(bits) - len(test) :][k :: self.folds]
         facts = ("folds", "epochs", "batch_size")
-        record = {"model": self.identity, **{name: getattr(self, name) for name in facts}, "peak_lr": rate}
+        record = {"model": self.of.identity, **{name: getattr(self, name) for name in facts}, "peak_lr": rate}
         return OracleBits(by_pool[0], by_pool[SEEN], on_test, float(on_test.mean()) / pool.shape[1], record)
 
-    def _cell(self, n_samples: int, rate: float, share: int = 1) -> dict[str, Any]:
-        steps = max(1, round(self.epochs * n_samples / self.batch_size / share))
-        return {"oracle": self.identity, "steps": steps, "batch_size": self.batch_size, "peak_lr": rate}
-
-    def _rate(self, pool: Int64[Tensor, "sample position"]) -> float:
+    def _rate(self, data: OracleData) -> float:
         """The rate of fewest bits per token in an eighth of the steps."""
-        cells = {rate: {**self._cell(len(pool), rate, _PILOT_SHARE), "pilot": True} for rate in PILOT_RATES}
-        new = [rate for rate in PILOT_RATES if self.store.get(cells[rate]) is None]
-        steps = cells[PILOT_RATES[0]]["steps"]
-        with progress_bar(steps * len(new), f"oracle's pilot, {steps} steps", unit="step", shown=self.progress) as bar:
 
-            def train(rate: float, check: Callable[[], None]) -> float:
-                return self._train(pool, steps, rate, counted(bar, check))[1]
+        def saved_bits_at(rates: Sequence[float]) -> dict[float, float | None]:
+            cells = [self._cell(len(data.pool), rate, _PILOT, _PILOT_SHARE) for rate in rates]
+            runs = self._run(data, cells, f"oracle's pilot, {cells[0].steps} steps")
+            return {run["peak_lr"]: None if run["bits"] is None else -run["bits"] for run in runs}
 
-            for rate, bits, _ in side_by_side(new, train, n_workers(self.device)):
-                self.store.put(cells[rate], {"bits": bits if np.isfinite(bits) else None})
-        found = {rate: (self.store.get(cells[rate]) or {})["bits"] for rate in PILOT_RATES}
-        finite = {rate: bits for rate, bits in found.items() if bits is not None}
-        if not finite:
-            raise ModelError(
-                f"the oracle diverged at every rate of {PILOT_RATES}; check its loss, or give another builder"
-            )
-        return min(finite, key=lambda rate: finite[rate])
+        return best_rate(PILOT_RATES, saved_bits_at, widen=0, of="the oracle")
 
-    def _train(
-        self, seen: Int64[Tensor, "some position"], steps: int, rate: float, on_steps: Callable[[int], object]
-    ) -> tuple[nn.Module, float]:
-        """An oracle of these samples, and its bits per token at the end; NaN where it diverged."""
-        model = build_seeded(self.build, self.vocab_size, seen.shape[1], _SEED).to(self.device)
-        done = train_stack(
-            [model],
-            [seen],
-            context=self.context,
-            steps=steps,
-            batch_size=self.batch_size,
-            peak_lrs=[rate],
-            seeds=[stream("oracle order", 0)],
-            on_steps=on_steps,
+    def _cell(self, n_samples: int, rate: float, part: str, share: int = 1) -> Cell:
+        steps = max(1, round(self.epochs * n_samples / self.batch_size / share))
+        return Cell(self.of.identity, self.of.params.total, n_samples, _SEED, rate, steps, self.batch_size, part)
+
+    def _run(self, data: OracleData, cells: Sequence[Cell], name: str) -> list[Run]:
+        return run_cells(
+            cells,
+            partial(train_and_ask, self.of.build, data),
+            self.store,
+            device=self.device,
+            logits_a_cell=self.batch_size * data.pool.shape[1] * self.vocab_size,
+            name=name,
+            progress=self.progress,
+            alone=True,
         )
-        return model, float(done.bits_per_token[0])
+
+
+def _part(fold: int, folds: int) -> str:
+    return "oracle that has seen all" if fold == SEEN else f"oracle without fold {fold} of {folds}"
+
+
+def train_and_ask(build: Builder, data: OracleData, cells: Sequence[Cell], on_steps: OnSteps) -> list[Outcome]:
+    """Train one oracle, and measure the samples that it is asked about and the test samples. JSON out."""
+    (cell,) = cells
+    fold = next((k for k in range(SEEN, data.folds) if _part(k, data.folds) == cell.part), SEEN)
+    (model,), done = train_cells(
+        cells,
+        [data.seen(fold)],
+        build=build,
+        vocab_size=data.vocab_size,
+        context=data.context,
+        device=torch.device(data.device),
+        stacked=False,
+        on_steps=on_steps,
+        orders=[stream("oracle order", 0)],
+    )
+    per_token = float(done.bits_per_token[0])
+    if cell.part == _PILOT or not math.isfinite(per_token):
+        return [{"bits": per_token if math.isfinite(per_token) else None}]
+    rows = torch.cat([data.pool[data.asked(fold)], data.test])
+    lengths = compress_bits(model, rows, first_token=data.context, max_length=rows.shape[1], progress=False)
+    return [{"bits": np.round(lengths.bits, 3).tolist()}]
 
 
 def given_oracle_bits(

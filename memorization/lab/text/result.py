@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning
+from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning, warn
+from memorization.lab.engines.local import versions_of
 from memorization.lab.text.oracles import OracleBits
 from memorization.measure.tokenizers import load_tokenizer
 from memorization.membership import f1_and_auc
-from memorization.results import Result, Saved, versions
+from memorization.results import Result, Saved
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
 
 if TYPE_CHECKING:
@@ -354,14 +355,13 @@ def assemble(
     failed = [run for run in runs if run["member_bits"] is None]
     if failed:
         first = failed[0]
-        warnings.warn(
+        warn(
             f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} parameters on "
             f"{first['n_samples']:,} samples: {first['failed']}",
             MeasurementWarning,
-            stacklevel=3,
         )
     samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
-    return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions()})
+    return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions_of(runs)})
 
 
 def _measured(

@@ -1,8 +1,9 @@
 """Runs of a sweep over text: a model trained on its data set, many at once, then measured, attacked and asked for its members."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from memorization.errors import ImpossibleTokenError, ModelError
+from memorization.errors import ImpossibleTokenError
 from memorization.extraction import extract
 from memorization.lab.architectures import ParamCounts
-from memorization.lab.builders import Builder, build_seeded, stream
-from memorization.lab.engines.local import counted, n_workers, side_by_side, stacks_of
-from memorization.lab.stack import train_stack
+from memorization.lab.builders import Builder
+from memorization.lab.cells import Cell, OnSteps, Outcome, Run, measure_each, train_cells
+from memorization.lab.engines.local import run_cells
+from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import CodeLengths, compress_bits
 from memorization.membership import (
@@ -26,15 +28,13 @@ from memorization.membership import (
     token_moments,
     zlib_bits,
 )
-from memorization.progress import progress_bar
 
-__all__ = ["ModelSize", "TextRuns"]
+__all__ = ["ModelSize", "TextData", "runs_of_size", "train_and_measure"]
 
 _PILOT_RATES = (0.04, 0.02, 0.01, 0.005)
 _MORE_PILOTS = 3
 _PILOT_SHARE = 4  # a pilot takes this part of a run's steps
-
-Cell = dict[str, Any]
+_PILOT = "pilot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,179 +45,161 @@ class ModelSize:
     identity: str
     params: ParamCounts
     n_samples: tuple[int, ...]
+    stacked: bool  # whether vmap runs its models
 
 
-class TextRuns:
-    """Runs cells, many at once; knows what has been run before."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TextData:
+    """What all runs have in common, as plain data and a tokenizer.
 
-    def __init__(
-        self,
-        pool: Int64[Tensor, "sample position"],
-        test: Int64[Tensor, "test position"],
-        vocab_size: int,
-        members: dict[int, Int64[np.ndarray, " member"]],
-        context: int,
-        prefix_tokens: tuple[int, ...],
-        tokenizer: Any,
-        device: torch.device,
-        store: Store,
-        progress: bool,
-    ) -> None:
-        self._pool, self._test, self._vocab_size, self._members = pool, test, vocab_size, members
-        self._context, self._prefix_tokens, self._tokenizer = context, prefix_tokens, tokenizer
-        self._device, self._store, self._progress = device, store, progress
+    Attributes:
+        pool: samples that data sets are drawn from.
+        test: samples that no model is trained on.
+        vocab_size: tokens there are.
+        members: of each seed the pool samples in its order; a data set is the first of them.
+        context: the token that stands before each sample.
+        prefix_tokens: prefixes for extraction.
+        tokenizer: for the texts of samples; None where they came as token ids.
+        device: where models are trained and measured.
+    """
 
-    def runs(
-        self, size: ModelSize, steps: int, batch_size: int, peak_lr: Literal["auto"] | float
-    ) -> list[dict[str, Any]]:
-        """One model size on all its data sets: read where they were run before, else trained, measured and kept."""
-        rate = self._pilot(size, max(1, steps // _PILOT_SHARE), batch_size) if peak_lr == "auto" else float(peak_lr)
-        cells = [
-            self._cell(size, n, seed, rate, steps, batch_size) for n in size.n_samples[::-1] for seed in self._members
+    pool: Int64[Tensor, "sample position"]
+    test: Int64[Tensor, "test position"]
+    vocab_size: int
+    members: dict[int, Int64[np.ndarray, " member"]]
+    context: int
+    prefix_tokens: tuple[int, ...]
+    tokenizer: Any
+    device: str
+
+    def members_of(self, cell: Cell) -> Int64[Tensor, "member position"]:
+        """The data set of a run."""
+        return self.pool[self.members[cell.seed][: cell.n_samples]]
+
+
+def runs_of_size(
+    data: TextData,
+    size: ModelSize,
+    store: Store,
+    *,
+    steps: int,
+    batch_size: int,
+    peak_lr: Literal["auto"] | float,
+    progress: bool,
+) -> list[Run]:
+    """One model size on all its data sets: read where they were run before, else trained, measured and kept."""
+
+    def cell(n_samples: int, seed: int, rate: float, steps: int, part: str = "run") -> Cell:
+        return Cell(size.identity, size.params.total, n_samples, seed, rate, steps, batch_size, part)
+
+    def run(cells: Sequence[Cell], name: str) -> list[Run]:
+        return run_cells(
+            cells,
+            partial(train_and_measure, size.build, size.stacked, data),
+            store,
+            device=torch.device(data.device),
+            logits_a_cell=batch_size * data.pool.shape[1] * data.vocab_size,
+            name=f"{size.params.total:,} parameters, {name}",
+            progress=progress,
+        )
+
+    few = max(1, steps // _PILOT_SHARE)
+    some = sorted({size.n_samples[len(size.n_samples) // 2], size.n_samples[-1]})  # a middling and the largest data set
+    first_seed = next(iter(data.members))
+
+    def saved_bits_at(rates: Sequence[float]) -> dict[float, float | None]:
+        cells = [cell(n, first_seed, rate, few, _PILOT) for rate in rates for n in some]
+        bits = [(found["peak_lr"], found["bits"]) for found in run(cells, f"pilot, {few} steps")]
+        by_rate = {rate: [each for of, each in bits if of == rate] for rate in rates}
+        return {rate: None if None in found else -sum(found) for rate, found in by_rate.items()}
+
+    rate = best_rate(_PILOT_RATES, saved_bits_at, widen=_MORE_PILOTS) if peak_lr == "auto" else float(peak_lr)
+    cells = [cell(n, seed, rate, steps) for n in size.n_samples[::-1] for seed in data.members]
+    runs = run(cells, f"{len(cells)} runs, {steps} steps")
+    return [{**found, "n_non_embedding_params": size.params.non_embedding} for found in runs]
+
+
+def train_and_measure(
+    build: Builder, stacked: bool, data: TextData, cells: Sequence[Cell], on_steps: OnSteps
+) -> list[Outcome]:
+    """Train one stack of cells and measure each model; a pilot is measured by its training. JSON out."""
+    models, done = train_cells(
+        cells,
+        [data.members_of(cell) for cell in cells],
+        build=build,
+        vocab_size=data.vocab_size,
+        context=data.context,
+        device=torch.device(data.device),
+        stacked=stacked,
+        on_steps=on_steps,
+    )
+    per_token = [bits if math.isfinite(bits) else None for bits in done.bits_per_token.tolist()]
+    if cells[0].part == _PILOT:
+        return [{"bits": bits} for bits in per_token]
+    return measure_each(partial(_measured, data), models, per_token, cells)
+
+
+def _measured(data: TextData, model: nn.Module, bits_per_token: float | None, cell: Cell) -> dict[str, Any]:
+    """Bits of all members and test samples; attacks and extraction on as many of one as of the other. None: it diverged."""
+    members = data.members_of(cell)
+    n_each = min(len(members), len(data.test))
+    test = data.test[:n_each]
+    if bits_per_token is None:
+        return {"member_bits": None, "failed": f"diverged at a rate of {cell.peak_lr:g}: give a lower peak_lr"}
+    try:
+        on_members, on_test = _lengths(data, model, members), _lengths(data, model, data.test)
+    except ImpossibleTokenError as error:  # the last update may break a model; or it masks tokens
+        return {"member_bits": None, "failed": str(error)}
+    pair = _head(on_members, n_each), _head(on_test, n_each)
+    values: dict[str, float | None] = {}
+    for name, (ours, theirs) in _scores(data, model, pair, (members[:n_each], test)).items():
+        values[f"f1_{name}"], values[f"auc_{name}"] = f1_and_auc(ours, theirs)
+    taken = extract(
+        model,
+        members[:n_each],
+        test,
+        prefix_tokens=data.prefix_tokens,
+        first_token=data.context,
+        progress=False,
+    ).to_pandas()
+    for row in taken.itertuples():
+        values[f"extracted_{row.prefix_tokens}"] = float(row.member_rate)
+        values[f"extracted_test_{row.prefix_tokens}"] = float(row.heldout_rate)
+    return {
+        "member_bits": np.round(on_members.bits, 3).tolist(),
+        "test_bits": np.round(on_test.bits, 3).tolist(),
+        **values,
+    }
+
+
+def _lengths(data: TextData, model: nn.Module, ids: Int64[Tensor, "_ position"]) -> CodeLengths:
+    return compress_bits(model, ids, first_token=data.context, max_length=ids.shape[1], progress=False)
+
+
+def _scores(
+    data: TextData,
+    model: nn.Module,
+    pair: tuple[CodeLengths, CodeLengths],
+    ids: tuple[Int64[Tensor, "member position"], Int64[Tensor, "member position"]],
+) -> dict[str, list[Any]]:
+    """Of each attack that needs no oracle the scores of members and of test samples."""
+    scores = {
+        "loss": [loss_attack(lengths) for lengths in pair],
+        "min_k": [min_k_attack(lengths) for lengths in pair],
+        "min_k_plus_plus": [
+            min_k_plus_plus_attack(lengths, *token_moments(model, lengths, progress=False)) for lengths in pair
+        ],
+    }
+    if data.tokenizer is not None:
+        scores["zlib"] = [
+            -lengths.ideal_bits / zlib_bits(data.tokenizer.batch_decode(own.tolist()))
+            for lengths, own in zip(pair, ids, strict=True)
         ]
-        self._train_all(size, cells, f"{len(cells)} runs, {steps} steps", self._measure)
-        return [
-            {**cell, "n_non_embedding_params": size.params.non_embedding, **(self._store.get(cell) or {})}
-            for cell in cells
-        ]
-
-    def _pilot(self, size: ModelSize, steps: int, batch_size: int) -> float:
-        """The rate that codes most of a middling and of the largest data set, in a few steps; the range is widened at its ends."""
-        some = sorted({size.n_samples[len(size.n_samples) // 2], size.n_samples[-1]})
-        seed = next(iter(self._members))
-        bits: dict[float, float] = {}
-        rates = list(_PILOT_RATES)
-        for _ in range(1 + _MORE_PILOTS):
-            grid = [rate for rate in rates if rate not in bits]
-            cells = [
-                {**self._cell(size, n, seed, rate, steps, batch_size), "pilot": True} for rate in grid for n in some
-            ]
-            self._train_all(
-                size, cells, f"pilot, {steps} steps", lambda _, bits_per_token, __: {"bits": bits_per_token}
-            )
-            for rate in grid:
-                found = [(self._store.get(cell) or {})["bits"] for cell in cells if cell["peak_lr"] == rate]
-                bits[rate] = math.inf if None in found else sum(found)
-            best = min(bits, key=lambda rate: bits[rate])
-            if bits[best] == math.inf:
-                rates = [min(bits) / 2, min(bits) / 4]
-            elif best in (min(bits), max(bits)):
-                rates = [best / 2 if best == min(bits) else best * 2]
-            else:
-                break
-        if bits[best] == math.inf:
-            raise ModelError(
-                f"training diverged at every rate from {max(bits):g} to {min(bits):g}; check the model's loss"
-            )
-        return best
-
-    def _train_all(
-        self,
-        size: ModelSize,
-        cells: list[Cell],
-        name: str,
-        result: Callable[[nn.Module, float | None, Cell], dict[str, Any]],
-    ) -> None:
-        """Train the cells that the store has no result of, and keep what `result` makes of model, bits per token and cell."""
-        new = [cell for cell in cells if self._store.get(cell) is None]
-        total, label = sum(cell["steps"] for cell in new), f"{size.params.total:,} parameters, {name}"
-        with progress_bar(total, label, unit="step", shown=self._progress) as bar:
-
-            def train(stack: list[Cell], check: Callable[[], None]) -> tuple[list[nn.Module], list[float]]:
-                models = [
-                    build_seeded(size.build, self._vocab_size, self._pool.shape[1], cell["seed"]).to(self._device)
-                    for cell in stack
-                ]
-                done = train_stack(
-                    models,
-                    [self._pool[self._members[cell["seed"]][: cell["n_samples"]]] for cell in stack],
-                    context=self._context,
-                    steps=stack[0]["steps"],
-                    batch_size=stack[0]["batch_size"],
-                    peak_lrs=[cell["peak_lr"] for cell in stack],
-                    seeds=[stream("order", cell["seed"]) for cell in stack],
-                    on_steps=counted(bar, check, len(stack)),
-                )
-                return models, done.bits_per_token.tolist()
-
-            logits = cells[0]["batch_size"] * self._pool.shape[1] * self._vocab_size
-            stacks = stacks_of(new, logits, self._device)
-            for stack, (models, bits), seconds in side_by_side(stacks, train, n_workers(self._device)):
-                for cell, model, per_token in zip(stack, models, bits, strict=True):
-                    finite = per_token if math.isfinite(per_token) else None
-                    self._store.put(cell, {**result(model, finite, cell), "seconds": seconds / len(stack)})
-
-    def _cell(self, size: ModelSize, n_samples: int, seed: int, peak_lr: float, steps: int, batch_size: int) -> Cell:
-        return {
-            "model": size.identity,
-            "n_params": size.params.total,
-            "n_samples": n_samples,
-            "seed": seed,
-            "peak_lr": peak_lr,
-            "steps": steps,
-            "batch_size": batch_size,
-        }
-
-    def _measure(self, model: nn.Module, bits_per_token: float | None, cell: Cell) -> dict[str, Any]:
-        """Bits of all members and test samples; attacks and extraction on as many of one as of the other. None: it diverged."""
-        rows = self._members[cell["seed"]][: cell["n_samples"]]
-        n_each = min(len(rows), len(self._test))
-        members, test = self._pool[rows], self._test[:n_each]
-        if bits_per_token is None:
-            return {"member_bits": None, "failed": f"diverged at a rate of {cell['peak_lr']:g}: give a lower peak_lr"}
-        try:
-            on_members, on_test = self._lengths(model, members), self._lengths(model, self._test)
-        except ImpossibleTokenError as error:  # the last update may break a model; or it masks tokens
-            return {"member_bits": None, "failed": str(error)}
-        pair = _head(on_members, n_each), _head(on_test, n_each)
-        scores = self._scores(model, pair, (members[:n_each], test))
-        values: dict[str, float | None] = {}
-        for name, (ours, theirs) in scores.items():
-            values[f"f1_{name}"], values[f"auc_{name}"] = f1_and_auc(ours, theirs)
-        taken = extract(
-            model,
-            members[:n_each],
-            test,
-            prefix_tokens=self._prefix_tokens,
-            first_token=self._context,
-            progress=False,
-        ).to_pandas()
-        for row in taken.itertuples():
-            values[f"extracted_{row.prefix_tokens}"] = float(row.member_rate)
-            values[f"extracted_test_{row.prefix_tokens}"] = float(row.heldout_rate)
-        return {
-            "member_bits": np.round(on_members.bits, 3).tolist(),
-            "test_bits": np.round(on_test.bits, 3).tolist(),
-            **values,
-        }
-
-    def _lengths(self, model: nn.Module, ids: Int64[Tensor, "_ position"]) -> CodeLengths:
-        return compress_bits(model, ids, first_token=self._context, max_length=ids.shape[1], progress=False)
-
-    def _scores(
-        self,
-        model: nn.Module,
-        pair: tuple[CodeLengths, CodeLengths],
-        ids: tuple[Int64[Tensor, "member position"], Int64[Tensor, "member position"]],
-    ) -> dict[str, list[Any]]:
-        """Of each attack that needs no oracle the scores of members and of test samples."""
-        scores = {
-            "loss": [loss_attack(lengths) for lengths in pair],
-            "min_k": [min_k_attack(lengths) for lengths in pair],
-            "min_k_plus_plus": [
-                min_k_plus_plus_attack(lengths, *token_moments(model, lengths, progress=False)) for lengths in pair
-            ],
-        }
-        if self._tokenizer is not None:
-            scores["zlib"] = [
-                -lengths.ideal_bits / zlib_bits(self._tokenizer.batch_decode(own.tolist()))
-                for lengths, own in zip(pair, ids, strict=True)
-            ]
-        return scores
+    return scores
 
 
 def _head(lengths: CodeLengths, n_samples: int) -> CodeLengths:
-    """The first samples of code lengths, for attacks, which read tokens and not settings."""
+    """The first samples of code lengths, for attacks. Of the settings these read the model and its first token, not the samples."""
     n_tokens = int(lengths.token_offsets[n_samples])
     return replace(
         lengths,
