@@ -242,3 +242,50 @@ def test_star_import_gives_the_public_names():
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.endswith("__main__")])
 def test_every_module_imports_and_says_what_it_is_for(module):
     assert importlib.import_module(module).__doc__
+
+
+MOST_LINES_A_FILE, MOST_LINES_A_FUNCTION = 400, 60
+# Functions that are longer with their docstrings, because those explain every argument. What they do keeps the limit.
+EXPLAINED = {
+    "audit_membership",
+    "canary_dose_response",
+    "capacity",
+    "capacity_bits_per_param",
+    "compress_bits",
+    "dose_response",
+    "extract",
+    "fit_capacity",
+    "fit_mi_scaling_law",
+    "fixed_length",
+    "measure",
+    "measure_pair",
+    "membership_metrics",
+    "open_model",
+    "run_quickstart",
+    "text_sweep",
+    "token_moments",
+    "train",
+    "train_stack",
+    "unintended_memorization",
+    "which_samples",
+}
+# What is longer even so, and why.
+LONG = {
+    "memorization.lab.canaries.experiment": "the verb, and dose_response beside it, which shares its checks",
+    "memorization.lab.text.experiment.text_sweep": "twenty arguments are checked and written into the experiment's record",
+    "memorization.membership.audit.audit_membership": "four attacks of one pass each and the split, with what each may lack",
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_can_be_read_at_once(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MOST_LINES_A_FILE or module in LONG
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            name, end = f"{module}.{node.name}", node.end_lineno or node.lineno
+            whole = end - node.lineno + 1
+            first = node.body[ast.get_docstring(node, clean=False) is not None :][:1]
+            code = end - first[0].lineno + 1 if first else 0
+            assert whole <= MOST_LINES_A_FUNCTION or node.name in EXPLAINED, f"{name} has {whole} lines"
+            assert code <= MOST_LINES_A_FUNCTION or name in LONG, f"{name} has {code} lines of code"
