@@ -17,6 +17,7 @@ from scipy import stats
 
 from memorization import UniformModel
 from memorization.errors import InputError, MeasurementWarning, ModelError, ResultError
+from memorization.lab import cells as lab_cells
 from memorization.lab.architectures import Architecture
 from memorization.lab.builders import build_seeded, stream
 from memorization.lab.canaries import (
@@ -26,7 +27,6 @@ from memorization.lab.canaries import (
     insert_canaries,
     make_canaries,
 )
-from memorization.lab.canaries import experiment as module
 from memorization.lab.canaries.checks import different_counts
 from memorization.lab.canaries.result import assemble, warn_of_faults
 from memorization.lab.random_tokens import random_tokens
@@ -303,8 +303,10 @@ def test_a_model_that_was_not_trained_on_them_shows_no_trend(background):
     unseen = dose_response(model, canaries, TIMES, vocab_size=VOCAB, first_token=0, progress=False)
     assert unseen.trend_p_value > 0.01
     assert unseen.canaries["bits"].mean() < 1.44  # in expectation, whatever the model
-    signed = unseen.canaries["signed_bits"]
-    assert signed.mean() < 3 * signed.std() / math.sqrt(len(signed))  # below 0 in expectation, whatever the model
+    # At most 0 in expectation (Kraft, and Jensen), so a mean of n lies above 4 of its standard errors in less than one case of 10,000.
+    scatter = unseen.canaries["signed_bits"].std()
+    assert unseen.canaries["signed_bits"].mean() < 4 * scatter / len(TIMES) ** 0.5
+    assert (unseen.to_pandas()["mean_signed_bits"] < 4 * scatter / 8**0.5).all()
     assert (unseen.to_pandas()["recited_share"] == 0).all()
 
 
@@ -326,7 +328,7 @@ def test_a_finished_seed_is_not_trained_again(trained, background, place, monkey
     def no_training(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(module, "train_stack", no_training)
+    monkeypatch.setattr(lab_cells, "train_stack", no_training)
     again = canary_dose_response(BUILD, background, store=place, **OPTIONS)
     pd.testing.assert_frame_equal(again.canaries, trained.canaries, check_exact=True)
     assert again.settings == trained.settings
@@ -345,7 +347,7 @@ def test_a_killed_run_goes_on_and_trains_only_what_is_missing(trained, backgroun
         stacks.append(len(models))
         return train_stack(models, *args, **kwargs)
 
-    monkeypatch.setattr(module, "train_stack", counted_training)
+    monkeypatch.setattr(lab_cells, "train_stack", counted_training)
     canary_dose_response(BUILD, background, store=tmp_path, seeds=[1], **OPTIONS)
     whole = canary_dose_response(BUILD, background, store=tmp_path, **OPTIONS)
     assert stacks == [1, 1]
@@ -366,13 +368,13 @@ def test_a_diverged_training_says_so_and_the_other_seeds_are_kept(background, tm
 
     options = {**OPTIONS, "epochs": 0.1, "store": tmp_path}
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_stack", diverges_first)
+        patch.setattr(lab_cells, "train_stack", diverges_first)
         with pytest.raises(
             ModelError, match=r"seed 0 diverged at step 3 of 7 with peak_lr=0\.02; give a lower peak_lr, such as 0\.005"
         ):
             canary_dose_response(BUILD, background, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train_stack", lambda *_, **__: pytest.fail("seed 1 was finished"))
+        patch.setattr(lab_cells, "train_stack", lambda *_, **__: pytest.fail("seed 1 was finished"))
         canary_dose_response(BUILD, background, seeds=[1], **options)
 
 

@@ -5,6 +5,7 @@ import itertools
 import math
 import warnings
 import zlib
+from types import SimpleNamespace
 
 import jaxtyping
 import numpy as np
@@ -15,8 +16,9 @@ import torch
 from memorization import UniformModel, fit_capacity
 from memorization.data import addresses
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotIdentifiedWarning, ResultError
-from memorization.lab.architectures import Architecture
-from memorization.lab.builders import build_seeded, stream
+from memorization.lab import cells as lab_cells
+from memorization.lab.architectures import Architecture, ParamCounts
+from memorization.lab.builders import KnownBuilder, build_seeded, stream
 from memorization.lab.stack import train_stack
 from memorization.lab.text import oracles, text_sweep
 from memorization.lab.text import runs as text_runs
@@ -211,6 +213,9 @@ def test_data_sets_are_nested_and_test_samples_in_none(sweep, documents):
     assert sweep.members(n_params, 16).equals(sweep.members(n_params, 16, 0))
 
 
+KNOWN = KnownBuilder(BUILDS[0], "a model", ParamCounts(1, 1, 1))
+
+
 class Remembers(torch.nn.Module):
     """One bit a token for the samples of its training set, five for any other."""
 
@@ -237,14 +242,13 @@ def test_each_sample_is_asked_of_an_oracle_that_has_not_seen_it(monkeypatch, tmp
     pool, test = rows[:30], rows[30:]
     trained = []
 
-    def remember(self, seen, steps, rate, on_steps):
-        trained.append((seen, steps))
-        return Remembers(seen, self.vocab_size), 1.0
+    def remember(cells, data, *, vocab_size, **_):
+        trained.append((data[0], cells[0].steps))
+        return [Remembers(data[0], vocab_size)], SimpleNamespace(bits_per_token=torch.ones(1))
 
-    monkeypatch.setattr(oracles.TrainedOracles, "_train", remember)
+    monkeypatch.setattr(oracles, "train_cells", remember)
     made = oracles.TrainedOracles(
-        build=BUILDS[0],
-        identity="a model",
+        of=KNOWN,
         folds=3,
         epochs=1.0,
         batch_size=10,
@@ -287,13 +291,13 @@ class Constant(torch.nn.Module):
 def test_each_oracle_says_its_own_of_its_fold_and_of_as_many_test_samples(monkeypatch):
     pool, test = torch.arange(1, 37).reshape(12, 3), torch.arange(1, 22).reshape(7, 3)
 
-    def constant(self, seen, steps, rate, on_steps):
+    def constant(cells, data, **_):
         """More bits for the oracle that lacks the first sample, then the second, the third; fewest for the one that lacks none."""
-        lacks = [i for i in range(3) if not (seen == pool[i]).all(1).any()]
-        return Constant(7.0 + lacks[0] if lacks else 6.0, 40), 1.0
+        lacks = [i for i in range(3) if not (data[0] == pool[i]).all(1).any()]
+        return [Constant(7.0 + lacks[0] if lacks else 6.0, 40)], SimpleNamespace(bits_per_token=torch.ones(1))
 
-    monkeypatch.setattr(oracles.TrainedOracles, "_train", constant)
-    made = oracles.TrainedOracles(BUILDS[0], "a", 3, 1.0, 4, 40, 0, torch.device("cpu"), oracles.Store(None, {}), False)
+    monkeypatch.setattr(oracles, "train_cells", constant)
+    made = oracles.TrainedOracles(KNOWN, 3, 1.0, 4, 40, 0, torch.device("cpu"), oracles.Store(None, {}), False)
     bits = made.bits(pool, test)
     np.testing.assert_allclose(bits.pool, [21.0, 24.0, 27.0] * 4, atol=0.05)
     np.testing.assert_allclose(bits.test, [21.0, 24.0, 27.0] * 2 + [21.0], atol=0.05)
@@ -346,8 +350,7 @@ def test_a_measured_capacity_is_each_sizes_own(documents, place, sweep):
 
 
 def test_finished_runs_are_not_trained_again(sweep, documents, place, monkeypatch):
-    monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr(oracles, "train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(lab_cells, "train_stack", lambda *_, **__: pytest.fail("trained again"))
     again = text_sweep(BUILDS, documents, store=place, **OPTIONS)
     pd.testing.assert_frame_equal(again.cells, sweep.cells)
     pd.testing.assert_frame_equal(again.samples, sweep.samples)
@@ -356,15 +359,15 @@ def test_finished_runs_are_not_trained_again(sweep, documents, place, monkeypatc
 def test_a_sweep_that_was_cut_short_goes_on(few, tmp_path, monkeypatch):
     options = {**OPTIONS, "n_samples": [16, 64], "seeds": [0], "peak_lr": "auto", "steps": 24}
     whole = text_sweep(BUILDS[0], few, **options)
-    train, calls = text_runs.train_stack, []
+    calls = []
 
     def dies(*args, **kwargs):
-        calls.append(kwargs["steps"])
-        if len(calls) == 4:
+        calls.append(args)
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(*args, **kwargs)
+        return lab_cells.train_cells(*args, **kwargs)
 
-    monkeypatch.setattr(text_runs, "train_stack", dies)
+    monkeypatch.setattr(text_runs, "train_cells", dies)
     with pytest.raises(KeyboardInterrupt):
         text_sweep(BUILDS[0], few, store=tmp_path, **options)
     resumed = text_sweep(BUILDS[0], few, store=tmp_path, **options)
@@ -374,7 +377,7 @@ def test_a_sweep_that_was_cut_short_goes_on(few, tmp_path, monkeypatch):
 def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(few, tmp_path, monkeypatch):
     options = {**OPTIONS, "n_samples": [64], "seeds": [0]}
     first = text_sweep(BUILDS[0], few, store=tmp_path, **options)
-    monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("targets do not depend on the oracle"))
+    monkeypatch.setattr(text_runs, "train_cells", lambda *_, **__: pytest.fail("targets do not depend on the oracle"))
     for change in (
         {"oracle": uneven},
         {"oracle_epochs": 0.4},
@@ -384,7 +387,7 @@ def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(few, t
     ):
         again = text_sweep(BUILDS[0], few, store=tmp_path, **{**options, **change})
         with monkeypatch.context() as patch:
-            patch.setattr(text_runs, "train_stack", train_stack)
+            patch.setattr(text_runs, "train_cells", lab_cells.train_cells)
             fresh = text_sweep(BUILDS[0], few, **{**options, **change})
         pd.testing.assert_frame_equal(again.cells.drop(columns="seconds"), fresh.cells.drop(columns="seconds"))
         assert again.settings == fresh.settings
@@ -408,7 +411,7 @@ def test_the_token_before_each_sample_is_the_tokenizers_own(documents, monkeypat
         trained.extend((model, options["context"]) for model in models)
         return train_stack(models, *args, **options)
 
-    monkeypatch.setattr(text_runs, "train_stack", train)
+    monkeypatch.setattr(lab_cells, "train_stack", train)
     options = {**OPTIONS, "vocab_size": None, "n_samples": [16], "seeds": [0], "oracle": oracle}
     found = text_sweep(BUILDS[0], documents, tokenizer=tokenizer, **options)
     assert found.settings["context"] == 5
@@ -658,8 +661,7 @@ def test_which_members_are_memorized(sweep):
 )
 def test_what_cannot_be_is_said_before_training(documents, monkeypatch, change, message):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # types are executed in the tests only
-    monkeypatch.setattr(text_runs, "train_stack", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr(oracles, "train_stack", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(lab_cells, "train_stack", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(InputError, match=message):
         text_sweep(BUILDS, documents, **{**OPTIONS, **change})
 

@@ -4,7 +4,8 @@ import hashlib
 import math
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,6 +55,12 @@ class KnownBuilder:
 
 def build_seeded(build: Builder, vocab_size: int, seq_len: int, seed: int) -> nn.Module:
     """A new model with the weights of this seed; torch's global generator stays as it was."""
+    model: nn.Module = _seeded(build, vocab_size, seq_len, seed)
+    return model
+
+
+def _seeded(build: Builder, vocab_size: int, seq_len: int, seed: int) -> Any:
+    """Whatever a builder returns, which may be no model."""
     with _GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream("weights", seed))
         return build(vocab_size, seq_len)
@@ -64,7 +71,7 @@ def stream(purpose: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7], "big")
 
 
-def logits_of(output: Any) -> Tensor:
+def logits_of(output: Any) -> Any:
     """The logits in what a model returns: the tensor itself, or the object's `.logits`."""
     return getattr(output, "logits", output)
 
@@ -102,27 +109,46 @@ def known_builder(build: Builder, vocab_size: int, seq_len: int) -> KnownBuilder
         NotCausalError: a later token moves an earlier logit.
     """
     name = _name(build)
-    first, second = (_built(build, name, vocab_size, seq_len, seed) for seed in (0, 1))
-    _check_new(name, first, second)
+    model, other = (_built(build, name, vocab_size, seq_len, seed) for seed in (0, 1))
+    _check_new(name, model, other)
     ids = _probe_ids(vocab_size, seq_len)
-    for training in (True, False):
-        logits = _logits(first.train(training), name, ids, vocab_size)
-        again = _logits(first, name, ids, vocab_size)
-        if training and not torch.allclose(logits, again, rtol=0, atol=0, equal_nan=True):
-            raise ModelError("the model gives other logits each time it runs in training mode; set its dropout to 0.")
+    with _left_as_it_was(model):
+        _logits(model, name, torch.zeros_like(ids), vocab_size)  # a model of another vocabulary has token 0, too
+        for training in (True, False):
+            logits = _logits(model.train(training), name, ids, vocab_size)
+            again = _logits(model, name, ids, vocab_size)
+            if training and not torch.allclose(logits, again, rtol=0, atol=0, equal_nan=True):
+                raise ModelError(
+                    "the model gives other logits each time it runs in training mode; set its dropout to 0."
+                )
     try:
-        with open_model(first, max_length=seq_len, progress=False):
+        with open_model(model, max_length=seq_len, progress=False):
             pass  # refuses what is not causal
     except NotCausalError as error:
         raise NotCausalError(f"the builder's model cannot be measured: {error}") from error
-    params = count_params(first)
-    digest = _digest(_built(build, name, vocab_size, seq_len, 0), ids)
-    return KnownBuilder(build, f"{name} {digest}", params)
+    with _left_as_it_was(model):
+        digest = _digest(model, ids)
+    return KnownBuilder(build, f"{name} {digest}", count_params(model))
 
 
 def builder_identity(build: Builder, vocab_size: int, seq_len: int) -> str:
     """What tells a builder from another one; see `known_builder`."""
     return known_builder(build, vocab_size, seq_len).identity
+
+
+@contextmanager
+def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """A model may hold what is not its own: a frozen base that all models of a builder share."""
+    modes = [(module, module.training) for module in model.modules()]
+    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for tensor, before in tensors:
+                tensor.copy_(before)
 
 
 def _name(build: Builder) -> str:
@@ -142,7 +168,7 @@ def _built(build: Builder, name: str, vocab_size: int, seq_len: int, seed: int) 
             f"lambda vocab_size, seq_len: {name}(...)."
         )
     try:
-        model: Any = build_seeded(build, vocab_size, seq_len, seed)
+        model = _seeded(build, vocab_size, seq_len, seed)
     except (InputError, ModelError):  # an Architecture says it better
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from memorization.lab.builders import Builder, build_seeded, stream
-from memorization.lab.stack import RECIPE, RECIPE_IN_WORDS, StackTraining, train_stack
+from memorization.lab.stack import RECIPE, RECIPE_IN_WORDS, StackTraining, train_stack, training_mode
 from memorization.lab.vmapped import can_stack
 
 __all__ = [
@@ -89,9 +89,10 @@ def stackable(
     autocast: torch.dtype | None = None,
 ) -> bool:
     """Whether vmap runs a builder's models. To be asked before any worker starts; the answer goes to the workers as data."""
-    models = [build_seeded(build, vocab_size, seq_len, seed).to(device, weights).train() for seed in (0, 1)]
+    models = [build_seeded(build, vocab_size, seq_len, seed).to(device, weights) for seed in (0, 1)]
     inputs = torch.randint(vocab_size, (2, 2, seq_len), generator=torch.Generator().manual_seed(0))
-    return can_stack(models, inputs.to(device), autocast)
+    with training_mode(models):
+        return can_stack(models, inputs.to(device), autocast)
 
 
 def train_cells(

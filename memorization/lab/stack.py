@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from memorization.errors import InputError
 from memorization.lab.vmapped import InTurn, Vmapped, can_stack, check_repeatable
 from memorization.renamed import renamed_keywords
 
-__all__ = ["RECIPE", "RECIPE_IN_WORDS", "StackTraining", "fraction_of_peak", "train_stack", "trained"]
+__all__ = ["RECIPE", "RECIPE_IN_WORDS", "StackTraining", "fraction_of_peak", "train_stack", "trained", "training_mode"]
 
 # Stands in every store. Whoever changes a number that comes out of a training or of what is measured after it adds 1, so that runs of
 # before are not taken for runs of after; a test holds figures of this recipe.
@@ -137,26 +137,23 @@ def _asked(
     """Whether vmap runs these models, on the first two samples of each; that they are not random, even of a single one."""
     device = next(models[0].parameters()).device
     inputs = _Draws(data, [0] * len(data), context, 1, device).some()
-    with _training_mode(models):
+    with training_mode(models):
         if len(models) == 1:
             check_repeatable(models, inputs)
             return False
         return can_stack(models, inputs, autocast)
 
 
-class _training_mode:
+@contextmanager
+def training_mode(models: Sequence[nn.Module]) -> Iterator[None]:
     """Modules in training mode within, and each as it was afterwards."""
-
-    def __init__(self, models: Sequence[nn.Module]) -> None:
-        self._models = models
-        self._modes = [(module, module.training) for model in models for module in model.modules()]
-
-    def __enter__(self) -> None:
-        for model in self._models:
-            model.train()
-
-    def __exit__(self, *_: object) -> None:
-        for module, training in self._modes:
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.train()
+    try:
+        yield
+    finally:
+        for module, training in modes:
             module.training = training
 
 
@@ -186,7 +183,7 @@ def trained(
     rise = min(warmup_steps, steps // 2)
     bits = torch.full((len(models), steps), math.nan, device=device)
     diverged_at = torch.full((len(models),), -1)
-    with _training_mode(models):
+    with training_mode(models):
         forward = Vmapped(groups) if stacked and len(models) > 1 else InTurn(groups)
         parts = [{"params": parameters} for parameters in forward.leaves]
         optimizer = torch.optim.AdamW(parts, betas=_BETAS, weight_decay=0.0, fused=True)

@@ -7,6 +7,8 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memorization.errors import ResultError
 from memorization.lab.store import Store
@@ -87,10 +89,21 @@ def test_tuples_and_lists_are_the_same_experiment(tmp_path):
     assert Store(tmp_path, {"sizes": [1, 2]}).get(CELL) == RESULT
 
 
-@pytest.mark.parametrize("content", ['{"format": 99, "experiment": {}}', "[]", "3"])
-def test_a_folder_of_something_else_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "holds no experiment that this version can read; name another store"),
+        ("3", "holds no experiment that this version can read; name another store"),
+        (
+            '{"format": 1, "experiment": {}}',
+            r"written by another version of this library \(format 1, and this one has 2\)",
+        ),
+        ('{"experiment": {}}', r"written by another version of this library \(format None"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(tmp_path, content, message):
     (tmp_path / "experiment.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ResultError, match="holds no experiment that this version can read; name another store"):
+    with pytest.raises(ResultError, match=message):
         Store(tmp_path, EXPERIMENT)
 
 
@@ -104,6 +117,52 @@ def test_a_damaged_file_is_named(tmp_path, keep):
         store.get(CELL)
     cell.unlink()
     assert store.get(CELL) is None
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", "{}", '{"cell": {}, "result": []}'])
+def test_a_file_that_is_json_and_no_result_is_damaged_too(tmp_path, content):
+    store = Store(tmp_path, EXPERIMENT)
+    store.put(CELL, RESULT)
+    (cell,) = (tmp_path / "cells").iterdir()
+    cell.write_text(content, encoding="utf-8")
+    with pytest.raises(ResultError, match=rf"{cell.name} is damaged \(it holds no result\); delete it"):
+        store.get(CELL)
+    (tmp_path / "first_steps.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ResultError, match=r"first_steps.json is damaged \(it holds no first_steps\)"):
+        store.once("first_steps", lambda: 3)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), json_values, max_size=4),
+    st.dictionaries(st.text(max_size=5), json_values, max_size=4),
+)
+def test_whatever_is_put_comes_back(cell, result):
+    store = Store(None, EXPERIMENT)
+    store.put(cell, result)
+    assert store.get(cell) == result
+
+
+def test_a_store_of_another_recipe_or_torch_says_how_to_go_on(tmp_path):
+    of = {**EXPERIMENT, "recipe": 1, "torch": "2.9"}
+    Store(tmp_path, of).put(CELL, RESULT)
+    with pytest.raises(
+        ResultError, match=r"torch is '2\.9' there and '2\.10' here\. Install torch 2\.9 to go on there"
+    ):
+        Store(tmp_path, {**of, "torch": "2.10"})
+    with pytest.raises(ResultError, match=r"recipe is 1 there and 2 here\. .* the one that experiment\.json names"):
+        Store(tmp_path, {**of, "recipe": 2})
+    assert "torch" in json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))["begun_with"]
 
 
 def test_files_are_whole_or_absent(tmp_path, monkeypatch):

@@ -22,9 +22,14 @@ from memorization import compress_bits
 from memorization.capacity import Capacity, information_ceiling_bits
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotConvergedWarning, ResultError
 from memorization.lab import builders
+from memorization.lab import cells as lab_cells
 from memorization.lab.architectures import Architecture, quantize_weights
-from memorization.lab.capacity import experiment, runs, sizes
-from memorization.lab.capacity.experiment import capacity_bits_per_param, random_tokens
+from memorization.lab.capacity import experiment, runs
+from memorization.lab.capacity.experiment import capacity_bits_per_param
+from memorization.lab.cells import Cell
+from memorization.lab.random_tokens import random_tokens
+from memorization.lab.stack import train_stack
+from memorization.lab.store import Store
 
 V, S = 16, 8
 WIDTHS = (4, 6)
@@ -83,13 +88,12 @@ def cells(store) -> list[dict]:
 def trained_models(monkeypatch) -> list[int]:
     """How many models each training stacked, in order."""
     counts: list[int] = []
-    whole = runs.train_stack
 
     def counting(models, *arguments, **options):
         counts.append(len(models))
-        return whole(models, *arguments, **options)
+        return train_stack(models, *arguments, **options)
 
-    monkeypatch.setattr(runs, "train_stack", counting)
+    monkeypatch.setattr(lab_cells, "train_stack", counting)
     return counts
 
 
@@ -129,7 +133,7 @@ def test_bits_are_those_of_a_model_trained_and_scored_anew(two_sizes, place):
     ids = random_tokens(130, S, V, seed=1)
     order = builders.stream("order", 1)
     options = {"context": 0, "steps": 40, "batch_size": two_sizes.settings["batch_size"][0]}
-    runs.train_stack([model], [ids], peak_lrs=[0.05], seeds=[order], **options)
+    train_stack([model], [ids], peak_lrs=[0.05], seeds=[order], **options)
     inputs = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
     with torch.no_grad():
         nats = -model(inputs).double().log_softmax(-1).gather(2, ids[..., None])[..., 0]
@@ -199,7 +203,7 @@ def test_a_quantized_target_is_measured_again():
     """What is left of the bits when the trained weights are rounded: much at 8 bits, little at 2."""
     model = gpt2(8)(V, S)
     ids = random_tokens(60, S, V, seed=0)
-    runs.train_stack([model], [ids], context=0, steps=300, batch_size=30, peak_lrs=[0.03], seeds=[0])
+    train_stack([model], [ids], context=0, steps=300, batch_size=30, peak_lrs=[0.03], seeds=[0])
 
     def held(target: nn.Module) -> float:
         return ids.numel() * math.log2(V) - compress_bits(target, ids, first_token=0, progress=False).total_bits
@@ -302,10 +306,10 @@ def test_automatic_rounds_double_until_converged(tmp_path, monkeypatch):
 def test_a_budget_ends_rounds_and_takes_nothing_away(tmp_path, monkeypatch):
     """Seconds are as the store says: 0.02 a step of each run, so rounds of 100 and 200 steps fit and one of 400 does not."""
     monkeypatch.setattr(runs, "FIRST_STEPS", 100)
-    monkeypatch.setattr(runs.Lab, "_seconds_a_step", lambda *_: 0.08)
-    put = runs.Store.put
+    monkeypatch.setattr(runs.Grid, "seconds_a_step", lambda *_: 0.08)
+    put = Store.put
     monkeypatch.setattr(
-        runs.Store, "put", lambda self, cell, result: put(self, cell, {**result, "seconds": 0.02 * cell["steps"]})
+        Store, "put", lambda self, cell, result: put(self, cell, {**result, "seconds": 0.02 * cell["steps"]})
     )
     options = {**SMALL, "steps": "auto", "peak_lr": 0.02, "store": tmp_path}
     n_runs, expected = 4, {}
@@ -328,8 +332,12 @@ def test_a_budget_ends_rounds_and_takes_nothing_away(tmp_path, monkeypatch):
     ("seconds_a_step", "first"), [(0.001, 750), (2 / 749, 375), (0.01, 187), (0.02, 93), (4 / 94, 93)]
 )
 def test_the_first_round_is_shorter_where_the_budget_is(seconds_a_step, first, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.Lab, "_seconds_a_step", lambda *_: seconds_a_step)
-    monkeypatch.setattr(runs.Lab, "round", lambda self, steps, *_: (_ for _ in ()).throw(Stop(steps)))
+    monkeypatch.setattr(runs.Grid, "seconds_a_step", lambda *_: seconds_a_step)
+
+    def stop(grid, steps, *_):
+        raise Stop(steps)
+
+    monkeypatch.setattr(experiment, "train_round", stop)
     options = {**SMALL, "steps": "auto", "store": tmp_path}
     for budget in (4.0, 400.0):  # decided once for a store
         with pytest.raises(Stop, match=f"^{first}$"):
@@ -341,7 +349,7 @@ class Stop(Exception):
 
 
 def test_a_budget_too_short_says_how_long_it_takes(monkeypatch):
-    monkeypatch.setattr(runs.Lab, "_seconds_a_step", lambda *_: 0.1)
+    monkeypatch.setattr(runs.Grid, "seconds_a_step", lambda *_: 0.1)
     words = "a budget of 9 s cannot finish the shortest round: 8 runs of 93 steps take about 9 s, one run about 1.2 s;"
     with pytest.raises(InputError, match=words):
         measured(Table, **{**SMALL, "n_samples": [12, 16], "steps": "auto", "budget_seconds": 9.2})
@@ -485,11 +493,9 @@ def test_where_all_rates_diverge_the_model_is_at_fault(peak_lr, words):
 
 def test_a_model_that_its_last_step_breaks_has_diverged():
     """Losses are seen before each update; a single step of one sample has no other."""
-    lab = runs.Lab(
-        [sizes.size_of(Fragile, 4, 6, [16], "auto", [1.0])], 4, 6, (0,), "float32", torch.device("cpu"), None, False
-    )
-    (size,) = lab.sizes
-    (hot, cold) = lab.run(size, [lab._cell(size, 16, 0, rate, 1) for rate in (2.0, 0.5)], "")
+    protocol = runs.Protocol(vocab_size=4, seq_len=6, dtype="float32", device="cpu")
+    stack = [Cell("fragile", 24, 16, 0, peak_lr, steps=1, batch_size=4) for peak_lr in (2.0, 0.5)]
+    hot, cold = runs.train_and_measure(Fragile, False, protocol, stack, lambda n_steps: None)
     assert (hot["memorized_bits"], hot["diverged_at"]) == (None, 1)
     assert cold["memorized_bits"] is not None
 
@@ -634,7 +640,6 @@ def test_a_killed_run_goes_on_where_it_was(two_sizes, place, tmp_path, trained_m
         ({"seeds": [0, 1, 0]}, r"seeds must be different numbers, at least one; got \[0, 1, 0\]"),
         ({"steps": 0}, 'steps must be "auto" or at least 1; got 0'),
         ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, autocast; got 'float16'"),
-        ({"engine": "ray"}, "engine must be \"local\", this process; got 'ray'"),
         ({"budget_seconds": 0}, "budget_seconds must be above 0, or None for no limit; got 0"),
         ({"budget_seconds": math.nan}, "budget_seconds must be above 0"),
         ({"peak_lr": 0.0}, 'peak_lr must be "auto" or above 0; got 0.0'),
@@ -650,7 +655,7 @@ def test_a_killed_run_goes_on_where_it_was(two_sizes, place, tmp_path, trained_m
         (
             {"n_samples": [2, 9]},
             r"n_samples=\[2, 9\] are too few for a plateau: they hold at most 79 bits, and 24 parameters are expected to "
-            "hold 86; the largest set must have more than 9 samples, better 18 and more$",
+            "hold 86; the largest set must have more than 9 samples, better 18 and more[.]$",
         ),
         (
             {"n_samples": "auto", "seq_len": 2},
@@ -728,15 +733,14 @@ def test_threads_change_nothing_but_the_time(build, trained_models):
 
 
 def test_a_stack_that_fails_stops_the_others(monkeypatch):
-    whole = runs.train_stack
     steps_done: list[int] = []
 
     def failing(models, data, *, seeds, on_steps, **options):
         if builders.stream("order", 0) in seeds:
             raise ZeroDivisionError("broken")
-        return whole(models, data, seeds=seeds, on_steps=lambda n: (steps_done.append(n), on_steps(n)), **options)
+        return train_stack(models, data, seeds=seeds, on_steps=lambda n: (steps_done.append(n), on_steps(n)), **options)
 
-    monkeypatch.setattr(runs, "train_stack", failing)
+    monkeypatch.setattr(lab_cells, "train_stack", failing)
     torch.set_num_threads(2)
     try:
         with pytest.raises(ZeroDivisionError, match="broken"):
