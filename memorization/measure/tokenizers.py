@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from memorization.errors import ModelError
 from memorization.measure.failures import load_failure
 from memorization.measure.folders import ADAPTER, base_of, check_folder, read_json, source_of
-from memorization.measure.foreign_tokenizers import adopted, is_of_transformers
+from memorization.measure.foreign_tokenizers import ForeignTokenizer, adopted
 
 _TOKENIZER_FILES = ("tokenizer", "vocab", "merges")  # how the names of a tokenizer's files begin
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -123,7 +123,7 @@ def tokenizer_record(tokenizer: Any) -> dict[str, Any] | None:
     if tokenizer is None:
         return None
     vocab = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
-    told = repr(vocab) if is_of_transformers(tokenizer) or vocab else tokenizer.identity
+    told = tokenizer.identity if isinstance(tokenizer, ForeignTokenizer) and not vocab else repr(vocab)
     return {
         "class": getattr(tokenizer, "kind", type(tokenizer).__name__),
         "name": str(getattr(tokenizer, "name_or_path", "")),
