@@ -28,7 +28,7 @@ def load_failure(name: str, reason: str) -> str:
             f"{name!r} is neither a folder here nor a model that the hub delivered: check the spelling and the network, or download it "
             f"elsewhere and pass the folder.{did_you_mean(name)} ({line})"
         )
-    return f"{name} could not be loaded: {line}"
+    return f"{name} could not be loaded: {line.rstrip('.')}."
 
 
 def is_a_path(name: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from memorization.errors import ModelError
-from memorization.measure.failures import load_failure
+from memorization.measure.failures import first_line, load_failure
 from memorization.measure.folders import ADAPTER, base_of, check_folder, read_json, source_of
 from memorization.measure.foreign_tokenizers import ForeignTokenizer, adopted
 
@@ -83,6 +83,11 @@ def load_tokenizer(
     try:
         loaded: Any = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:
+        if folder.is_dir() and "trust_remote_code" not in str(error):
+            raise ModelError(
+                f"the tokenizer in {folder} cannot be read: {first_line(error).rstrip('.:')}. Was it made by a newer version of "
+                "transformers or tokenizers than the one here, or is it damaged? Update them, or pass another tokenizer."
+            ) from error
         raise ModelError(load_failure(name, f"the tokenizer: {error}")) from error
     if folder.is_dir() and all(file.name in _SETTINGS for file in _files_of(folder)) and _is_made_up(loaded):
         raise ModelError(
