@@ -114,7 +114,9 @@ class Saved:
             return Saved.open(folder, cls.__name__).read(cls)
         if not folder.is_dir():
             raise ResultError(f"{folder} holds no saved {cls.__name__}: there is no such folder")
-        with self._open(f"{name}/{SETTINGS}", f"{folder} holds no saved {cls.__name__}: {SETTINGS}") as file:
+        if not self.holds(f"{name}/{SETTINGS}"):
+            raise ResultError(f"{folder} holds no saved {cls.__name__}: {SETTINGS} is missing")
+        with self._open(f"{name}/{SETTINGS}") as file:
             return Saved._parse(folder, file.read(), cls.__name__).read(cls)
 
     def copy_folder(self, name: str, to: Path) -> None:
@@ -133,10 +135,9 @@ class Saved:
         path = self.folder / name
         return [path] if self.digests is None else [path, waiting_path(path, self.digests[name])]
 
-    def _open(self, name: str, whole_name: str = "") -> BinaryIO:
+    def _open(self, name: str) -> BinaryIO:
         """A file of the result, held open once it has been held against its digest."""
         path = self.folder / name
-        whole_name = whole_name or str(path)
         if self.digests is not None and name not in self.digests:
             raise self.damaged(f"{SETTINGS} names no {name}")
         problem: OSError | None = None
@@ -151,9 +152,9 @@ class Saved:
                 return file
             file.close()
         if problem is not None and not path.exists():
-            raise ResultError(f"{whole_name} cannot be read: {problem.strerror or problem}") from problem
+            raise ResultError(f"{path} cannot be read: {problem.strerror or problem}") from problem
         raise ResultError(
-            f"{whole_name} cannot be read as part of {self.folder}: it is not the file that {self.folder / SETTINGS} was saved "
+            f"{path} cannot be read as part of {self.folder}: it is not the file that {self.folder / SETTINGS} was saved "
             "with. It was changed, or comes from another result. Put the right file back, or save again with overwrite=True."
         )
 
