@@ -203,7 +203,7 @@ def main() -> None:
     audit = unintended_memorization(
         str(target), str(options.smollm2), files["members"], control=files["unseen"], first_token=CONTEXT
     )
-    audit.save(options.output / "audit")
+    audit.save(options.output / "audit", overwrite=True)
     other = unintended_memorization(str(target), str(options.smollm2), files["heldout"], first_token=CONTEXT)
     clock.append(time.perf_counter())
 
