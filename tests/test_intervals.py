@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
 from memorization.coding import intervals
-from memorization.coding.intervals import GRID, TokenCode, bucket_width, code_tokens
+from memorization.coding.intervals import GRID, TokenCode, bucket_width, code_tokens, code_uniformly
 
 # Exponentials and their sums over the vocabulary are made in float32, so that p is known to about 1e-6 of itself.
 BITS_TOLERANCE = 2e-6
@@ -346,3 +346,30 @@ def test_split_and_concatenate_undo_each_other():
     assert [len(part.ideal_bits) for part in parts] == [1, 0, 9, 20]
     assert all(part.n_steps.sum() == len(part.left) == len(part.frequency) for part in parts)
     assert_same_code(TokenCode.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 16, 17, 1000, 50_257])
+def test_a_uniform_code_is_that_of_logits_of_0(vocab_size):
+    """The same cells, to the last one, without a pass over the vocabulary."""
+    ids = np.array([0, vocab_size - 1, vocab_size // 2, 0, vocab_size // 3])
+    expected = code_tokens(torch.zeros(1, 1).expand(5, vocab_size), torch.arange(5), torch.from_numpy(ids))
+    found = TokenCode.concatenate(code_uniformly(ids, vocab_size))
+    for name in ("ideal_bits", "n_steps", "left", "frequency"):
+        assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_token_masked_with_the_least_float16_has_no_code():
+    """float16's -65504 is 94,502 bits: a mask, not a probability. A token of 60,000 bits is one."""
+    logits = torch.tensor([[0.0, -65504.0, -60_000 * math.log(2)]])
+    bits = code_tokens(logits, torch.zeros(2, dtype=torch.int64), torch.tensor([1, 2])).ideal_bits
+    assert bits[0] == math.inf
+    assert bits[1] == pytest.approx(60_000)
+
+
+def test_the_slack_where_the_largest_has_just_half_of_the_grid():
+    """A rule of the format at equality: 2^23 cells are not *more* than half, so the two cells left go to the first symbols."""
+    weights = torch.tensor([[8_388_607.25, 2_796_200.5, 2_796_201.5, 2_796_200.75]], dtype=torch.float64)
+    assert weights.sum().item() == GRID - 2 - 4  # each weight is in cells, of which what is left of the point is kept
+    exists = torch.ones(1, 4, dtype=torch.bool)
+    found = [intervals._on_grid(weights, torch.tensor([[k]]), exists)[1].item() for k in range(4)]
+    assert found == [GRID / 2 + 1, 2_796_202, 2_796_202, 2_796_201]

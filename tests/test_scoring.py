@@ -22,6 +22,8 @@ pytestmark = pytest.mark.kernels
 VOCAB = 11
 TABLE = np.random.default_rng(5).normal(scale=3.0, size=(257, VOCAB))
 
+OPENING, TRIAL = 3, 2  # forward passes: of the check at opening; of the trial whether a window says the same in company
+
 
 class History:
     """Logits that depend on every input of the window so far, its number and order included. Keeps the shapes that it was given."""
@@ -193,7 +195,8 @@ def test_the_context_token_occupies_one_input():
     for first_token, n_windows in ((0, 2), ("uniform", 1), ("skip", 1)):
         model = History()
         compress_bits(model, [ids], first_token=first_token, max_length=8, stride=8, batch_size=1)
-        assert len(model.shapes) - 2 == n_windows, first_token  # the check for causality takes two
+        n_asked_again = n_windows - 1  # of later windows, with the context token before them
+        assert len(model.shapes) - OPENING == n_windows + n_asked_again, first_token
 
 
 # --- batches and memory
@@ -207,20 +210,20 @@ def test_auto_batches_are_bounded_by_logits_and_by_tokens():
         return torch.zeros(1).expand(*ids.shape, 50_257)
 
     compress_bits(record, np.zeros((60, 40), dtype=np.int64), first_token=0)
-    del shapes[:2]
+    del shapes[: OPENING + TRIAL]
     assert max(rows * columns * 50_257 * 4 for rows, columns in shapes) <= 2**28
     assert shapes[0][0] > 1
     history = History()
     compress_bits(history, np.zeros((900, 40), dtype=np.int64), first_token=0)
     assert max(rows * columns for rows, columns in history.shapes) <= 2**14
-    assert len(history.shapes) == 2 + 3
+    assert len(history.shapes) == OPENING + TRIAL + 3
 
 
 def test_long_samples_come_first_and_batches_hold_similar_lengths():
     model = History()
     samples = rows_of(np.random.default_rng(4), 3, 30, 4, 29, 5, 28)
     measured = compress_bits(model, samples, first_token=0, batch_size=3)
-    assert model.shapes[2:] == [(3, 30), (3, 5)]
+    assert model.shapes[OPENING:] == [(1, 3), (2, 30), (3, 30), (3, 5)]  # the shortest alone, and beside the longest
     assert measured.settings["largest_batch"] == 3
     for sample, bits in zip(samples, by_sample(measured), strict=True):
         np.testing.assert_allclose(bits, documented_bits(sample, 0, None, None), atol=2e-5)
@@ -356,7 +359,7 @@ def test_position_of_an_impossible_token_after_a_bos(sample, position):
 def test_the_named_sample_is_that_of_the_input(tmp_path):
     path = tmp_path / "ids.jsonl"
     path.write_text('{"text": [1]}\n\n{"text": [1, 2, 3]}\n{"text": [1, 10, 5]}\n', encoding="utf-8")
-    with pytest.raises(ImpossibleTokenError, match="position 2 of sample 2 "):
+    with pytest.raises(ImpossibleTokenError, match="position 2 of sample 3 "):
         compress_bits(Broken("nan"), path)
 
 

@@ -120,12 +120,31 @@ def code_tokens(
     return _assemble(torch.cat(parts, dim=1).cpu().numpy())
 
 
+def code_uniformly(ids: Int64[np.ndarray, " token"], vocab_size: int) -> list[TokenCode]:
+    """The code of each token where all of the vocabulary are as likely, a token each: as `code_tokens` has it of logits of 0.
+
+    Equal tokens share one code, and no pass over the vocabulary is made.
+    """
+    distinct, which = np.unique(ids, return_inverse=True)
+    width = bucket_width(vocab_size)
+    sizes = torch.full((-(-vocab_size // width),), float(width), dtype=torch.float64)
+    sizes[-1] = vocab_size - width * (len(sizes) - 1)
+    chunk = max(1, UNSPLIT_ELEMENTS // width)
+    parts = []
+    for start in range(0, len(distinct), chunk):
+        bucket, place, _, exists = _places(torch.from_numpy(distinct[start : start + chunk]), vocab_size)
+        inner = torch.zeros(exists.shape, dtype=torch.float64).masked_fill(~exists, -math.inf)
+        row_max = torch.zeros((len(inner), 1), dtype=torch.float64)
+        parts.append(_stages(sizes.expand(len(inner), -1), inner, row_max, bucket, place, exists))
+    table = _assemble(torch.cat(parts, dim=1).numpy()).split([1] * len(distinct))
+    return [table[k] for k in which]
+
+
 def _code_chunk(
     logits: Float[Tensor, "token vocab"], ids: Int64[Tensor, " token"], buffer: Float[Tensor, "token vocab"]
 ) -> Float64[Tensor, "7 token"]:
     """Ideal bits; then for either stage left, frequency and log2 p. The one pass over the whole vocabulary is here."""
-    vocab_size = logits.shape[1]
-    width = bucket_width(vocab_size)
+    vocab_size, width = logits.shape[1], bucket_width(logits.shape[1])
     row_max = logits.amax(dim=1, keepdim=True).float()
     torch.sub(logits, row_max, out=buffer).exp_()
     n_whole = vocab_size // width
@@ -133,17 +152,32 @@ def _code_chunk(
     if n_whole * width < vocab_size:
         bucket_mass = torch.cat([bucket_mass, buffer[:, n_whole * width :].sum(dim=1, keepdim=True)], dim=1)
 
-    # From here on everything has O(sqrt V) columns, and float64 is affordable.
-    bucket, place = ids[:, None] // width, ids[:, None] % width
-    columns = bucket * width + torch.arange(width, device=ids.device)
-    exists = columns < vocab_size
+    bucket, place, columns, exists = _places(ids, vocab_size)
     inner = logits.gather(1, columns.clamp(max=vocab_size - 1)).masked_fill(~exists, -math.inf)
     if logits.device.type == "mps":  # Apple's GPUs have no float64
         bucket_mass, inner, row_max, bucket, place, exists = (
             t.cpu() for t in (bucket_mass, inner, row_max, bucket, place, exists)
         )
-    bucket_mass, inner, row_max = bucket_mass.double(), inner.double(), row_max.double()
+    return _stages(bucket_mass.double(), inner.double(), row_max.double(), bucket, place, exists)
 
+
+def _places(ids: Int64[Tensor, " token"], vocab_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each token its bucket, its place there, the ids that the bucket has room for, and which of these are tokens."""
+    width = bucket_width(vocab_size)
+    bucket, place = ids[:, None] // width, ids[:, None] % width
+    columns = bucket * width + torch.arange(width, device=ids.device)
+    return bucket, place, columns, columns < vocab_size
+
+
+def _stages(
+    bucket_mass: Float64[Tensor, "token bucket"],
+    inner: Float64[Tensor, "token place"],
+    row_max: Float64[Tensor, "token 1"],
+    bucket: Int64[Tensor, "token 1"],
+    place: Int64[Tensor, "token 1"],
+    exists: Bool[Tensor, "token place"],
+) -> Float64[Tensor, "7 token"]:
+    """What `_code_chunk` returns, from columns of which there are O(sqrt V), so that float64 is affordable."""
     own_logit = inner.gather(1, place)
     inner_max = inner.amax(dim=1, keepdim=True)
     inner_max = torch.where(inner_max == -math.inf, row_max, inner_max)

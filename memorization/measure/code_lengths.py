@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int64
 
 from memorization.coding.coder import coded_bits
-from memorization.coding.intervals import TokenCode, code_tokens
+from memorization.coding.intervals import TokenCode, code_uniformly
 from memorization.errors import InputError
 from memorization.integers import check_integer, edges_of
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
-from memorization.measure.opening import OpenModel, open_model
+from memorization.measure.later_windows import warn_of_later_windows
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import score
-from memorization.measure.tokenizers import tokenizer_record, vocabulary_size
+from memorization.measure.tokenizers import TokenizerLike, tokenizer_record, vocabulary_size
 from memorization.results import (
     Result,
     Saved,
@@ -23,7 +23,7 @@ from memorization.results import (
     describe_model,
     versions,
 )
-from memorization.samples import Samples, left_out, positions_measured, read_samples
+from memorization.samples import Samples, SamplesLike, left_out, positions_measured, read_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,16 +136,16 @@ class CodeLengths(Result):
 
 
 def compress_bits(
-    model: Any,
-    samples: Any,
+    model: ModelLike,
+    samples: SamplesLike,
     *,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike | None = None,
     first_token: str | int = "auto",
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     text_column: str = "text",
@@ -260,7 +260,7 @@ def measure(
     token_bits = [np.zeros(0)] * len(coded)
     heads: list[TokenCode] = []
     if uniform:
-        heads = _uniform_codes(np.array([ids[0] for ids in coded]), uniform_vocab_size)
+        heads = code_uniformly(np.array([ids[0] for ids in coded]), uniform_vocab_size)
         bits[:] = coded_bits(heads)
         token_bits = [head.ideal_bits for head in heads]
     scored = [i for i, sequence in enumerate(sequences) if len(sequence) > 1]
@@ -275,7 +275,7 @@ def measure(
         bits[i] = coded_bits([whole])[0]
         token_bits[i] = whole.ideal_bits
 
-    largest_batch = score(
+    batches = score(
         model,
         [sequences[i] for i in scored],
         max_length=max_length,
@@ -285,6 +285,7 @@ def measure(
         on_scored=keep,
         progress=progress,
     )
+    warn_of_later_windows(model, sequences, token_bits, first, max_length, stride)
     n_tokens = np.array([len(ids) for ids in coded], dtype=np.int64)
     return CodeLengths(
         bits=bits,
@@ -299,7 +300,8 @@ def measure(
             "max_length": max_length,
             "stride": stride,
             "batch_size": batch_size,
-            "largest_batch": largest_batch,
+            "largest_batch": batches.largest,
+            "batching": batches.batching,
             "samples": samples.record(),
             "model": model.record,
             "tokenizer": tokenizer_record(model.tokenizer),
@@ -307,11 +309,6 @@ def measure(
         },
         token_ids=np.concatenate(coded),
     )
-
-
-def _uniform_codes(ids: Int64[np.ndarray, " token"], vocab_size: int) -> list[TokenCode]:
-    logits = torch.zeros((1, 1)).expand(len(ids), vocab_size)
-    return code_tokens(logits, torch.arange(len(ids)), torch.from_numpy(ids)).split([1] * len(ids))
 
 
 def check_windows(

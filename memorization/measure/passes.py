@@ -1,8 +1,8 @@
-"""An opened model over samples: windows, batches that fit in memory, what is read of their logits; codes and errors of tokens."""
+"""Runs an opened model over sequences: cuts them into windows, puts these into batches that fit in memory, and codes the tokens."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import ImpossibleTokenError, ModelError
+from memorization.measure.batching import Batching, batching_of
 from memorization.measure.failures import first_line
 from memorization.measure.opening import OpenModel
 from memorization.measure.probe import wrong_shape
@@ -46,6 +47,13 @@ Window: TypeAlias = tuple[int, int, int, int]  # sequence, start, stop, n_new
 Result = TypeVar("Result")
 
 
+class Batches(NamedTuple):
+    """How windows were put together: the most that a batch held, and what it was allowed to hold."""
+
+    largest: int
+    batching: Batching
+
+
 def read_windows(
     model: OpenModel,
     sequences: Sequence[np.ndarray],
@@ -56,7 +64,7 @@ def read_windows(
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
     on_read: Callable[[int, list[Result]], None],
     progress: bool | str,
-) -> int:
+) -> Batches:
     """Predict every token but the first of each sequence, given the ones before it, and hand over what `read` makes of the logits.
 
     Batches hold windows of similar length, padded on the right, which a causal model cannot see.
@@ -73,7 +81,7 @@ def read_windows(
         progress: a bar on stderr, and its name.
 
     Returns:
-        The largest number of windows that a batch held.
+        What the batches held. Where a model says other things of a window in company, there is none: see `batching_of`.
     """
     spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), max_length, stride)]
     # Longest first: what does not fit in memory fails at once. Python's sort is stable, so the windows of a text stay in order.
@@ -81,13 +89,16 @@ def read_windows(
     missing = np.bincount([span[0] for span in spans], minlength=len(sequences))
     pieces: dict[int, list[tuple[int, Result]]] = {}
     largest, budget = 0, _batch_budget(model)
+    batching = _batching(model, sequences, spans, batch_size)
     name = progress if isinstance(progress, str) else "code lengths"
     with progress_bar(sum(s[3] for s in spans), name, unit="tok", shown=bool(progress), delay=1) as bar:
         start = 0
         while start < len(spans):
             n_inputs = spans[start][2] - spans[start][1]
             rows = batch_size if batch_size != "auto" else max(1, budget // (n_inputs * _weight(model)))
-            batch = spans[start : start + rows]
+            batch = spans[start : start + (1 if batching == "one at a time" else rows)]
+            if batching == "equal lengths":
+                batch = [span for span in batch if span[2] - span[1] == n_inputs]
             try:
                 results = _read_batch(model, sequences, batch, read)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -105,7 +116,25 @@ def read_windows(
                 if not missing[i]:
                     on_read(i, [result for _, result in sorted(pieces.pop(i), key=lambda piece: piece[0])])
                 bar.update(n_new)
-    return largest
+    return Batches(largest, batching)
+
+
+def _batching(
+    model: OpenModel, sequences: Sequence[np.ndarray], spans: list[Window], batch_size: int | Literal["auto"]
+) -> Batching:
+    """What the batches of these windows, longest first, may hold; tried on the first of them that is to hold two."""
+    budget = _batch_budget(model)
+    for k, (i, start, stop, _) in enumerate(spans[:-1]):
+        if (batch_size if batch_size != "auto" else budget // ((stop - start) * _weight(model))) < 2:
+            continue
+        j, first, last, _ = spans[-1]
+        try:
+            return batching_of(model, sequences[i][start : stop + 1], sequences[j][first : last + 1], _logits)
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return "any" if batch_size != "auto" or k == len(spans) - 2 else "one at a time"
+    return "any"
 
 
 def _read_batch(
@@ -139,7 +168,7 @@ def score(
     name_token: Callable[[int, int], str],
     on_scored: Callable[[int, TokenCode], None],
     progress: bool | str,
-) -> int:
+) -> Batches:
     """Code every token but the first of each sequence, given the ones before it; the windows and batches of `read_windows`.
 
     Args:
@@ -153,7 +182,7 @@ def score(
         progress: a bar on stderr, and its name.
 
     Returns:
-        The largest number of windows that a batch held.
+        What the batches held.
     """
 
     def codes(logits: Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[TokenCode]:
