@@ -190,6 +190,22 @@ def test_one_size_takes_the_error_from_all_runs_on_the_plateau():
     assert result.bias == 0
 
 
+def test_a_plateau_of_unequal_numbers_of_runs():
+    """One run of 700 bits, and three of 704, 708 and 712: means 700 and 708, variance (32 + 16 + 3 x 16) / 3 = 32 around 704."""
+    result = fit_capacity(
+        [100] * 4,
+        [700.0, 704.0, 708.0, 712.0],
+        n_samples=[20, 30, 30, 30],
+        seed=[0, 0, 1, 2],
+        **DATA,
+        estimator="plateau",
+    )
+    assert result.bits_per_param == pytest.approx(7.04)
+    assert result.stderr == pytest.approx(math.sqrt(32 * (1 + 1 / 3)) / 2 / 100)
+    half = 3.18245 * result.stderr  # Student's t, 3 degrees of freedom
+    assert result.interval == pytest.approx((7.04 - half, 7.04 + half), rel=1e-5)
+
+
 @pytest.mark.parametrize(("n_samples", "on_plateau"), [(6, True), (5, False)])
 def test_plateau_begins_at_1_25_times_the_memorized_bits(n_samples, on_plateau):
     """6 samples hold 4,208 bits, 5 hold 3,508, and 1.25 x 3,000 lies between."""

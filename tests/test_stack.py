@@ -7,14 +7,21 @@ import pytest
 import torch
 from torch import nn
 
+from memorization import compress_bits
 from memorization.errors import InputError, ModelError
 from memorization.lab.architectures import Architecture
-from memorization.lab.stack import train_stack
+from memorization.lab.cells import Cell, train_cells
+from memorization.lab.random_tokens import random_tokens
+from memorization.lab.stack import RECIPE, train_stack
 from memorization.lab.training import train
 
 pytestmark = pytest.mark.kernels
 
 VOCAB_SIZE, SEQ_LEN = 5, 6
+FIGURES = [
+    [3.6219, 3.7957],
+    [570.04, 576.22],
+]  # of RECIPE 1: bits per token of the last step, and coded bits of the whole set after it
 
 
 class Bigram(nn.Module):
@@ -247,6 +254,20 @@ def test_bits_are_those_of_the_last_tenth_before_each_update():
     assert done.bits_per_token.tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_recipe_is_the_one_that_its_number_stands_for():
+    """If you changed these figures, runs that stores keep no longer go with new ones: add 1 to RECIPE, and tell the changelog."""
+    assert RECIPE == 1
+    cells = [Cell("gpt2", 0, 20, seed, 0.05, steps=12, batch_size=8) for seed in (0, 1)]
+    data = [random_tokens(20, 8, 16, seed) for seed in (0, 1)]
+    options = {"build": Architecture("gpt2", width=8), "vocab_size": 16, "context": 0, "device": torch.device("cpu")}
+    models, done = train_cells(cells, data, stacked=True, on_steps=None, **options)
+    assert done.step_bits[:, -1].tolist() == pytest.approx(FIGURES[0], rel=1e-3)
+    lengths = [
+        compress_bits(model, ids, first_token=0, progress=False) for model, ids in zip(models, data, strict=True)
+    ]
+    assert [one.total_bits for one in lengths] == pytest.approx(FIGURES[1], rel=1e-3)
+
+
 # --- architectures
 
 
@@ -331,6 +352,29 @@ def test_a_model_that_is_broken_from_the_start_says_so(n_models):
     assert done.bits_per_token.isnan().tolist() == [True] + [False] * (n_models - 1)
     assert done.stacked == (n_models > 1)
     assert sum(steps) == (50 if n_models == 1 else 120)  # nothing is left to train after the first look
+
+
+@pytest.mark.parametrize("build", [gpt2, LooksAtItsData], ids=["stacked", "in turn"])
+def test_gradients_are_clipped_model_by_model(build):
+    """Each as torch clips it alone: of three models with the same norm allowed, whatever the others' gradients are."""
+    clipped, free = built(build, 3), built(build, 3)
+    done, without = trained(clipped, max_grad_norm=0.05), trained(free)
+    assert (apart(clipped[0], free[0]) > 1e-3) or not torch.equal(done.step_bits, without.step_bits)
+    for index, model in enumerate(built(build, 3)):
+        bits = train(
+            model,
+            DATA[index],
+            context=0,
+            steps=40,
+            batch_size=min(8, len(DATA[index])),
+            warmup_steps=10,
+            peak_lr=RATES[index],
+            seed=index,
+            max_grad_norm=0.05,
+            progress=False,
+        )
+        if len(DATA[index]) >= 8:  # `train` takes no batch larger than the set
+            torch.testing.assert_close(bits, done.step_bits[index], atol=1e-4, rtol=0)
 
 
 # --- what stays as it was, and what is reported

@@ -100,9 +100,10 @@ class Store:
         except FileNotFoundError:
             return None
         try:
-            return json.loads(content)
+            found = json.loads(content)
         except ValueError as error:
             raise self._damaged(name, str(error)) from error
+        return [] if found is None else found  # null is damage, not absence
 
     def _damaged(self, name: str, why: str) -> ResultError:
         return ResultError(f"{self._root}/{name} is damaged ({why}); delete it, and it is measured again.")

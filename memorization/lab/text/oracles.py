@@ -36,6 +36,8 @@ class OracleBits:
         pool: under an oracle that has not seen the sample (a given oracle may have), float64; NaN where not asked for.
         pool_seen: under an oracle trained on the whole pool; NaN for a given oracle.
         test: of test samples, which no oracle here has seen; each under the oracle of one fold.
+        pool_ideal: ideal bits of the same samples as pool, for the reference attack.
+        test_ideal: ideal bits of the test samples.
         bits_per_token: mean over the test samples.
         record: what the oracles are, for the settings of a result.
     """
@@ -43,6 +45,8 @@ class OracleBits:
     pool: Float64[np.ndarray, " sample"]
     pool_seen: Float64[np.ndarray, " sample"]
     test: Float64[np.ndarray, " test"]
+    pool_ideal: Float64[np.ndarray, " sample"]
+    test_ideal: Float64[np.ndarray, " test"]
     bits_per_token: float
     record: dict[str, Any]
 
@@ -106,17 +110,14 @@ class TrainedOracles:
             raise DivergedError(
                 f"an oracle diverged, at a rate of {rate:g} and in {broken[0]['steps']} steps; give another builder or batch size."
             )
-        by_pool = {SEEN: np.full(len(pool), np.nan), 0: np.full(len(pool), np.nan)}
-        on_test = np.full(len(test), np.nan)
-        for k, run in zip(oracles, runs, strict=True):
-            bits = np.array(run["bits"])
-            by_pool[min(k, 0)][data.asked(k).numpy()] = bits[: len(bits) - len(test)]
-            # As many test samples for each fold's oracle as it has of the pool: the same mixture of oracles.
-            if k != SEEN:
-                on_test[k :: self.folds] = bits[len(bits) - len(test) :][k :: self.folds]
+        whole, *of_folds = runs
+        on_pool, on_test = _put_together(data, of_folds, "bits")
+        ideal_pool, ideal_test = _put_together(data, of_folds, "ideal_bits")
+        seen = np.array(whole["bits"])[: len(pool)]
         facts = ("folds", "epochs", "batch_size")
         record = {"model": self.of.identity, **{name: getattr(self, name) for name in facts}, "peak_lr": rate}
-        return OracleBits(by_pool[0], by_pool[SEEN], on_test, float(on_test.mean()) / pool.shape[1], record)
+        per_token = float(on_test.mean()) / pool.shape[1]
+        return OracleBits(on_pool, seen, on_test, ideal_pool, ideal_test, per_token, record)
 
     def _rate(self, data: OracleData) -> float:
         """The rate of fewest bits per token in an eighth of the steps."""
@@ -145,6 +146,19 @@ class TrainedOracles:
         )
 
 
+def _put_together(
+    data: OracleData, runs: Sequence[Run], name: str
+) -> tuple[Float64[np.ndarray, " sample"], Float64[np.ndarray, " test"]]:
+    """What the folds' oracles say of the pool, each of its fold, and of the test samples: as many of them by each oracle."""
+    n_test = len(data.test)
+    on_pool, on_test = np.full(len(data.pool), np.nan), np.full(n_test, np.nan)
+    for fold, run in enumerate(runs):
+        bits = np.array(run[name])
+        on_pool[data.asked(fold).numpy()] = bits[: len(bits) - n_test]
+        on_test[fold :: data.folds] = bits[len(bits) - n_test :][fold :: data.folds]
+    return on_pool, on_test
+
+
 def _part(fold: int, folds: int) -> str:
     return "oracle that has seen all" if fold == SEEN else f"oracle without fold {fold} of {folds}"
 
@@ -169,7 +183,7 @@ def train_and_ask(build: Builder, data: OracleData, cells: Sequence[Cell], on_st
         return [{"bits": per_token if math.isfinite(per_token) else None}]
     rows = torch.cat([data.pool[data.asked(fold)], data.test])
     lengths = compress_bits(model, rows, first_token=data.context, max_length=rows.shape[1], progress=False)
-    return [{"bits": np.round(lengths.bits, 3).tolist()}]
+    return [{"bits": np.round(lengths.bits, 3).tolist(), "ideal_bits": np.round(lengths.ideal_bits, 6).tolist()}]
 
 
 def given_oracle_bits(
@@ -202,8 +216,10 @@ def given_oracle_bits(
             "to be of one tokenizer. Pass the oracle's tokenizer with the texts, or leave the oracle out to have one trained"
         )
     lengths = lengths_of(torch.cat([pool[torch.from_numpy(asked)], test]))
-    bits = np.full(len(pool), np.nan)
-    bits[asked] = lengths.bits[: int(asked.sum())]
-    on_test = lengths.bits[int(asked.sum()) :]
+    n_asked, nothing = int(asked.sum()), np.full(len(pool), np.nan)
+    on_pool, ideal_pool = nothing.copy(), nothing.copy()
+    on_pool[asked], ideal_pool[asked] = lengths.bits[:n_asked], lengths.ideal_bits[:n_asked]
+    on_test, ideal_test = lengths.bits[n_asked:], lengths.ideal_bits[n_asked:]
     per_token = float(on_test.mean()) / pool.shape[1]
-    return OracleBits(bits, np.full(len(pool), np.nan), on_test, per_token, {"given": model["name"], **model})
+    record = {"given": model["name"], **model}
+    return OracleBits(on_pool, nothing, on_test, ideal_pool, ideal_test, per_token, record)

@@ -335,8 +335,8 @@ def assemble(
         if run["member_bits"] is not None:
             target, on_test = np.array(run["member_bits"]), np.array(run["test_bits"])
             row |= _measured(target, on_test, oracle.pool[own], oracle.pool_seen[own], oracle.test, pool.shape[1])
-            n_each = min(len(target), len(on_test))
-            reference = [oracle.pool[own][:n_each] - target[:n_each], oracle.test[:n_each] - on_test[:n_each]]
+            attacked, tested = map(np.array, run["attacked_ideal_bits"])
+            reference = oracle.pool_ideal[own][: len(attacked)] - attacked, oracle.test_ideal[: len(tested)] - tested
             row["f1_reference"], row["auc_reference"] = f1_and_auc(*reference)
             row |= {name: run.get(name, np.nan) for name in _cell_columns(settings) if name not in row}
             tables.append(

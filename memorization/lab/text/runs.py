@@ -168,6 +168,8 @@ def _measured(data: TextData, model: nn.Module, bits_per_token: float | None, ce
     return {
         "member_bits": np.round(on_members.bits, 3).tolist(),
         "test_bits": np.round(on_test.bits, 3).tolist(),
+        # For the reference attack, which is of ideal bits as the other attacks.
+        "attacked_ideal_bits": [np.round(lengths.ideal_bits, 6).tolist() for lengths in pair],
         **values,
     }
 
