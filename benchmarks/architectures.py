@@ -20,7 +20,7 @@ from scipy.stats import t as student
 
 from memorization import compress_bits
 from memorization.lab.architectures import Architecture, count_params, solve_width
-from memorization.lab.capacity.experiment import random_tokens
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 from memorization.lab.store import Store
 

@@ -15,7 +15,7 @@ from pytorch_optimizer import SOAP
 
 from memorization import compress_bits
 from memorization.lab.architectures import Architecture, count_params
-from memorization.lab.capacity.experiment import random_tokens
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import fraction_of_peak, train_stack
 
 torch.set_num_threads(1)

@@ -13,7 +13,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from memorization.lab.architectures import Architecture, count_params
-from memorization.lab.capacity.experiment import random_tokens
+from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 
 torch.set_num_threads(1)
