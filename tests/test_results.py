@@ -109,8 +109,10 @@ def test_every_kind_has_a_folder_of_0_1_0_or_is_newer_and_a_picture():
 def test_saving_over_a_folder_of_0_1_0_leaves_nothing_of_it(name, tmp_path):
     shutil.copytree(OLD / name, tmp_path / "there")
     (tmp_path / "there" / "picture.png").write_bytes(b"a picture")
-    fit_capacity([1000], [3600.0]).save(tmp_path / "there", overwrite=True)
-    kept = {"picture.png", "capacity.parquet", "curve.parquet", "settings.json"}
+    of_other_files = "MIScalingLaw_published" if name.startswith("Capacity") else "Capacity_of_one_size"
+    one_of(of_other_files).save(tmp_path / "there", overwrite=True)
+    one_of(of_other_files).save(tmp_path / "alone")
+    kept = {"picture.png", *files_of(tmp_path / "alone")}
     assert set(files_of(tmp_path / "there")) == kept
     assert {path.name for path in (tmp_path / "there").iterdir()} == kept
 

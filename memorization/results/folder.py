@@ -38,7 +38,7 @@ class Contents:
 
     kind: str
     facts: Mapping[str, Any]
-    tables: "Mapping[str, pd.DataFrame]"
+    tables: "Callable[[], Mapping[str, pd.DataFrame]]"  # made when they are written: those of parts can be large
     parts: "Mapping[str, Contents]"
     write_more: Callable[[Path], None]  # into an empty folder
 
@@ -95,7 +95,7 @@ class _Waiting:
     def write(self, contents: Contents, inside: str) -> bytes:
         """All files but settings.json itself, whose content this returns."""
         digests = {}
-        for name, table in contents.tables.items():
+        for name, table in contents.tables().items():
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             digests[f"{name}.parquet"] = self._write(f"{inside}{name}.parquet", buffer.getvalue())

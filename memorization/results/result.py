@@ -76,7 +76,7 @@ class Result(ReadOnly):
 
     def _contents(self) -> Contents:
         parts = {name: part._contents() for name, part in self._parts().items()}
-        return Contents(type(self).__name__, self._facts(), self._tables(), parts, self._write_more)
+        return Contents(type(self).__name__, self._facts(), self._tables, parts, self._write_more)
 
     def _tables(self) -> "Mapping[str, pd.DataFrame]":
         """The tables of a folder, by the names of their files without ending."""
