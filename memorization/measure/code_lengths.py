@@ -256,13 +256,9 @@ def measure(
     check_ids(samples, codable, first, model.record["name"])
     sequences, coded = sequences_of(samples, first)
 
-    bits = np.zeros(len(coded))
-    token_bits = [np.zeros(0)] * len(coded)
-    heads: list[TokenCode] = []
-    if uniform:
-        heads = code_uniformly(np.array([ids[0] for ids in coded]), uniform_vocab_size)
-        bits[:] = coded_bits(heads)
-        token_bits = [head.ideal_bits for head in heads]
+    heads = code_uniformly(np.array([ids[0] for ids in coded]), uniform_vocab_size) if uniform else []
+    bits = coded_bits(heads) if heads else np.zeros(len(coded))
+    token_bits = [head.ideal_bits for head in heads] or [np.zeros(0)] * len(coded)
     scored = [i for i, sequence in enumerate(sequences) if len(sequence) > 1]
 
     def name_token(k: int, position: int) -> str:

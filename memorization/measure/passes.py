@@ -88,17 +88,14 @@ def read_windows(
     spans.sort(key=lambda span: span[1] - span[2])
     missing = np.bincount([span[0] for span in spans], minlength=len(sequences))
     pieces: dict[int, list[tuple[int, Result]]] = {}
-    largest, budget = 0, _batch_budget(model)
-    batching = _batching(model, sequences, spans, batch_size)
+    largest, budget, batching = 0, _batch_budget(model), _batching(model, sequences, spans, batch_size)
     name = progress if isinstance(progress, str) else "code lengths"
     with progress_bar(sum(s[3] for s in spans), name, unit="tok", shown=bool(progress), delay=1) as bar:
         start = 0
         while start < len(spans):
             n_inputs = spans[start][2] - spans[start][1]
             rows = batch_size if batch_size != "auto" else max(1, budget // (n_inputs * _weight(model)))
-            batch = spans[start : start + (1 if batching == "one at a time" else rows)]
-            if batching == "equal lengths":
-                batch = [span for span in batch if span[2] - span[1] == n_inputs]
+            batch = _allowed(spans[start : start + rows], batching)
             try:
                 results = _read_batch(model, sequences, batch, read)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -117,6 +114,13 @@ def read_windows(
                     on_read(i, [result for _, result in sorted(pieces.pop(i), key=lambda piece: piece[0])])
                 bar.update(n_new)
     return Batches(largest, batching)
+
+
+def _allowed(batch: list[Window], batching: Batching) -> list[Window]:
+    """As many of the first windows as may share a batch."""
+    if batching == "equal lengths":
+        return [span for span in batch if span[2] - span[1] == batch[0][2] - batch[0][1]]
+    return batch[:1] if batching == "one at a time" else batch
 
 
 def _batching(
