@@ -261,6 +261,7 @@ EXPLAINED = {
     "measure_pair",
     "membership_metrics",
     "open_model",
+    "read_windows",
     "run_quickstart",
     "text_sweep",
     "token_moments",
@@ -273,6 +274,7 @@ EXPLAINED = {
 LONG = {
     "memorization.lab.canaries.experiment": "the verb, and dose_response beside it, which shares its checks",
     "memorization.lab.text.experiment.text_sweep": "twenty arguments are checked and written into the experiment's record",
+    "memorization.measure.code_lengths.measure": "one pass from samples to code lengths, whose locals are its record",
     "memorization.membership.audit.audit_membership": "four attacks of one pass each and the split, with what each may lack",
 }
 
