@@ -668,6 +668,14 @@ def test_what_cannot_be_is_refused(options, message):
         measured(Table, **{**SMALL, **options})
 
 
+def test_the_keyword_for_the_engine_is_gone():
+    with pytest.warns(
+        DeprecationWarning, match="capacity_bits_per_param has no keyword engine any more; it is ignored"
+    ):
+        result = measured(Table, **{**SMALL, "steps": 1, "seeds": [0]}, engine="local")
+    assert result.settings["versions"]["torch"] == torch.__version__
+
+
 def test_builders_are_checked():
     with pytest.raises(InputError, match="build_model is an empty list; give one builder for each model size"):
         measured([], **SMALL)
