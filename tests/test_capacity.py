@@ -190,6 +190,13 @@ def test_one_size_takes_the_error_from_all_runs_on_the_plateau():
     assert result.bias == 0
 
 
+def test_the_level_goes_by_its_old_name_too():
+    with pytest.warns(DeprecationWarning, match="interval of fit_capacity is now level"):
+        old = fit_capacity([1, 2, 3], [3.0, 7.0, 10.0], interval=0.5)
+    assert old.interval == fit_capacity([1, 2, 3], [3.0, 7.0, 10.0], level=0.5).interval
+    assert old.settings["interval_level"] == 0.5
+
+
 def test_a_plateau_of_unequal_numbers_of_runs():
     """One run of 700 bits, and three of 704, 708 and 712: means 700 and 708, variance (32 + 16 + 3 x 16) / 3 = 32 around 704."""
     result = fit_capacity(
@@ -247,7 +254,7 @@ def test_without_the_information_capacities_are_maxima():
 def test_level_of_the_interval(level):
     runs = planted(np.random.default_rng(8))
     for estimator in ESTIMATORS:
-        wide, result = fit(runs, estimator=estimator), fit(runs, estimator=estimator, interval=level)
+        wide, result = fit(runs, estimator=estimator), fit(runs, estimator=estimator, level=level)
         assert (result.interval[1] - result.interval[0] > wide.interval[1] - wide.interval[0]) == (level > 0.95)
         assert f"{100 * level:g} % interval [" in repr(result)
 
@@ -388,10 +395,10 @@ def test_ceiling_of_paper_bits_is_that_of_paper():
     [
         ({"estimator": "median"}, "estimator must be one of max, plateau, slope, slope_origin, mean; it is 'median'"),
         ({"convention": "end"}, "convention must be one of start, strict, paper; it is 'end'"),
-        ({"interval": 0}, "interval is a level between 0 and 1, such as 0.95; it is 0"),
-        ({"interval": 1}, "interval is a level between 0 and 1"),
-        ({"interval": 95}, "interval is a level between 0 and 1"),
-        ({"interval": math.nan}, "interval is a level between 0 and 1"),
+        ({"level": 0}, "level must be a number between 0 and 1, such as 0.95; it is 0"),
+        ({"level": 1}, "level must be a number between 0 and 1"),
+        ({"level": 95}, "level must be a number between 0 and 1"),
+        ({"level": math.nan}, "level must be a number between 0 and 1"),
         ({"seq_len": 0}, 'seq_len must be at least 1 with convention "start"; it is 0'),
         ({"seq_len": 1, "convention": "strict"}, 'seq_len must be at least 2 with convention "strict"; it is 1'),
         ({"seq_len": 1, "convention": "paper"}, 'seq_len must be at least 2 with convention "paper"'),

@@ -20,10 +20,12 @@ from memorization.capacity.estimators import (
 from memorization.capacity.result import Capacity
 from memorization.capacity.runs import Convention, Estimator, ceiling_of_runs, check_options, curve_of, read_runs
 from memorization.errors import InputError
+from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.stats.levels import Interval
+from memorization.stats.levels import Interval, check_level
 
 
+@renamed_keywords(interval="level")
 def fit_capacity(
     n_params: Any,
     memorized_bits: Any,
@@ -35,7 +37,7 @@ def fit_capacity(
     vocab_size: int | None = None,
     estimator: Estimator = "max",
     convention: Convention = "start",
-    interval: float = 0.95,
+    level: float = 0.95,
 ) -> Capacity:
     """Bits per parameter from the memorized bits of training runs, one row a run.
 
@@ -69,7 +71,7 @@ def fit_capacity(
             "slope" the least-squares slope of capacity over parameters, with intercept; "slope_origin" through the origin.
         convention: of the given numbers, which are not converted: "start" (all tokens), "strict" (first tokens left out), "paper" (strict x
             S / (S - 1)).
-        interval: level of the interval.
+        level: of the interval.
 
     Returns:
         The estimate with its standard error, interval and bias; NaN where the rows cannot tell.
@@ -92,7 +94,8 @@ def fit_capacity(
     Source:
         arXiv:2505.24832, section 3 and table 1, whose 3.51 and 3.83 are `mean` and whose 3.64 is `slope` over the rows with d >= 64.
     """
-    check_options(estimator, convention, interval, seq_len, vocab_size)
+    check_options(estimator, convention, seq_len, vocab_size)
+    level = check_level(level)
     runs = read_runs(n_params, memorized_bits, n_samples, seed, n_non_embedding_params)
     ceiling_bits = ceiling_of_runs(runs, seq_len, vocab_size, convention)
     sizes, first = np.unique(runs["n_params"], return_index=True)
@@ -108,10 +111,10 @@ def fit_capacity(
     weights = weights_of(params, estimator)
     estimate = float(weights @ capacity_bits)
     if len(sizes) == 1:
-        stderr, t = held[0].stderr_bits / float(params[0]), t_quantile(held[0].df, interval)
+        stderr, t = held[0].stderr_bits / float(params[0]), t_quantile(held[0].df, level)
     else:
         stderr = stderr_over_sizes(capacity_bits, params, estimator)
-        t = error_quantile(tuple(params.tolist()), estimator, interval)
+        t = error_quantile(tuple(params.tolist()), estimator, level)
     bias = math.nan if rule == "given" else 0.0
     if rule == "maximum":
         bias = float(weights @ bias_bits_of_maxima(groups, params))
@@ -130,5 +133,5 @@ def fit_capacity(
         bias=bias,
         seq_len=seq_len,
         vocab_size=vocab_size,
-        settings={"capacity_of_size": RULES[rule], "interval_level": interval, "versions": versions()},
+        settings={"capacity_of_size": RULES[rule], "interval_level": level, "versions": versions()},
     )

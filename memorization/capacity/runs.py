@@ -1,14 +1,13 @@
 """The runs as they are given: columns checked against each other, and against the information there is in the data."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from memorization.errors import InputError, MeasurementWarning
+from memorization.errors import InputError, MeasurementWarning, warn
 
 # Bits per parameter that GPT-2 style models hold (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32; slope 3.64).
 EXPECTED_BITS_PER_PARAM = 3.6
@@ -67,14 +66,10 @@ def information_ceiling_bits(
     return np.asarray(strict if convention == "strict" else strict * seq_len / (seq_len - 1))
 
 
-def check_options(
-    estimator: str, convention: str, interval: float, seq_len: int | None, vocab_size: int | None
-) -> None:
+def check_options(estimator: str, convention: str, seq_len: int | None, vocab_size: int | None) -> None:
     """Refuse options that cannot be."""
     if estimator not in _ESTIMATORS:
         raise InputError(f"estimator must be one of {', '.join(_ESTIMATORS)}; it is {estimator!r}")
-    if not 0 < interval < 1:
-        raise InputError(f"interval is a level between 0 and 1, such as 0.95; it is {interval}")
     _check_protocol(seq_len, vocab_size, convention)
 
 
@@ -192,12 +187,11 @@ def ceiling_of_runs(
     above = np.flatnonzero(bits > 1.001 * ceiling_bits)
     if len(above):
         row = above[0]
-        warnings.warn(
+        warn(
             f"row {row} ({runs['n_params'][row]:,} parameters) has memorized {bits[row]:,.1f} bits; {n_samples[row]:,.0f} distinct samples "
             f"let a model save {ceiling_bits[row]:,.1f} ({len(above)} such rows). Do samples repeat, does their order reach the model, or "
             "are seq_len, vocab_size or convention others?",
             MeasurementWarning,
-            stacklevel=3,
         )
     return ceiling_bits
 

@@ -1,11 +1,10 @@
 """`fit_mi_scaling_law`: from F1 of trained models to a law."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from memorization.errors import InputError, NotIdentifiedWarning
+from memorization.errors import InputError, NotIdentifiedWarning, warn
 from memorization.results import versions
 from memorization.scaling_law.law import MIScalingLaw
 from memorization.scaling_law.least_squares import Errors, fit_constants
@@ -34,7 +33,7 @@ def fit_mi_scaling_law(
         f1: of each model, in [0, 1]; up to 0.1 outside, as F1 simulated from a law with scatter may lie.
         covariate: "data/capacity" (x = dataset_size / capacity) or "capacity/data".
         capacity_unit: recorded, and shown with every result: "bits", "parameters".
-        dataset_unit: likewise: "samples", "samples of 64 tokens", "bits".
+        dataset_unit: recorded as well: "samples", "samples of 64 tokens", "bits".
         weights: 1 / variance of each F1, up to a common factor, above 0; for a binomial F1 the number of samples it was measured on. None:
             all alike.
         errors: "linearised" takes the covariance from the Jacobian at the solution and one scatter for all points, estimated from the
@@ -79,11 +78,10 @@ def fit_mi_scaling_law(
     settings: dict[str, Any] = {"errors": errors, "weighted": weights is not None, "versions": versions()}
     if fitted.why_not_identified:
         settings["not_identified"] = fitted.why_not_identified
-        warnings.warn(
+        warn(
             f"the law is not identified: {fitted.why_not_identified}. Its constants are those of one of many laws that fit; their errors "
             "are unknown. Add data-set sizes on both sides of the fall of F1.",
             NotIdentifiedWarning,
-            stacklevel=2,
         )
     import pandas as pd
 
