@@ -503,8 +503,9 @@ def test_saving_twice_overwrites(saved):
     _, folder = saved
     other = compress_bits(UniformModel(8), [[1, 2]])
     with pytest.raises(ResultError, match="pass overwrite=True to replace it, or another folder"):
+        other.save(folder, overwrite=False)
+    with pytest.warns(FutureWarning, match="the CodeLengths that .* holds is replaced. Pass overwrite=True to say so"):
         other.save(folder)
-    other.save(folder, overwrite=True)
     assert CodeLengths.load(folder).bits.tolist() == other.bits.tolist()
 
 

@@ -199,15 +199,16 @@ def test_tokens_of_an_extraction_join_its_samples(tmp_path):
 # --- Folders that hold something
 
 
-def test_a_saved_result_is_not_overwritten_unasked(tmp_path):
+def test_a_saved_result_is_not_overwritten_in_silence(tmp_path):
     one_of("Capacity").save(tmp_path)
     before = files_of(tmp_path)
     with pytest.raises(
         ResultError, match=r"holds a saved result.*: pass overwrite=True to replace it, or another folder"
     ):
-        one_of("CodeLengths").save(tmp_path)
+        one_of("CodeLengths").save(tmp_path, overwrite=False)
     assert files_of(tmp_path) == before
-    one_of("CodeLengths").save(tmp_path, overwrite=True)
+    with pytest.warns(FutureWarning, match=r"the Capacity that .* holds is replaced"):
+        one_of("CodeLengths").save(tmp_path)
     assert set(files_of(tmp_path)) == {"settings.json", "samples.parquet", "tokens.parquet"}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from memorization.errors import ResultError
+from memorization.errors import ResultError, warn
 from memorization.results.kinds import FILES_OF_0_1_0, KINDS, SETTINGS
 from memorization.results.words import plain
 
@@ -43,7 +43,7 @@ class Contents:
     write_more: Callable[[Path], None]  # into an empty folder
 
 
-def write(contents: Contents, folder: Path, overwrite: bool) -> None:
+def write(contents: Contents, folder: Path, overwrite: bool | None) -> None:
     """Write a result in place of what the folder holds; see `Result.save`."""
     check_free(folder, overwrite)
     before = set(_files_of(folder))
@@ -61,7 +61,7 @@ def write(contents: Contents, folder: Path, overwrite: bool) -> None:
         _remove_left_behind(folder)
 
 
-def check_free(folder: Path, overwrite: bool) -> None:
+def check_free(folder: Path, overwrite: bool | None) -> None:
     """Refuse a folder that a result cannot be saved into.
 
     Raises:
@@ -70,7 +70,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     path = folder / SETTINGS
     if not path.exists():
         return
-    if not overwrite:
+    if overwrite is False:
         raise ResultError(
             f"{folder} holds a saved result, or what is left of one ({SETTINGS}): pass overwrite=True to replace it, or "
             "another folder."
@@ -81,6 +81,11 @@ def check_free(folder: Path, overwrite: bool) -> None:
         return
     if not isinstance(content, dict) or "kind" not in content:
         raise ResultError(f"{path} was not written by this library, and saving would replace it: pass another folder.")
+    if overwrite is None:
+        warn(
+            f"the {content['kind']} that {folder} holds is replaced. Pass overwrite=True to say so: the next version refuses otherwise.",
+            FutureWarning,
+        )
 
 
 class _Waiting:

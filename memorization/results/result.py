@@ -36,15 +36,16 @@ class Result(ReadOnly):
 
     __slots__ = ()
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool | None = None) -> None:
         """Write this result into a folder, which is made where needed; `load` reads it back.
 
         Args:
             folder: files in it that belong to no saved result stay.
-            overwrite: replace the result that the folder holds. Of the old one nothing is left, its parts included.
+            overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts included. False refuses. None
+                replaces it with a warning, as version 0.1.0 did without one; the next version will refuse.
 
         Raises:
-            ResultError: the folder holds a saved result and overwrite is not set.
+            ResultError: the folder holds a saved result, and overwrite is False; or a settings.json that no result has written.
 
         Guarantees:
             Killed at any moment, the folder holds the old result or the new one. Two processes that save into one folder at the same time
