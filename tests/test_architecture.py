@@ -27,12 +27,7 @@ FLOORS = [
     "integers",  # what counts as one, in an argument
     "stats",
     "results",
-    "token_ids",
-    "tables",
-    "files",
-    "round_trip",
     "samples",
-    "disjoint",  # two sets of samples
     "coding",
     "scaling_law",
     "capacity",

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from memorization import CodeLengths, UniformModel, compress_bits
 from memorization.errors import InputError, LossyTextError, MeasurementWarning
-from memorization.files import rows_of_file
 from memorization.samples import Samples, positions_measured, read_samples
+from memorization.samples.files import rows_of_file
 
 TEXTS = ["To be,", "or not\tto be", "naïve — 雪 🙂", "  leading and trailing  ", "a"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
-from memorization.disjoint import check_disjoint
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.result import NAMES, SETS, Extraction, check_long_enough
 from memorization.integers import check_integer, edges_of
@@ -20,7 +19,7 @@ from memorization.measure.passes import Window, read_windows
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples
 from memorization.stats.levels import check_level
 
 _PAPER_PREFIXES = (8, 16, 32)

@@ -1,6 +1,5 @@
 """Was a sample in the training data? Attacks that rank samples by their token bits, what they achieve, and a control of the split."""
 
-from memorization.disjoint import check_disjoint
 from memorization.membership.attacks import (
     loss_attack,
     min_k_attack,
@@ -14,6 +13,7 @@ from memorization.membership.audit import audit_membership
 from memorization.membership.metrics import f1_and_auc, membership_metrics
 from memorization.membership.result import FPRS, Membership, MembershipAudit
 from memorization.membership.split import BagOfWords, bag_of_words_auc
+from memorization.samples import check_disjoint
 
 __all__ = [
     "FPRS",

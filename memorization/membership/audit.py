@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.disjoint import check_disjoint
 from memorization.errors import InputError, UnequalSetsWarning
 from memorization.measure.code_lengths import CodeLengths, compress_bits
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
@@ -25,7 +24,7 @@ from memorization.membership.result import Membership, MembershipAudit
 from memorization.membership.split import BagOfWords, bag_of_words_auc
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended.measure import memorization_of
 

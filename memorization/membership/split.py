@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from memorization.disjoint import check_disjoint, sample_keys
 from memorization.errors import InputError, SplitLeakWarning, warn
 from memorization.renamed import renamed_keywords
 from memorization.results import ReadOnly
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples, sample_keys
 from memorization.stats.levels import Interval, check_level, with_interval
 from memorization.stats.ranking import auc_with_interval
 

@@ -9,9 +9,9 @@ from jaxtyping import Float64
 from memorization.errors import InputError
 from memorization.integers import edges_of
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer
-from memorization.round_trip import encode
 from memorization.samples import Samples, SamplesLike, read_samples
-from memorization.token_ids import quote
+from memorization.samples.round_trip import encode
+from memorization.samples.token_ids import quote
 
 _MOST_IDS = 2**24  # far above any vocabulary, and the table of counts stays below 128 MiB
 

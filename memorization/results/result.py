@@ -41,8 +41,8 @@ class Result(ReadOnly):
 
         Args:
             folder: files in it that belong to no saved result stay.
-            overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts included. False refuses. None
-                replaces it with a warning, as version 0.1.0 did without one; the next version will refuse.
+            overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts included. False
+                refuses. None replaces it with a warning, as version 0.1.0 did without one; the next version will refuse.
 
         Raises:
             ResultError: the folder holds a saved result, and overwrite is False; or a settings.json that no result has written.

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from memorization.errors import InputError
-from memorization.tables import LABELS, MASK, Row, arrow_rows, check_column, row_of
-from memorization.token_ids import shorten
+from memorization.samples.tables import LABELS, MASK, Row, arrow_rows, check_column, row_of
+from memorization.samples.token_ids import shorten
 
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
 _LONGEST_NAME = 255  # bytes of a file's name, on most systems

@@ -3,8 +3,8 @@
 from collections.abc import Hashable
 
 from memorization.errors import InputError
-from memorization.samples import Samples, SamplesLike, read_samples
-from memorization.token_ids import shorten
+from memorization.samples.samples import Samples, SamplesLike, read_samples
+from memorization.samples.token_ids import shorten
 
 __all__ = ["check_disjoint", "check_same_kind", "sample_keys"]
 

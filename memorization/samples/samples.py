@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from memorization.errors import InputError, LossyTextError, MeasurementWarning, warn
-from memorization.files import FILE_KINDS, named_as_file, rows_of_file
 from memorization.integers import check_integer
-from memorization.round_trip import around, decode, difference, encode, first_difference
-from memorization.tables import MASK, Row, rows_of_columns, rows_of_table
-from memorization.token_ids import (
+from memorization.samples.files import FILE_KINDS, named_as_file, rows_of_file
+from memorization.samples.round_trip import around, decode, difference, encode, first_difference
+from memorization.samples.tables import MASK, Row, rows_of_columns, rows_of_table
+from memorization.samples.token_ids import (
     check_labels,
     check_unpadded,
     id_array,

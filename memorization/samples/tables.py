@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memorization.errors import InputError
-from memorization.token_ids import is_int, is_tensor, kind_of, shorten, to_numpy
+from memorization.samples.token_ids import is_int, is_tensor, kind_of, shorten, to_numpy
 
 MASK, LABELS = "attention_mask", "labels"  # columns of tokenized data that say which ids are padding
 
