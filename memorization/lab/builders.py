@@ -52,6 +52,11 @@ class KnownBuilder:
     identity: str
     params: ParamCounts
 
+    @property
+    def name(self) -> str:
+        """The identity without its digest, for people to read."""
+        return self.identity.rsplit(" ", 1)[0]
+
 
 def build_seeded(build: Builder, vocab_size: int, seq_len: int, seed: int) -> nn.Module:
     """A new model with the weights of this seed; torch's global generator stays as it was."""

@@ -276,7 +276,7 @@ def canary_dose_response(
     }
     settings = {
         **runs[0]["facts"],
-        "model": known.identity,
+        "model": known.name,
         "n_training_samples": n_rows,
         "training": training,
         "seeds": list(seeds),
