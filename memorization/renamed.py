@@ -44,6 +44,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "memorization.lab.documents": ("memorization.lab.text.documents",),
     "memorization.lab.text.sweep": ("memorization.lab.text.experiment",),
     "memorization.lab.canaries.dose": ("memorization.lab.canaries.experiment",),
+    "memorization.lab.canaries.rows": ("memorization.lab.canaries.checks",),
+    "memorization.cli.mi_law": ("memorization.cli.law",),
     "memorization.report.plots": (
         *("memorization.report.memorization", "memorization.report.code_lengths", "memorization.report.capacity"),
         *("memorization.report.scaling_law", "memorization.report.membership", "memorization.report.extraction"),
