@@ -75,7 +75,8 @@ __all__ = [
     "which_samples",
 ]
 
-# Where each public name lives. They are imported when first used: what trains models needs more than what measures them.
+# Where each public name lives. They are imported when first used: what trains models needs more than what measures
+# them.
 _HOMES = {
     "Capacity": "capacity.result",
     "CodeLengths": "measure.code_lengths",

@@ -15,8 +15,8 @@ __all__ = ["Bar", "log", "progress_bar"]
 log = logging.getLogger("memorization")
 log.addHandler(logging.NullHandler())  # a library is silent until its user asks
 
-# What comes before the first update warms the machine up and compiles, and says nothing of the rest. An estimate waits for so many
-# seconds and updates after it.
+# What comes before the first update warms the machine up and compiles, and says nothing of the rest. An estimate waits
+# for so many seconds and updates after it.
 _SECONDS_BEFORE_AN_ESTIMATE, _UPDATES_BEFORE_AN_ESTIMATE = 3.0, 3
 
 

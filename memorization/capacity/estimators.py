@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float64, Int64
 from memorization.capacity.runs import Estimator
 from memorization.errors import InputError
 
-# A set that holds less than this many times what a model memorized may be what limits it, not the model: at data bits near
-# capacity the measured bits fall about 10 % short (arXiv:2505.24832, section 3).
+# A set that holds less than this many times what a model memorized may be what limits it, not the model: at data bits
+# near capacity the measured bits fall about 10 % short (arXiv:2505.24832, section 3).
 PLATEAU_INFORMATION = 1.25
 _NEAR_MAXIMUM = 0.1  # the same 10 %: data-set sizes of which noise decides which is the maximum
 _TIED = 3.0  # standard errors: four equal means lie further apart in under 2 % of cases
@@ -69,7 +69,8 @@ def capacity_rule(
     given = bool(np.isnan(groups[0].n_samples).all())
     if estimator == "plateau" and (given or seq_len is None or vocab_size is None):
         raise InputError(
-            'estimator "plateau" must know the information in each data set: pass n_samples, seq_len and vocab_size, or take "mean"'
+            'estimator "plateau" must know the information in each data set: pass n_samples, seq_len and vocab_size, '
+            'or take "mean"'
         )
     if given:
         return "given"
@@ -87,8 +88,9 @@ def capacity_rule(
     least = math.ceil(needed / (seq_len * math.log2(vocab_size)))
     there = ", ".join(f"{n:,.0f}" for n in cells.n_samples)
     raise InputError(
-        f'estimator "plateau" needs two data-set sizes for each model size that hold at least {needed:,.0f} bits (1.25 x the largest mean '
-        f"of memorized bits); the model of {size:,} parameters has {cells.on_plateau.sum()}, with n_samples {there}. Add runs of more than "
+        f'estimator "plateau" needs two data-set sizes for each model size that hold at least {needed:,.0f} bits '
+        f"(1.25 x the largest mean of memorized bits); the model of {size:,} parameters has {cells.on_plateau.sum()}, "
+        f"with n_samples {there}. Add runs of more than "
         f'{least:,} samples, or take estimator "max"'
     )
 
@@ -141,7 +143,8 @@ def bias_bits_of_maxima(groups: list[Cells], params: Float64[np.ndarray, " size"
         if len(cells.mean_bits) > 1:  # otherwise no maximum was taken
             centres = signal * (mean - mean.mean())
             noise = draws.standard_normal((_BIAS_DRAWS, len(mean))) * np.sqrt(variance / n)
-            # The noise of the largest has mean 0: taking it off leaves less error of the simulation, and no bias below 0.
+            # The noise of the largest has mean 0: taking it off leaves less error of the simulation, and no bias below
+            # 0.
             bias[m] = ((centres + noise).max(axis=1) - (centres + noise)[:, np.argmax(centres)]).mean()
     return bias * params
 
@@ -186,8 +189,9 @@ def error_quantile(params: tuple[float, ...], estimator: Estimator, level: float
     df = len(sizes) - basis.shape[1]
     if estimator not in ("slope", "slope_origin"):
         return t_quantile(df, level)
-    # Ordinary least squares under noise that grows with P is not independent of the weighted residuals. So its ratio to the error is not
-    # Student's (whose 95 % interval covers 97.5 %), but the ratio's distribution depends on the parameters alone.
+    # Ordinary least squares under noise that grows with P is not independent of the weighted residuals. So its ratio to
+    # the error is not Student's (whose 95 % interval covers 97.5 %), but the ratio's distribution depends on the
+    # parameters alone.
     noise = np.random.default_rng(0).standard_normal((_RATIO_DRAWS, len(sizes)))
     residuals = noise - (noise @ basis) @ basis.T
     ratio = (noise @ effect) / (np.linalg.norm(residuals, axis=1) / math.sqrt(df) * np.linalg.norm(effect))

@@ -41,23 +41,25 @@ def fit_capacity(
 ) -> Capacity:
     """Bits per parameter from the memorized bits of training runs, one row a run.
 
-    Each model size first gets one capacity. With n_samples=None: the mean of its rows, each a maximum already. For `max`: the
-    maximum over data-set sizes of the mean over seeds. Otherwise: the mean over the data-set sizes on the plateau, those whose
-    information (`information_ceiling_bits`) is at least 1.25 times the largest mean of memorized bits. `slope`, `slope_origin` and
-    `mean` fall back to the maximum for all sizes where one has fewer than two data-set sizes on its plateau, or seq_len, vocab_size are
-    not given; settings["capacity_of_size"] says which it was.
+    Each model size first gets one capacity. With n_samples=None: the mean of its rows, each a maximum already. For
+    `max`: the maximum over data-set sizes of the mean over seeds. Otherwise: the mean over the data-set sizes on the
+    plateau, those whose information (`information_ceiling_bits`) is at least 1.25 times the largest mean of memorized
+    bits. `slope`, `slope_origin` and `mean` fall back to the maximum for all sizes where one has fewer than two
+    data-set sizes on its plateau, or seq_len, vocab_size are not given; settings["capacity_of_size"] says which it was.
 
-    The noise of a capacity grows with the model: bits per parameter scatter alike at all sizes. So the standard errors of all estimators,
-    each a weighted sum of capacities, are taken from residuals weighted by 1 / parameters; the usual ones of a slope are too small.
-    Intervals are t intervals; those of a slope take the quantile of the ratio by simulation, as Student's would be too wide. For one
-    model size the error comes from the runs: the seeds (`max`), or all runs on the plateau.
+    The noise of a capacity grows with the model: bits per parameter scatter alike at all sizes. So the standard errors
+    of all estimators, each a weighted sum of capacities, are taken from residuals weighted by 1 / parameters; the usual
+    ones of a slope are too small. Intervals are t intervals; those of a slope take the quantile of the ratio by
+    simulation, as Student's would be too wide. For one model size the error comes from the runs: the seeds (`max`), or
+    all runs on the plateau.
 
-    `bias` is a parametric bootstrap over the data-set sizes whose mean is within 10 % and three standard errors of their size's
-    maximum (and on the plateau, where the information is known). Their means are shrunk towards each model size's mean by the share of
-    their variance that is noise, and the excess of the maximum of noisy means over the largest is averaged over draws with a fixed seed.
-    The noise is that between seeds, in bits per parameter, of all sizes. Measured means scatter more than true ones, so unshrunk the
-    maximum would stand out too much and the bias come out at under half; set equal they would exaggerate it where a curve falls. In
-    simulations this gives 70 to 90 % of the true excess.
+    `bias` is a parametric bootstrap over the data-set sizes whose mean is within 10 % and three standard errors of
+    their size's maximum (and on the plateau, where the information is known). Their means are shrunk towards each model
+    size's mean by the share of their variance that is noise, and the excess of the maximum of noisy means over the
+    largest is averaged over draws with a fixed seed. The noise is that between seeds, in bits per parameter, of all
+    sizes. Measured means scatter more than true ones, so unshrunk the maximum would stand out too much and the bias
+    come out at under half; set equal they would exaggerate it where a curve falls. In simulations this gives 70 to 90 %
+    of the true excess.
 
     Args:
         n_params: of each run's model, all embeddings counted; equal numbers are one model size.
@@ -65,12 +67,14 @@ def fit_capacity(
         n_samples: samples of each run's data set; None where each row is already a maximum over data-set sizes.
         seed: of each run, for the table and to refuse runs given twice; None counts every row as another seed.
         n_non_embedding_params: of each run's model.
-        seq_len: tokens of a sample; with vocab_size and n_samples, rows are checked against the information in the data.
+        seq_len: tokens of a sample; with vocab_size and n_samples, rows are checked against the information in the
+            data.
         vocab_size: tokens to choose from.
-        estimator: "max" and "mean" and "plateau" are the mean over model sizes of bits per parameter, of different capacities (see above);
-            "slope" the least-squares slope of capacity over parameters, with intercept; "slope_origin" through the origin.
-        convention: of the given numbers, which are not converted: "start" (all tokens), "strict" (first tokens left out), "paper" (strict x
-            S / (S - 1)).
+        estimator: "max" and "mean" and "plateau" are the mean over model sizes of bits per parameter, of different
+            capacities (see above); "slope" the least-squares slope of capacity over parameters, with intercept;
+            "slope_origin" through the origin.
+        convention: of the given numbers, which are not converted: "start" (all tokens), "strict" (first tokens left
+            out), "paper" (strict x S / (S - 1)).
         level: of the interval.
 
     Returns:
@@ -92,7 +96,8 @@ def fit_capacity(
         (3.6, 1.0)
 
     Source:
-        arXiv:2505.24832, section 3 and table 1, whose 3.51 and 3.83 are `mean` and whose 3.64 is `slope` over the rows with d >= 64.
+        arXiv:2505.24832, section 3 and table 1, whose 3.51 and 3.83 are `mean` and whose 3.64 is `slope` over the rows
+        with d >= 64.
     """
     check_options(estimator, convention, seq_len, vocab_size)
     level = check_level(level)
@@ -101,7 +106,8 @@ def fit_capacity(
     sizes, first = np.unique(runs["n_params"], return_index=True)
     if estimator == "slope" and len(sizes) < 3:
         raise InputError(
-            f'estimator "slope" needs at least 3 model sizes (line and error); there are {len(sizes)}: take "slope_origin" or "mean"'
+            f'estimator "slope" needs at least 3 model sizes (line and error); there are {len(sizes)}: take '
+            '"slope_origin" or "mean"'
         )
     groups = [cells_of(runs, runs["n_params"] == size, ceiling_bits) for size in sizes]
     rule = capacity_rule(groups, sizes, estimator, seq_len, vocab_size)

@@ -24,7 +24,8 @@ _SIZES = ("n_params", "n_non_embedding_params", "capacity_bits")
 class Capacity(Result):
     """Bits that models of one kind can hold per parameter, with what that number was computed from.
 
-    A saved folder holds capacity.parquet (a row a model size), curve.parquet (a row a run) and settings.json (the rest).
+    A saved folder holds capacity.parquet (a row a model size), curve.parquet (a row a run) and settings.json (the
+    rest).
 
     Attributes:
         bits_per_param: the estimate, in bits per parameter, all embeddings counted.
@@ -35,11 +36,12 @@ class Capacity(Result):
         n_non_embedding_params: of each model size; NaN where not given.
         curve: one row a run: n_params, n_samples, seed, steps, memorized_bits; missing where not given.
         converged: whether training longer would not raise the bits; None where nobody knows, as after `fit_capacity`.
-        gain_per_doubling: relative growth of bits per parameter over the last doubling of training steps; NaN where unknown.
+        gain_per_doubling: relative growth of bits per parameter over the last doubling of training steps; NaN where
+            unknown.
         estimator: "max", "plateau", "slope", "slope_origin" or "mean"; see `fit_capacity`.
         convention: which tokens' bits were counted: "start", "strict" or "paper"; see `information_ceiling_bits`.
-        bias: bits per parameter by which taking maxima over noisy means overstates the estimate, by simulation; not subtracted. 0 where
-            no maximum was taken, NaN where one was and the noise is unknown.
+        bias: bits per parameter by which taking maxima over noisy means overstates the estimate, by simulation; not
+            subtracted. 0 where no maximum was taken, NaN where one was and the noise is unknown.
         seq_len: tokens of a sample; None where not given.
         vocab_size: None where not given.
         settings: what was decided for the caller.
@@ -70,7 +72,8 @@ class Capacity(Result):
     def exponent(self) -> tuple[float, Interval]:
         """Exponent b of capacity = a x parameters^b, with its t interval, by least squares of the logarithms.
 
-        1 where every parameter holds the same number of bits. NaN for fewer than three model sizes, or a capacity that is not positive.
+        1 where every parameter holds the same number of bits. NaN for fewer than three model sizes, or a capacity that
+        is not positive.
         """
         if len(self.n_params) < 3 or self.capacity_bits.min() <= 0:
             return math.nan, Interval.unknown()
@@ -125,8 +128,10 @@ class Capacity(Result):
         known = f"{self.stderr:.2g}; {level} {self.interval:.4g}"
         sizes = self.to_pandas()
         lines = [
-            f"Capacity {self.bits_per_param:.4g} bits per parameter ({len(sizes)} model sizes, {len(self.curve):,} runs)",
-            f"  estimator    {self.estimator}; a size's capacity is {self.settings.get('capacity_of_size', 'not recorded')}",
+            f"Capacity {self.bits_per_param:.4g} bits per parameter ({len(sizes)} model sizes, {len(self.curve):,} "
+            "runs)",
+            f"  estimator    {self.estimator}; a size's capacity is "
+            f"{self.settings.get('capacity_of_size', 'not recorded')}",
             f"  convention   {self.convention}",
             f"  stderr       {'unknown: too few runs to tell' if math.isnan(self.stderr) else known}",
         ]

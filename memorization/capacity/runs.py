@@ -9,7 +9,8 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, warn
 
-# Bits per parameter that GPT-2 style models hold (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32; slope 3.64).
+# Bits per parameter that GPT-2 style models hold (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32;
+# slope 3.64).
 EXPECTED_BITS_PER_PARAM = 3.6
 
 if TYPE_CHECKING:
@@ -28,18 +29,19 @@ def information_ceiling_bits(
 ) -> Float64[np.ndarray, "*shape"]:
     """Bits that a model can hold at most of n_samples distinct uniform random samples, whatever its size.
 
-    A model spends at least the entropy of the samples' empirical distribution on each, log2 N bits for N distinct ones (the order of the
-    samples cannot be stored), so of their N S log2 V bits it saves at most N (S log2 V - log2 N). Duplicates have less entropy
-    and raise the ceiling. The floor is 0, for more samples than there are different ones.
+    A model spends at least the entropy of the samples' empirical distribution on each, log2 N bits for N distinct ones
+    (the order of the samples cannot be stored), so of their N S log2 V bits it saves at most N (S log2 V - log2 N).
+    Duplicates have less entropy and raise the ceiling. The floor is 0, for more samples than there are different ones.
 
     Args:
         n_samples: samples of the data set, one or many.
         seq_len: S, tokens of a sample.
         vocab_size: V.
-        convention: "start" counts all S tokens. "strict" leaves out each first token and so what it saves at least: with H1 the entropy of
-            the empirical first tokens, the ceiling is N ((S - 1) log2 V - log2 N + H1). No data are at hand, so H1 is replaced by
-            its bound min(log2 V, log2 N), which makes it the smaller of the `start` ceiling and N (S - 1) log2 V. "paper" is strict
-            x S / (S - 1): it may exceed the information there is in the samples.
+        convention: "start" counts all S tokens. "strict" leaves out each first token and so what it saves at least:
+            with H1 the entropy of the empirical first tokens, the ceiling is N ((S - 1) log2 V - log2 N + H1). No data
+            are at hand, so H1 is replaced by its bound min(log2 V, log2 N), which makes it the smaller of the `start`
+            ceiling and N (S - 1) log2 V. "paper" is strict x S / (S - 1): it may exceed the information there is in the
+            samples.
 
     Returns:
         Bits, float64, in the shape of n_samples.
@@ -145,15 +147,17 @@ def _check_rows(runs: "Mapping[str, np.ndarray]") -> None:
     if len(wrong):
         row = wrong[0]
         raise InputError(
-            f"n_params counts all parameters, so n_non_embedding_params cannot exceed it; row {row} has {rest[row]:,.0f} of {params[row]:,}"
+            f"n_params counts all parameters, so n_non_embedding_params cannot exceed it; row {row} has "
+            f"{rest[row]:,.0f} of {params[row]:,}"
         )
     _, first, size = np.unique(params, return_index=True, return_inverse=True)
     wrong = np.flatnonzero(rest != rest[first][size]) if not np.isnan(rest).any() else wrong
     if len(wrong):
         row, other = wrong[0], first[size[wrong[0]]]
         raise InputError(
-            f"rows {other} and {row} both have {params[row]:,} parameters, but {rest[other]:,.0f} and {rest[row]:,.0f} of them that are no "
-            "embeddings: equal n_params are taken for one model size. Fit one kind of model at a time"
+            f"rows {other} and {row} both have {params[row]:,} parameters, but {rest[other]:,.0f} and "
+            f"{rest[row]:,.0f} of them that are no embeddings: equal n_params are taken for one model size. Fit one "
+            "kind of model at a time"
         )
     if "seed" in runs:
         seen: dict[tuple[float, ...], int] = {}
@@ -162,7 +166,8 @@ def _check_rows(runs: "Mapping[str, np.ndarray]") -> None:
             if seen.setdefault(key, row) != row:
                 raise InputError(
                     f"rows {seen[key]} and {row} are the same run: {run[0]:,} parameters, "
-                    f"{'' if key[1] < 0 else f'{run[1]:,.0f} samples, '}seed {run[2]}. Twice counted it would make the error look smaller"
+                    f"{'' if key[1] < 0 else f'{run[1]:,.0f} samples, '}seed {run[2]}. Twice counted it would make "
+                    "the error look smaller"
                 )
 
 
@@ -179,8 +184,9 @@ def ceiling_of_runs(
         row = wrong[0]
         all_bits = n_samples[row] * counted * math.log2(vocab_size)
         raise InputError(
-            f"row {row} ({runs['n_params'][row]:,} parameters) has memorized {bits[row]:,.1f} bits, but {n_samples[row]:,.0f} samples of "
-            f"{counted} counted tokens have {all_bits:,.1f} in all (vocab_size {vocab_size:,}). Are these bits, of this data set, and is "
+            f"row {row} ({runs['n_params'][row]:,} parameters) has memorized {bits[row]:,.1f} bits, but "
+            f"{n_samples[row]:,.0f} samples of {counted} counted tokens have {all_bits:,.1f} in all (vocab_size "
+            f"{vocab_size:,}). Are these bits, of this data set, and is "
             f'convention "{convention}" theirs?'
         )
     ceiling_bits = information_ceiling_bits(n_samples, seq_len, vocab_size, convention)
@@ -188,9 +194,10 @@ def ceiling_of_runs(
     if len(above):
         row = above[0]
         warn(
-            f"row {row} ({runs['n_params'][row]:,} parameters) has memorized {bits[row]:,.1f} bits; {n_samples[row]:,.0f} distinct samples "
-            f"let a model save {ceiling_bits[row]:,.1f} ({len(above)} such rows). Do samples repeat, does their order reach the model, or "
-            "are seq_len, vocab_size or convention others?",
+            f"row {row} ({runs['n_params'][row]:,} parameters) has memorized {bits[row]:,.1f} bits; "
+            f"{n_samples[row]:,.0f} distinct samples let a model save {ceiling_bits[row]:,.1f} ({len(above)} such "
+            "rows). Do samples repeat, does their order reach the model, or are seq_len, vocab_size or convention "
+            "others?",
             MeasurementWarning,
         )
     return ceiling_bits

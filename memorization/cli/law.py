@@ -99,8 +99,8 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> "pd.DataFrame":
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise InputError(
-            f"{path} needs the columns {', '.join(needed)} (and may have weight); it lacks {', '.join(missing)} and has "
-            f"{', '.join(map(str, table.columns))}"
+            f"{path} needs the columns {', '.join(needed)} (and may have weight); it lacks {', '.join(missing)} and "
+            f"has {', '.join(map(str, table.columns))}"
         )
     return table
 
@@ -110,8 +110,10 @@ def _tokens_a_sample(law: "MIScalingLaw", folder: Path | None) -> int:
     found = re.fullmatch(r"samples of ([1-9]\d*) tokens", law.dataset_unit)
     if law.capacity_unit != "parameters" or found is None:
         raise InputError(
-            f'the law in {folder} takes capacity in "{law.capacity_unit}" and data in "{law.dataset_unit}", but --params and --tokens '
-            'are for "parameters" and "samples of N tokens". Fit with such units, or use MIScalingLaw.load(folder).predict in Python'
+            f'the law in {folder} takes capacity in "{law.capacity_unit}" and data in "{law.dataset_unit}", but '
+            f"--params and --tokens "
+            'are for "parameters" and "samples of N tokens". Fit with such units, or use '
+            "MIScalingLaw.load(folder).predict in Python"
         )
     return int(found[1])
 
@@ -123,6 +125,7 @@ def _doubts(law: "MIScalingLaw", data_per_capacity: float) -> list[str]:
         fitted = law.points["dataset_size"] / law.points["capacity"]
         if not fitted.min() <= data_per_capacity <= fitted.max():
             found.append(
-                f"extrapolated: {data_per_capacity:.3g} samples a parameter; fitted at {fitted.min():.3g} to {fitted.max():.3g}"
+                f"extrapolated: {data_per_capacity:.3g} samples a parameter; fitted at {fitted.min():.3g} to "
+                f"{fitted.max():.3g}"
             )
     return found

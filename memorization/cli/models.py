@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
     from memorization.unintended import Memorization
 
-# Parameters are called as Python's arguments are: messages that name one are put into the words of the command by that name.
+# Parameters are called as Python's arguments are: messages that name one are put into the words of the command by that
+# name.
 
 
 def measure(

@@ -25,7 +25,8 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
     Args:
         output: folder of the results.
         overwrite: whether those of an earlier call may be replaced.
-        keeps_runs: whether finished runs go into the folder's runs/ at once, and an interrupted command goes on from there.
+        keeps_runs: whether finished runs go into the folder's runs/ at once, and an interrupted command goes on from
+            there.
     """
     if (output / "settings.json").exists() and not overwrite:
         raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite.")
@@ -49,7 +50,8 @@ def save(result: Result, output: Path) -> None:
         rescue = Path(tempfile.mkdtemp(prefix="memorization-"))
         result.save(rescue)
         complain(
-            f"could not write to {output} ({getattr(error, 'strerror', None) or error}); what was measured is in {rescue}"
+            f"could not write to {output} ({getattr(error, 'strerror', None) or error}); what was measured is in "
+            f"{rescue}"
         )
         raise typer.Exit(NOT_WRITTEN) from error
     KEPT.set(f"the results are in {output}; what comes after them, such as a picture, may be missing")

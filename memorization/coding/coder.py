@@ -1,8 +1,9 @@
 """Intervals to code lengths and to bytes. The only file that knows constriction.
 
-constriction's range coder takes probabilities, not intervals. A family of three symbols - what lies left of the interval, the
-interval, what lies right of it - with float32 weights one below each width makes it use exactly that interval: its own quantisation
-adds one cell to each of the three, and its scale is then exactly 1. All widths are integers below 2^24, which float32 holds exactly.
+constriction's range coder takes probabilities, not intervals. A family of three symbols - what lies left of the
+interval, the interval, what lies right of it - with float32 weights one below each width makes it use exactly that
+interval: its own quantisation adds one cell to each of the three, and its scale is then exactly 1. All widths are
+integers below 2^24, which float32 holds exactly.
 """
 
 import math
@@ -25,11 +26,12 @@ def coded_bits(codes: Sequence[TokenCode]) -> Float64[np.ndarray, " sample"]:
         codes: the code of each sample's tokens; every ideal bit count must be finite.
 
     Returns:
-        Bits, float64, to a fraction of a bit: 32 for each word put out, and what the coder's 64-bit range has narrowed by since.
+        Bits, float64, to a fraction of a bit: 32 for each word put out, and what the coder's 64-bit range has narrowed
+            by since.
 
     Guarantees:
-        Includes the coder's own truncation: at most 0.006 bits a step, 1.3e-4 in the mean, and up to 2 bits where a run of
-        near-certain tokens follows a surprising one.
+        Includes the coder's own truncation: at most 0.006 bits a step, 1.3e-4 in the mean, and up to 2 bits where a run
+        of near-certain tokens follows a surprising one.
     """
     encoder = constriction.stream.queue.RangeEncoder()
     bits = np.empty(len(codes))

@@ -2,17 +2,17 @@
 
 The code of one token
 ---------------------
-A range coder narrows its range to the interval of the coded symbol, which lies on a grid of 2^24 cells; the first and the last
-cell are guards that no symbol owns. The vocabulary is cut into contiguous buckets of ``ceil(sqrt(V))`` tokens, and a token is
-coded in two stages: its bucket, then its place in the bucket. Either stage gives symbol i of n the frequency
-``floor(weight_i * ((2^24 - 2 - n) / total)) + 1``. The slack, fewer than n cells, goes to a symbol that has more than half of the grid,
-else one cell each to the first ones. Two small alphabets instead of one large one keep the cost of a certain token at about
-2 sqrt(V) / 2^24 * 1.44 bits instead of V / 2^24 * 1.44.
+A range coder narrows its range to the interval of the coded symbol, which lies on a grid of 2^24 cells; the first and
+the last cell are guards that no symbol owns. The vocabulary is cut into contiguous buckets of ``ceil(sqrt(V))`` tokens,
+and a token is coded in two stages: its bucket, then its place in the bucket. Either stage gives symbol i of n the
+frequency ``floor(weight_i * ((2^24 - 2 - n) / total)) + 1``. The slack, fewer than n cells, goes to a symbol that has
+more than half of the grid, else one cell each to the first ones. Two small alphabets instead of one large one keep the
+cost of a certain token at about 2 sqrt(V) / 2^24 * 1.44 bits instead of V / 2^24 * 1.44.
 
-Rounding up charges too little for unlikely symbols. So where a frequency is below 2^12 the symbol is followed by refinements: k more
-intervals, which together have probability r = p * 2^24 / frequency and leave the rest of their cells empty; k = ceil(log2(1/r) / 12),
-and each begins at cell 1 and is round(r^(1/k) * 2^24) cells wide. The decoder knows p, hence knows that they are there; reading the
-empty part proves corruption.
+Rounding up charges too little for unlikely symbols. So where a frequency is below 2^12 the symbol is followed by
+refinements: k more intervals, which together have probability r = p * 2^24 / frequency and leave the rest of their
+cells empty; k = ceil(log2(1/r) / 12), and each begins at cell 1 and is round(r^(1/k) * 2^24) cells wide. The decoder
+knows p, hence knows that they are there; reading the empty part proves corruption.
 """
 
 import math
@@ -29,17 +29,21 @@ from memorization.integers import edges_of
 
 GRID_BITS = 24  # constriction keeps 24-bit probabilities
 GRID = 1 << GRID_BITS
-# floor + 1 moves a frequency f by at most 1/f: 3.5e-4 bits at 2^12, for a symbol that costs 12 bits. A refinement costs another
-# step of the coder, which loses 1.3e-4 bits by truncation, so refining more frequent symbols would gain nothing.
+# floor + 1 moves a frequency f by at most 1/f: 3.5e-4 bits at 2^12, for a symbol that costs 12 bits. A refinement costs
+# another step of the coder, which loses 1.3e-4 bits by truncation, so refining more frequent symbols would gain
+# nothing.
 REFINE_BELOW = 1 << 12
-# A refinement of probability 2^-12 or more has a frequency of 4096 or more, so that rounding moves it by 1.8e-4 bits at most.
+# A refinement of probability 2^-12 or more has a frequency of 4096 or more, so that rounding moves it by 1.8e-4 bits at
+# most.
 BITS_PER_REFINEMENT = 12.0
-# One chunk of float32 logits (8 MiB) stays in a processor's last cache over the three passes that are made over it, and keeps its
-# threads busy for longer than it takes to start them; a GPU wants more rows at once.
+# One chunk of float32 logits (8 MiB) stays in a processor's last cache over the three passes that are made over it, and
+# keeps its threads busy for longer than it takes to start them; a GPU wants more rows at once.
 CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
-# torch splits operations on more elements than this among a processor's threads, which does not pay for the O(sqrt V) columns.
+# torch splits operations on more elements than this among a processor's threads, which does not pay for the O(sqrt V)
+# columns.
 UNSPLIT_ELEMENTS = 1 << 15
-# Logits masked with a huge negative number instead of -inf (finfo.min; float16's -65504 is 94,502 bits) mean probability 0.
+# Logits masked with a huge negative number instead of -inf (finfo.min; float16's -65504 is 94,502 bits) mean
+# probability 0.
 MOST_BITS = 65_536.0
 _LN2 = math.log(2.0)
 
@@ -49,8 +53,8 @@ class TokenCode:
     """The code of a run of tokens.
 
     Attributes:
-        ideal_bits: -log2 p of each token, float64. NaN where the logits are NaN or +inf, inf where p is 0: such a token has no code,
-            and its intervals mean nothing.
+        ideal_bits: -log2 p of each token, float64. NaN where the logits are NaN or +inf, inf where p is 0: such a token
+            has no code, and its intervals mean nothing.
         n_steps: intervals that each token takes, int64.
         left: left edge of each interval on the grid of 2^24 cells, int64, at least 1.
         frequency: width of each interval, int64, at least 1; left + frequency is at most 2^24 - 1.
@@ -100,9 +104,9 @@ def code_tokens(
         The code of the tokens in the order given, on the CPU.
 
     Guarantees:
-        Ideal bits are exact to float32 rounding of single probabilities, also for tokens of 1e-7 bits, where 1 - p is what counts.
-        The coded length (32-bit words of a range coder fed with the intervals) is within 0.1 bits + 1e-4 bits a token of it,
-        beside the truncation of the coder itself.
+        Ideal bits are exact to float32 rounding of single probabilities, also for tokens of 1e-7 bits, where 1 - p is
+        what counts. The coded length (32-bit words of a range coder fed with the intervals) is within 0.1 bits + 1e-4
+        bits a token of it, beside the truncation of the coder itself.
     """
     vocab_size = logits.shape[1]
     if logits.is_cuda:
@@ -183,8 +187,8 @@ def _stages(
     inner_max = torch.where(inner_max == -math.inf, row_max, inner_max)
     inner_mass = (inner - inner_max).exp()
     inner_total = inner_mass.sum(dim=1, keepdim=True)
-    # Relative to exp(row_max): all tokens but the coded one. Leaving the token out, instead of subtracting it afterwards, is what
-    # keeps a token of 1e-7 bits exact.
+    # Relative to exp(row_max): all tokens but the coded one. Leaving the token out, instead of subtracting it
+    # afterwards, is what keeps a token of 1e-7 bits exact.
     rest_of_bucket = inner_mass.scatter(1, place, 0.0).sum(dim=1, keepdim=True) * (inner_max - row_max).exp()
     others = bucket_mass.scatter(1, bucket, 0.0).sum(dim=1, keepdim=True) + rest_of_bucket
     gap = row_max - own_logit
@@ -193,8 +197,8 @@ def _stages(
     ideal_bits = gap / _LN2 + log2_total
     ideal_bits = ideal_bits.masked_fill(ideal_bits > MOST_BITS, math.inf)
 
-    # Both from what a decoder knows when it needs them: the bucket's from all but the place in it. From a log-sum-exp of the bucket,
-    # since its mass relative to the row's largest token underflows in float32 at 104 nats.
+    # Both from what a decoder knows when it needs them: the bucket's from all but the place in it. From a log-sum-exp
+    # of the bucket, since its mass relative to the row's largest token underflows in float32 at 104 nats.
     log2_p_bucket = (inner_max - row_max) / _LN2 + inner_total.log2() - bucket_mass.sum(dim=1, keepdim=True).log2()
     log2_p_inner = (own_logit - inner_max) / _LN2 - inner_total.log2()
     left_bucket, frequency_bucket = _on_grid(bucket_mass, bucket, torch.ones_like(bucket_mass, dtype=torch.bool))
@@ -212,8 +216,8 @@ def _on_grid(
     free = GRID - 2 - exists.sum(dim=1, keepdim=True)
     frequencies = ((weights * (free / weights.sum(dim=1, keepdim=True))).floor_() + 1.0) * exists
     slack = GRID - 2 - frequencies.sum(dim=1, keepdim=True)
-    # To a symbol of more than half: certain tokens stay cheap, and it moves by 1e-4 bits at most. The largest symbol of a flat table it
-    # would make up to 1.6 % larger (0.044 bits a token at V = 262,144, two stages).
+    # To a symbol of more than half: certain tokens stay cheap, and it moves by 1e-4 bits at most. The largest symbol of
+    # a flat table it would make up to 1.6 % larger (0.044 bits a token at V = 262,144, two stages).
     largest = weights.argmax(dim=1, keepdim=True)
     one_each = (torch.arange(weights.shape[1], device=weights.device) < slack).to(slack.dtype)
     all_to_one = torch.zeros_like(one_each).scatter(1, largest, slack)

@@ -49,21 +49,22 @@ def extract(
 ) -> Extraction:
     """Share of samples, from 0 to 1, whose first tokens make a model give back the rest exactly, by greedy decoding.
 
-    No token is generated: the greedy continuation of a prefix is the true suffix if and only if each token of the suffix is
-    the arg max given the *true* tokens before it, so one forward pass over each sample answers for every prefix length.
+    No token is generated: the greedy continuation of a prefix is the true suffix if and only if each token of the
+    suffix is the arg max given the *true* tokens before it, so one forward pass over each sample answers for every
+    prefix length.
 
     Args:
         target: the model under audit, as for `compress_bits`.
         samples: of the training data, as for `compress_bits`.
-        control: samples drawn like `samples` that the model has not seen, texts or ids like them. What the model gives back
-            of these is generalization; without them that share of the rate is unknown.
-        prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and 32
-            that are.
+        control: samples drawn like `samples` that the model has not seen, texts or ids like them. What the model gives
+            back of these is generalization; without them that share of the rate is unknown.
+        prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and
+            32 that are.
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
         tokenizer: as for `compress_bits`, as `batch_size` to `text_column`, `on_lossy_text` and `progress`.
         first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first
-            token counts as not predicted. "auto" is bos where the tokenizer has one. A BOS is no token of the sample, even
-            where ids begin with it.
+            token counts as not predicted. "auto" is bos where the tokenizer has one. A BOS is no token of the sample,
+            even where ids begin with it.
         batch_size: samples a forward pass.
         device: where to measure.
         dtype: of the weights of a model loaded here.
@@ -77,25 +78,25 @@ def extract(
         progress: a bar on stderr for what takes longer than a second.
 
     Returns:
-        The rates of samples and of control samples at each prefix length, their difference, and of each sample the prefix
-        it needs.
+        The rates of samples and of control samples at each prefix length, their difference, and of each sample the
+        prefix it needs.
 
     Raises:
-        InputError: a sample that is in both sets, or too short for a prefix; with suffix_tokens=None one that is longer than
-            the model's window; options that cannot be used.
+        InputError: a sample that is in both sets, or too short for a prefix; with suffix_tokens=None one that is longer
+            than the model's window; options that cannot be used.
         LossyTextError: a text that its tokenizer does not give back.
         ModelError: as for `compress_bits`; ImpossibleTokenError for logits without a finite maximum.
 
     Guarantees:
-        Of equal logits the lowest id is taken. The answer is that of a decoder that picks the largest logit, reads back what
-        it picked and does not stop at an end-of-text token, up to rounding: where two logits are as close as passes in other
-        batches differ, it may differ. A longer prefix never extracts less of the whole rest. With suffix_tokens, of samples
-        longer than the window the beginning is read, as much as the window holds; settings["n_cut"] says of how many.
-        Intervals of the rates are Clopper and Pearson's, which cover at least at their level. Those of the excess are
-        Newcombe's with Clopper and Pearson's limits in place of Wilson's: at 95 % they cover 92.6 % at the least, and below
-        95 % in 0.4 % of cases only (exact sums, 10 to 1,000 samples, rates from 0.0003 to 0.9997; with Wilson's limits 85 %
-        at the least). Both take samples for independent draws: copies of one sample are not.
-        The model comes back as it was.
+        Of equal logits the lowest id is taken. The answer is that of a decoder that picks the largest logit, reads back
+        what it picked and does not stop at an end-of-text token, up to rounding: where two logits are as close as
+        passes in other batches differ, it may differ. A longer prefix never extracts less of the whole rest. With
+        suffix_tokens, of samples longer than the window the beginning is read, as much as the window holds;
+        settings["n_cut"] says of how many. Intervals of the rates are Clopper and Pearson's, which cover at least at
+        their level. Those of the excess are Newcombe's with Clopper and Pearson's limits in place of Wilson's: at 95 %
+        they cover 92.6 % at the least, and below 95 % in 0.4 % of cases only (exact sums, 10 to 1,000 samples, rates
+        from 0.0003 to 0.9997; with Wilson's limits 85 % at the least). Both take samples for independent draws: copies
+        of one sample are not. The model comes back as it was.
 
     Examples:
         A model that counts on: it gives back 3 4 5 from the 2, and nothing of what does not count on.
@@ -237,7 +238,8 @@ def _correct(
                 position = stop - n_new + 1 + int(j) - n_context
                 where = f"position {position} of {NAMES[which]} {part.samples.index[i]}"
                 raise ImpossibleTokenError(
-                    f"the logits of {model.record['name']} that predict {where} are NaN, +inf, or all -inf: there is no largest one. "
+                    f"the logits of {model.record['name']} that predict {where} are NaN, +inf, or all -inf: there is "
+                    "no largest one. "
                     'A float16 overflow is a common cause: try dtype="float32".'
                 )
         return np.split(greedy.cpu().numpy()[rows] == ids, edges)

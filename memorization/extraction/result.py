@@ -52,16 +52,17 @@ class ExtractionRate(ReadOnly):
 class Extraction(Result):
     """Which samples a model gives back from their first tokens, and how many, of members and of held-out samples.
 
-    A saved folder holds rates.parquet (a row a prefix length), samples.parquet (a row a sample), tokens.parquet (a row a token) and
-    settings.json.
+    A saved folder holds rates.parquet (a row a prefix length), samples.parquet (a row a sample), tokens.parquet (a row
+    a token) and settings.json.
 
     Attributes:
-        member_correct: of each token of each member, whether it is the arg max given the true tokens before it; all members in turn.
+        member_correct: of each token of each member, whether it is the arg max given the true tokens before it; all
+            members in turn.
         member_offsets: member i owns member_correct[member_offsets[i]:member_offsets[i + 1]], int64 (n_members + 1).
         heldout_correct: the same of the held-out samples; empty where none were given.
         heldout_offsets: likewise.
-        settings: what was decided, by the caller or for the caller: prefix_tokens (those reported), suffix_tokens, interval_level,
-            first_token; fingerprints and versions.
+        settings: what was decided, by the caller or for the caller: prefix_tokens (those reported), suffix_tokens,
+            interval_level, first_token; fingerprints and versions.
     """
 
     member_correct: Bool[np.ndarray, " member_token"]
@@ -264,8 +265,9 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
     if len(short):
         rest = "a suffix" if suffix is None else f"a suffix of {suffix}"
         raise InputError(
-            f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and {rest} "
-            f"({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens, or leave short samples out"
+            f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and "
+            f"{rest} ({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens, or leave "
+            "short samples out"
         )
 
 

@@ -93,8 +93,8 @@ def list_of_builders(name: str, given: Any) -> list[Builder]:
     for builder in builders:
         if not callable(builder):
             raise InputError(
-                f"{name} must be a function of (vocab_size, seq_len) that returns a new torch.nn.Module, or a list of such; "
-                f"a {type(builder).__name__} came."
+                f"{name} must be a function of (vocab_size, seq_len) that returns a new torch.nn.Module, or a list of "
+                f"such; a {type(builder).__name__} came."
             )
     return builders
 
@@ -102,11 +102,11 @@ def list_of_builders(name: str, given: Any) -> list[Builder]:
 def known_builder(build: Builder, vocab_size: int, seq_len: int) -> KnownBuilder:
     """Build a few models and look at them, before anything is trained.
 
-    The identity is made of what the model computes, not of how it is written. It changes with the builder's name, with the
-    shapes of the parameters and what of them is frozen, with the initial weights, and with logits or gradients, as the model
-    is built and with its weights moved, that differ by a thousandth or more: a changed activation, class, global or forward.
-    A renamed attribute, a comment or another file do not change it. Rounding makes it the same on another machine: of a
-    thousand float32 models fewer than ten come out otherwise there, and are then trained again.
+    The identity is made of what the model computes, not of how it is written. It changes with the builder's name, with
+    the shapes of the parameters and what of them is frozen, with the initial weights, and with logits or gradients, as
+    the model is built and with its weights moved, that differ by a thousandth or more: a changed activation, class,
+    global or forward. A renamed attribute, a comment or another file do not change it. Rounding makes it the same on
+    another machine: of a thousand float32 models fewer than ten come out otherwise there, and are then trained again.
 
     Raises:
         InputError: the builder's own.
@@ -178,8 +178,8 @@ def _built(build: Builder, name: str, vocab_size: int, seq_len: int, seed: int) 
         raise
     except Exception as error:
         raise ModelError(
-            f"the builder {name} failed when it was called with ({vocab_size}, {seq_len}): {type(error).__name__}: {first_line(error)}. "
-            f"Here {wanted}."
+            f"the builder {name} failed when it was called with ({vocab_size}, {seq_len}): {type(error).__name__}: "
+            f"{first_line(error)}. Here {wanted}."
         ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder {name} returned a {type(model).__name__}; {wanted}.")
@@ -193,8 +193,8 @@ def _check_new(name: str, first: nn.Module, second: nn.Module) -> None:
         raise ModelError("the builder's model has no trainable parameter, so it can hold nothing.")
     if any(id(parameter) in trained for parameter in second.parameters()):
         raise ModelError(
-            f"the builder {name} returns the same model each time, or models that share trainable parameters: all runs would train one "
-            "model. Make a new one in each call."
+            f"the builder {name} returns the same model each time, or models that share trainable parameters: all "
+            "runs would train one model. Make a new one in each call."
         )
 
 
@@ -212,18 +212,21 @@ def _logits(model: nn.Module, name: str, ids: Int[Tensor, "sample position"], vo
         raise
     except Exception as error:
         raise ModelError(
-            f"the model of builder {name} failed on {n_samples} x {seq_len} token ids below {vocab_size}: {type(error).__name__}: "
-            f"{first_line(error)}. Has it positions for {seq_len} tokens, and does it use the vocab_size that it is called with?"
+            f"the model of builder {name} failed on {n_samples} x {seq_len} token ids below {vocab_size}: "
+            f"{type(error).__name__}: {first_line(error)}. Has it positions for {seq_len} tokens, and does it use the "
+            "vocab_size that it is called with?"
         ) from error
     shape = (n_samples, seq_len, vocab_size)
     words = f"the builder's model must map ids of shape ({n_samples}, {seq_len}) to logits of shape {shape}; "
     if not isinstance(logits, Tensor):
         raise ModelError(
-            f"{words}it returned a {type(logits).__name__}. Return the logits alone, or an object that has them as .logits."
+            f"{words}it returned a {type(logits).__name__}. Return the logits alone, or an object that has them as "
+            ".logits."
         )
     if tuple(logits.shape) != shape:
         raise ModelError(
-            f"{words}their shape is {tuple(logits.shape)}. Does it use the vocab_size and seq_len that it is called with?"
+            f"{words}their shape is {tuple(logits.shape)}. Does it use the vocab_size and seq_len that it is called "
+            "with?"
         )
     if not logits.is_floating_point():
         raise ModelError(f"{words}they are {logits.dtype}, and must be floating-point numbers.")

@@ -72,8 +72,8 @@ def device_of(device: str | torch.device | None) -> torch.device:
 def experiment(measures: str, device: torch.device, dtype: str = "float32", **facts: Any) -> dict[str, Any]:
     """What all cells of a store have in common: the facts given, and what every number here depends on.
 
-    Of torch the version counts without its last part, and of this library the recipe, which changes when numbers do: patch
-    releases of either leave a store as it is.
+    Of torch the version counts without its last part, and of this library the recipe, which changes when numbers do:
+    patch releases of either leave a store as it is.
     """
     release = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     by = {"dtype": dtype, "device": device.type, "training": RECIPE_IN_WORDS, "recipe": RECIPE, "torch": release}

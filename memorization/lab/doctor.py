@@ -92,5 +92,8 @@ def _random_model(device: str) -> tuple[str, bool, str]:
     coded_off = float(np.abs(lengths.bits - ideal).max())
     # What the library promises of the coder: 0.1 % + 0.1 bits + 1e-4 bits a token.
     passed = off < _IDEAL_TOLERANCE_BITS and coded_off < 0.1 + 1e-3 * float(ideal.max()) + 1e-4 * 64
-    figures = f"off by {off:.1e} bits (ideal), {coded_off:.3f} (coded); {lengths.n_tokens.sum() / seconds:,.0f} tokens a second"
+    figures = (
+        f"off by {off:.1e} bits (ideal), {coded_off:.3f} (coded); {lengths.n_tokens.sum() / seconds:,.0f} tokens a "
+        "second"
+    )
     return f"on {device}", passed, figures

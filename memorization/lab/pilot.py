@@ -19,7 +19,8 @@ def best_rate(
 
     Args:
         rates: to begin with.
-        saved_bits_at: bits that short trainings save at each of these rates, the more the better; None where one diverged.
+        saved_bits_at: bits that short trainings save at each of these rates, the more the better; None where one
+            diverged.
         widen: how often; 0 takes the range as it is.
         of: what is trained, for the error.
 
@@ -44,6 +45,7 @@ def best_rate(
             break
     if saved[best] == -math.inf:
         raise DivergedError(
-            f"{of} diverged at every learning rate from {max(saved):g} to {min(saved):g}; check the model's loss, or give another builder."
+            f"{of} diverged at every learning rate from {max(saved):g} to {min(saved):g}; check the model's loss, or "
+            "give another builder."
         )
     return best

@@ -15,8 +15,8 @@ from memorization.renamed import renamed_keywords
 
 __all__ = ["RECIPE", "RECIPE_IN_WORDS", "StackTraining", "fraction_of_peak", "train_stack", "trained", "training_mode"]
 
-# Stands in every store. Whoever changes a number that comes out of a training or of what is measured after it adds 1, so that runs of
-# before are not taken for runs of after; a test holds figures of this recipe.
+# Stands in every store. Whoever changes a number that comes out of a training or of what is measured after it adds 1,
+# so that runs of before are not taken for runs of after; a test holds figures of this recipe.
 RECIPE = 1
 RECIPE_IN_WORDS = "AdamW 0.9 0.99, 100 steps of warm-up, linear decay to 0, one token before each sample"
 
@@ -30,11 +30,12 @@ class StackTraining:
     """What training a stack of models showed.
 
     Attributes:
-        bits_per_token: mean bits per token of each model's batches in the last tenth of its steps, before each step's update,
-            float64; NaN where training diverged.
+        bits_per_token: mean bits per token of each model's batches in the last tenth of its steps, before each step's
+            update, float64; NaN where training diverged.
         diverged_at: the step at which a model's bits per token were first seen not finite; -1 where they stayed finite.
         stacked: the models ran as one (torch.func.vmap); False: one after another, because vmap cannot run them.
-        step_bits: mean bits per token of each step's batch, before its update; NaN for steps that were not made any more.
+        step_bits: mean bits per token of each step's batch, before its update; NaN for steps that were not made any
+            more.
     """
 
     bits_per_token: Float64[Tensor, " model"]
@@ -61,10 +62,11 @@ def train_stack(
 ) -> StackTraining:
     r"""Train models of one architecture in place, each on its own samples and at its own learning rate, all at once.
 
-    Each model reads `[context, x_1, ..., x_(S-1)]` and predicts `x_1, ..., x_S`. AdamW without weight decay; the learning
-    rate rises linearly over the warm-up, then falls linearly and would be zero one step after the last. The forward pass
-    runs the stacked weights through `torch.func.vmap`; where an architecture cannot be run like that, the models take
-    turns, with the same result. What one model does never touches another: a model that diverges does so alone.
+    Each model reads `[context, x_1, ..., x_(S-1)]` and predicts `x_1, ..., x_S`. AdamW without weight decay; the
+    learning rate rises linearly over the warm-up, then falls linearly and would be zero one step after the last. The
+    forward pass runs the stacked weights through `torch.func.vmap`; where an architecture cannot be run like that, the
+    models take turns, with the same result. What one model does never touches another: a model that diverges does so
+    alone.
 
     Args:
         models: modules of the same structure on one device, which map int64 ids (sample, position) to logits (sample,

@@ -19,18 +19,20 @@ _FORMAT = 2  # 1: of versions that could not tell when a model or its training h
 # What to do about a difference, beside naming another store.
 _REMEDIES = {
     "torch": "Install torch {there} to go on there, or name another store",
-    "recipe": "Another version of this library gives other numbers: go on with the one that experiment.json names, or name another store",
+    "recipe": "Another version of this library gives other numbers: go on with the one that experiment.json names, "
+    "or name another store",
 }
 
 
 class Store:
     """What one experiment has measured so far: a cell that was finished is never run again.
 
-    A cell is a mapping of everything that determines one training run; its file is named after the hash of that and of the
-    experiment. Killed at any moment, a run loses the cells in flight and no others.
+    A cell is a mapping of everything that determines one training run; its file is named after the hash of that and of
+    the experiment. Killed at any moment, a run loses the cells in flight and no others.
 
     Args:
-        place: a folder, or a URL that fsspec can open (s3://..., gs://...); None keeps the results until the Store is gone.
+        place: a folder, or a URL that fsspec can open (s3://..., gs://...); None keeps the results until the Store is
+            gone.
         experiment: what all cells have in common, as JSON. A place that holds another experiment is refused.
 
     Raises:
@@ -120,8 +122,9 @@ class Store:
             raise ResultError(f"{place} holds no experiment that this version can read; name another store.")
         if found.get("format") != _FORMAT:
             raise ResultError(
-                f"{place} was written by another version of this library (format {found.get('format')}, and this one has {_FORMAT}), whose "
-                "runs cannot be told from those of a model or a training that has changed since; name another store."
+                f"{place} was written by another version of this library (format {found.get('format')}, and this one "
+                f"has {_FORMAT}), whose runs cannot be told from those of a model or a training that has changed "
+                "since; name another store."
             )
         different = [key for key in {**there, **self._experiment} if there.get(key) != self._experiment.get(key)]
         if different:

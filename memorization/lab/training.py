@@ -27,8 +27,9 @@ def train(
 ) -> Float64[Tensor, " step"]:
     r"""Train `model` in place to predict every token of `ids`; returns bits per token at each step.
 
-    As `train_stack` trains many: the model reads `[context, x_1, ..., x_(S-1)]` and predicts `x_1, ..., x_S`, so the first
-    token is learned like the others, which is what measuring with the same context token as first_token then charges for.
+    As `train_stack` trains many: the model reads `[context, x_1, ..., x_(S-1)]` and predicts `x_1, ..., x_S`, so the
+    first token is learned like the others, which is what measuring with the same context token as first_token then
+    charges for.
 
     Args:
         model: maps int64 ids (batch, position) to logits (batch, position, vocabulary) or to an object with

@@ -16,7 +16,8 @@ from memorization.lab.builders import logits_of
 
 __all__ = ["InTurn", "Vmapped", "can_stack", "check_repeatable"]
 
-# What vmap and a loop over the models may differ by, as a share of the logits' largest magnitude: both are float32 sums.
+# What vmap and a loop over the models may differ by, as a share of the logits' largest magnitude: both are float32
+# sums.
 _SAME_LOGITS = 1e-3
 _SLOW = "performance drop"  # what torch warns of where vmap only loops, slower than in turn
 _TINY = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
@@ -27,7 +28,8 @@ class Vmapped:
 
     def __init__(self, groups: Sequence[Sequence[nn.Module]]) -> None:
         self._groups = groups
-        # A copy: a call puts stacked weights into it for a moment, and stacks in other threads may share modules with these.
+        # A copy: a call puts stacked weights into it for a moment, and stacks in other threads may share modules with
+        # these.
         self._template = copy.deepcopy(groups[0][0])
         fixed = {name for name, parameter in groups[0][0].named_parameters() if not parameter.requires_grad}
         self._weights: list[dict[str, nn.Parameter]] = []

@@ -12,10 +12,12 @@ from memorization.measure.opening import OpenModel, UniformModel
 
 __all__ = ["Batching", "batching_of"]
 
-# "any": windows of any length side by side, padded on the right; "equal lengths": no padding; "one at a time": no company at all.
+# "any": windows of any length side by side, padded on the right; "equal lengths": no padding; "one at a time": no
+# company at all.
 Batching: TypeAlias = Literal["any", "equal lengths", "one at a time"]
 
-# Mean difference in bits a token that is rounding: another batch has kernels sum in another order. Float32 on a CPU stays below 1e-5.
+# Mean difference in bits a token that is rounding: another batch has kernels sum in another order. Float32 on a CPU
+# stays below 1e-5.
 _ROUNDING_BITS = {"float32": 1e-4, "float64": 1e-4}
 _ROUNDING_BITS_ELSEWHERE = 0.05  # half precision, quantized weights
 _ROUNDING_BITS_CUDA = 1e-3
@@ -26,9 +28,9 @@ def batching_of(
 ) -> Batching:
     """What batches may hold, by a trial: the shortest window alone, and beside the longest one with which it would share a batch.
 
-    Some models choose by the padded length (LongRoPE and dynamic RoPE take other frequencies for a whole batch that is long),
-    look at the padding, or share something between rows (experts with a capacity, statistics of the batch). Any of these
-    shows where the two lengths meet, and costs nothing where they do not.
+    Some models choose by the padded length (LongRoPE and dynamic RoPE take other frequencies for a whole batch that is
+    long), look at the padding, or share something between rows (experts with a capacity, statistics of the batch). Any
+    of these shows where the two lengths meet, and costs nothing where they do not.
 
     Args:
         model: opened.

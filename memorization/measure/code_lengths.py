@@ -157,13 +157,14 @@ def compress_bits(
     """Code length in bits of each sample under a causal language model, by range coding of its token probabilities.
 
     Args:
-        model: hub id or folder, a transformers model, any torch module or callable from int64 ids (batch, position) to logits (batch,
-            position, vocabulary) or to an object with `.logits`, or `UniformModel(vocab_size)`.
-        samples: a text, texts, lists or arrays of token ids, a `datasets.Dataset`, or a file (.txt, .jsonl, .csv, .parquet).
+        model: hub id or folder, a transformers model, any torch module or callable from int64 ids (batch, position) to
+            logits (batch, position, vocabulary) or to an object with `.logits`, or `UniformModel(vocab_size)`.
+        samples: a text, texts, lists or arrays of token ids, a `datasets.Dataset`, or a file (.txt, .jsonl, .csv,
+            .parquet).
         tokenizer: object, name or folder; None is the model's own where the model is named.
-        first_token: what the first token of a sample is coded with. "bos": given the tokenizer's BOS, which is context and not coded;
-            "uniform": log2 of the vocabulary size; "skip": not at all; an id or a token: given that token. "auto" is bos where the
-            tokenizer has one, else uniform.
+        first_token: what the first token of a sample is coded with. "bos": given the tokenizer's BOS, which is context
+            and not coded; "uniform": log2 of the vocabulary size; "skip": not at all; an id or a token: given that
+            token. "auto" is bos where the tokenizer has one, else uniform.
         max_length: inputs a window holds, the context token included; None is the model's limit.
         stride: new tokens of each window after the first, for samples longer than a window; None is max_length // 2.
         batch_size: samples (windows) a forward pass; "auto" fits it to the memory.
@@ -183,12 +184,13 @@ def compress_bits(
     Raises:
         InputError: samples or options that cannot be used.
         LossyTextError: a text that its tokenizer does not give back.
-        ModelError: a model that cannot be loaded or returns no logits; NotCausalError where later tokens move earlier logits;
-            ImpossibleTokenError for NaN logits or a coded token of probability 0.
+        ModelError: a model that cannot be loaded or returns no logits; NotCausalError where later tokens move earlier
+            logits; ImpossibleTokenError for NaN logits or a coded token of probability 0.
 
     Guarantees:
-        Each token is coded exactly once. On a CPU in float32, a sample of up to 256 tokens has the same ideal bits within 1e-3 and
-        the same coded bits within 0.05 alone, in any batch and in any order. The model comes back as it was: mode, device, weights.
+        Each token is coded exactly once. On a CPU in float32, a sample of up to 256 tokens has the same ideal bits
+        within 1e-3 and the same coded bits within 0.05 alone, in any batch and in any order. The model comes back as it
+        was: mode, device, weights.
 
     Examples:
         >>> from memorization import UniformModel, compress_bits
@@ -226,8 +228,8 @@ def tokenize(
     """Token ids of samples, which need a tokenizer (named by `argument`) where they are texts."""
     if samples.texts is not None and tokenizer is None:
         raise InputError(
-            f"the samples are texts, and no tokenizer is at hand: pass {argument}= (the object, or the folder or name it can be loaded "
-            "from), or hand over lists of token ids"
+            f"the samples are texts, and no tokenizer is at hand: pass {argument}= (the object, or the folder or name "
+            "it can be loaded from), or hand over lists of token ids"
         )
     return samples.tokenize(tokenizer, on_lossy_text=on_lossy_text)
 
@@ -263,7 +265,10 @@ def measure(
 
     def name_token(k: int, position: int) -> str:
         i = scored[k]
-        return f"position {position - len(sequences[i]) + len(coded[i])} of sample {samples.index[i]} (coded tokens counted from 0)"
+        return (
+            f"position {position - len(sequences[i]) + len(coded[i])} of sample {samples.index[i]} (coded tokens "
+            "counted from 0)"
+        )
 
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
@@ -351,6 +356,7 @@ def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -
         edges = edges_of(np.array([len(ids) for ids in samples.ids]))
         i = int(np.searchsorted(edges, bad[0], side="right")) - 1
         raise InputError(
-            f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample {samples.index[i]} at "
-            f"position {bad[0] - edges[i]}. Were they made with another model's tokenizer? (This model is {name}.)"
+            f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample "
+            f"{samples.index[i]} at position {bad[0] - edges[i]}. Were they made with another model's tokenizer? "
+            f"(This model is {name}.)"
         )

@@ -21,7 +21,8 @@ class FirstToken:
 
     Attributes:
         asked: what the caller passed as `first_token`.
-        rule: "bos" (given the BOS), "token" (given another token), "uniform" (log2 of the vocabulary size) or "skip" (left out).
+        rule: "bos" (given the BOS), "token" (given another token), "uniform" (log2 of the vocabulary size) or "skip"
+            (left out).
         id: of the context token, which the model reads and which is not coded; None where there is none.
         token: its name; None where no tokenizer is at hand.
     """
@@ -91,8 +92,10 @@ def warn_of_chat_marker(first: FirstToken, tokenizer: Any) -> None:
         and first.token in str(getattr(tokenizer, "chat_template", None) or "")
     ):
         warn(
-            f"the BOS {first.token!r} is the chat template's marker, a poor context for plain text: with SmolLM2 it costs 30 of 119 "
-            'bits on a text of 140 bytes. Pass first_token="<|endoftext|>", or the token that separated documents in training.',
+            f"the BOS {first.token!r} is the chat template's marker, a poor context for plain text: with SmolLM2 it "
+            "costs 30 of 119 "
+            'bits on a text of 140 bytes. Pass first_token="<|endoftext|>", or the token that separated documents in '
+            "training.",
             FirstTokenWarning,
         )
 
@@ -102,7 +105,8 @@ def sequences_of(samples: Samples, first: FirstToken) -> tuple[list[np.ndarray],
     assert samples.ids is not None
     sequences, coded = [], []
     for i, ids in zip(samples.index, samples.ids, strict=True):
-        # Ids that begin with the BOS bring their own context. A named context token is no such mark: random ids may begin with it.
+        # Ids that begin with the BOS bring their own context. A named context token is no such mark: random ids may
+        # begin with it.
         own_context = samples.texts is None and first.rule == "bos" and ids[0] == first.id
         sequences.append(ids if first.id is None or own_context else np.concatenate([[first.id], ids]))
         coded.append(ids[1:] if own_context or first.rule == "skip" else ids)

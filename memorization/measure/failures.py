@@ -16,17 +16,20 @@ def load_failure(name: str, reason: str) -> str:
     """What to say where the parts of `name` could not be loaded for this reason."""
     line = first_line(reason)
     if "trust_remote_code" in reason:
-        return f"{name} brings its own Python code, which is not run unless you pass trust_remote_code=True after reading it."
+        return (
+            f"{name} brings its own Python code, which is not run unless you pass trust_remote_code=True after "
+            "reading it."
+        )
     here = Path(name).exists()
     if not here and "safetensors" in reason:
         return (
-            f"{name} has no safetensors weights. Pickled weights can run code when they are loaded, so they are refused; if you trust "
-            f"their source pass allow_pickle=True. ({line})"
+            f"{name} has no safetensors weights. Pickled weights can run code when they are loaded, so they are "
+            f"refused; if you trust their source pass allow_pickle=True. ({line})"
         )
     if not here:
         return (
-            f"{name!r} is neither a folder here nor a model that the hub delivered: check the spelling and the network, or download it "
-            f"elsewhere and pass the folder.{did_you_mean(name)} ({line})"
+            f"{name!r} is neither a folder here nor a model that the hub delivered: check the spelling and the "
+            f"network, or download it elsewhere and pass the folder.{did_you_mean(name)} ({line})"
         )
     return f"{name} could not be loaded: {line.rstrip('.')}."
 

@@ -71,14 +71,17 @@ def _values(tensor: Tensor) -> bytes | None:
 def probe_record(ids: Tensor, logits: Tensor) -> dict[str, Any] | None:
     """What a model says of the ids (1, position): a few numbers a position that its logits (1, position, vocab) come to.
 
-    For each position the spread of the logits, two weighted sums of all of them, and how many are not finite. A constant added to all
-    logits of a position changes nothing, as it changes no probability.
+    For each position the spread of the logits, two weighted sums of all of them, and how many are not finite. A
+    constant added to all logits of a position changes nothing, as it changes no probability.
 
     Guarantees:
-        The numbers move as little as the logits do: noise of kernels, of 1e-6 of the spread, moves them by 1e-6 of it. `same_model`
-        compares them with a tolerance of a thousand times that. `sha256` is of the numbers rounded to thousandths of the spread: the
-        same in every process on the same machine and versions, and under noise of 1e-6 in 95 of 100 models. Models that differ in
-        logits of these ids by more than some thousandths of the spread differ in it; what differs elsewhere alone is not seen.
+        The numbers move as little as the logits do: noise of kernels, of 1e-6 of the spread, moves them by 1e-6 of it.
+            `same_model`
+        compares them with a tolerance of a thousand times that. `sha256` is of the numbers rounded to thousandths of
+        the spread: the same in every process on the same machine and versions, and under noise of 1e-6 in 95 of 100
+            models. Models that differ in
+        logits of these ids by more than some thousandths of the spread differ in it; what differs elsewhere alone is
+        not seen.
     """
     if logits.is_meta:
         return None
@@ -109,8 +112,8 @@ def probe_record(ids: Tensor, logits: Tensor) -> dict[str, Any] | None:
 def same_model(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     """Whether two records (`settings["model"]`) are of one model, as far as records tell.
 
-    Models whose logits differ are two. Among those that agree, the digests of the weights decide where both were read in full; then
-    the logits; and the name where nothing else is known (callables in results of version 0.1.0).
+    Models whose logits differ are two. Among those that agree, the digests of the weights decide where both were read
+    in full; then the logits; and the name where nothing else is known (callables in results of version 0.1.0).
     """
     alike = _alike(ours, theirs)
     if alike is False:

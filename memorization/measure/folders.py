@@ -12,7 +12,10 @@ from memorization.measure.failures import is_a_path, no_folder
 ADAPTER = "adapter_config.json"
 _POINTER = b"version https://git-lfs"
 _SOME = 5  # checkpoints that a message lists
-_HOLD = "Pickled ones can run code when they are loaded, so they are refused; if you trust their source, pass allow_pickle=True."
+_HOLD = (
+    "Pickled ones can run code when they are loaded, so they are refused; if you trust their source, pass "
+    "allow_pickle=True."
+)
 
 
 def source_of(model: str | os.PathLike[str]) -> str:
@@ -43,8 +46,8 @@ def check_folder(folder: Path) -> None:
             f"{', '.join(checkpoints[:_SOME])}{more}. Pass one of them, such as {folder / checkpoints[0]}."
         )
     raise ModelError(
-        f"{folder} is no model folder: it has no config.json. Expected is a folder made by save_pretrained(); for the file of a torch "
-        "module, build the module, load the file into it and pass the module."
+        f"{folder} is no model folder: it has no config.json. Expected is a folder made by save_pretrained(); for the "
+        "file of a torch module, build the module, load the file into it and pass the module."
     )
 
 
@@ -75,22 +78,22 @@ def check_weights(folder: Path, *, allow_pickle: bool) -> None:
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise ModelError(
-                f"{folder} lacks {len(missing)} of the {len(shards)} files that {index.name} names, the first is {missing[0]}: an "
-                "interrupted download? Download the model again, or copy the missing files."
+                f"{folder} lacks {len(missing)} of the {len(shards)} files that {index.name} names, the first is "
+                f"{missing[0]}: an interrupted download? Download the model again, or copy the missing files."
             )
         for shard in shards:
             check_safetensors(folder / shard)
     elif any(re.match(r"model-\d+-of-\d+\.safetensors$", file.name) for file in found):
         raise ModelError(
-            f"{folder} holds {len(found)} files of a sharded model, and not {index.name}, which says what is in them. Download the model "
-            "again, or copy the missing file."
+            f"{folder} holds {len(found)} files of a sharded model, and not {index.name}, which says what is in them. "
+            "Download the model again, or copy the missing file."
         )
     elif pickled and not allow_pickle:
         raise ModelError(f"{folder} holds no .safetensors weights. {_HOLD}")
     elif found and not pickled:
         raise ModelError(
-            f"{folder} holds {found[0].name}, and no model.safetensors, which is the name that is looked for. Rename it, if these are the "
-            "model's weights."
+            f"{folder} holds {found[0].name}, and no model.safetensors, which is the name that is looked for. Rename "
+            "it, if these are the model's weights."
         )
     elif not pickled:
         raise ModelError(f"{folder} holds no .safetensors weights. Expected is a folder made by save_pretrained().")
@@ -124,7 +127,8 @@ def _check_start(file: Path) -> bytes:
         raise ModelError(f"{file} is empty. {_AGAIN}")
     if start == _POINTER:
         raise ModelError(
-            f"{file} is a pointer of git-lfs, not the file itself. Run git lfs pull in its folder, or download it from the hub."
+            f"{file} is a pointer of git-lfs, not the file itself. Run git lfs pull in its folder, or download it "
+            "from the hub."
         )
     return start
 

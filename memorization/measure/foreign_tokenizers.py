@@ -8,8 +8,8 @@ from typing import Any
 from memorization.errors import InputError
 
 _EXPECTED = (
-    "expected is a name, a folder, a tokenizer of transformers, tokenizers or tiktoken, an object with encode(text) and decode(ids), or "
-    "the pair (encode, decode)"
+    "expected is a name, a folder, a tokenizer of transformers, tokenizers or tiktoken, an object with encode(text) "
+    "and decode(ids), or the pair (encode, decode)"
 )
 
 
@@ -108,8 +108,8 @@ class ForeignTokenizer:
         except Exception as error:
             shown = text if len(text) <= 80 else text[:77] + "..."
             raise InputError(
-                f"the tokenizer ({self.kind}) cannot encode {shown!r} to a list of token ids: {type(error).__name__}: {error}. Leave the "
-                "text out, or hand over token ids."
+                f"the tokenizer ({self.kind}) cannot encode {shown!r} to a list of token ids: {type(error).__name__}: "
+                f"{error}. Leave the text out, or hand over token ids."
             ) from error
 
     def decode(self, ids: Any, **_: Any) -> str:

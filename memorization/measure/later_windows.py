@@ -60,9 +60,10 @@ def warn_of_later_windows(
     if dearer.mean() > max(_DEARER_BITS, by_chance):
         name = repr(first.token) if first.token is not None else f"id {first.id}"
         warn(
-            f"{len(long)} texts are longer than the window of {max_length} tokens, and the context token ({name}) stands before "
-            f"their first window only. With it before the later ones, too, their tokens would cost {bits[1]:.3g} bits in place of "
-            f"{bits[0]:.3g} ({len(later)} windows asked): the model has likely always seen it first. Cut long texts into samples of "
-            f"at most {max_length} tokens, or read these bits as too many.",
+            f"{len(long)} texts are longer than the window of {max_length} tokens, and the context token ({name}) "
+            "stands before their first window only. With it before the later ones, too, their tokens would cost "
+            f"{bits[1]:.3g} bits in place of {bits[0]:.3g} ({len(later)} windows asked): the model has likely always "
+            f"seen it first. Cut long texts into samples of at most {max_length} tokens, or read these bits as too "
+            "many.",
             FirstTokenWarning,
         )

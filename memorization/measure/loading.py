@@ -78,21 +78,23 @@ def _load(name: str, options: dict[str, Any], progress: bool) -> Loaded:
     missing, unexpected = sorted(loaded[1]["missing_keys"]), sorted(loaded[1]["unexpected_keys"])
     if missing:  # transformers makes them up at random
         raise ModelError(
-            f"{name} lacks {len(missing)} of the weights of a {type(model).__name__}, the first is {missing[0]}: it would be measured "
-            "with random ones. Is it the checkpoint of a causal language model, output head included?"
+            f"{name} lacks {len(missing)} of the weights of a {type(model).__name__}, the first is {missing[0]}: it "
+            "would be measured with random ones. Is it the checkpoint of a causal language model, output head "
+            "included?"
         )
     mismatched = sorted(loaded[1]["mismatched_keys"])
     if mismatched:  # so it does for these, if it is not told to give up without saying which
         weight, theirs, ours = mismatched[0]
         raise ModelError(
-            f"{name} holds {len(mismatched)} weights of other sizes than a {type(model).__name__} of its config.json, the first is "
-            f"{weight}: {tuple(theirs)} where {tuple(ours)} is expected. Is the config.json that of this checkpoint?"
+            f"{name} holds {len(mismatched)} weights of other sizes than a {type(model).__name__} of its config.json, "
+            f"the first is {weight}: {tuple(theirs)} where {tuple(ours)} is expected. Is the config.json that of this "
+            "checkpoint?"
         )
     if not unexpected:
         return Loaded(model, None)
     warn(
-        f"{name} holds {len(unexpected)} weights that a {type(model).__name__} of its config.json has no place for, the first is "
-        f"{unexpected[0]}: it is measured without them. Is the config.json that of this checkpoint?",
+        f"{name} holds {len(unexpected)} weights that a {type(model).__name__} of its config.json has no place for, "
+        f"the first is {unexpected[0]}: it is measured without them. Is the config.json that of this checkpoint?",
         MeasurementWarning,
     )
     return Loaded(model, {"n": len(unexpected), "first": unexpected[0]})
@@ -113,8 +115,8 @@ def _load_adapter(folder: Path, options: dict[str, Any], progress: bool, allow_p
         )
     elif not allow_pickle:
         raise ModelError(
-            f"{what}, with pickled weights. They can run code when they are loaded, so they are refused; if you trust their source, pass "
-            "allow_pickle=True."
+            f"{what}, with pickled weights. They can run code when they are loaded, so they are refused; if you trust "
+            "their source, pass allow_pickle=True."
         )
     base_options = {**options, "revision": read_json(folder / ADAPTER).get("revision")}
     try:
@@ -148,5 +150,6 @@ def _check_adapter(model: Any, weights: Path, what: str) -> None:
     missing = sorted(set(peft.get_peft_model_state_dict(model)) - held)
     if missing:
         raise ModelError(
-            f"{what}, and lacks {len(missing)} of the adapter's weights, the first is {missing[0]}. Is it the adapter of this base?"
+            f"{what}, and lacks {len(missing)} of the adapter's weights, the first is {missing[0]}. Is it the adapter "
+            "of this base?"
         )

@@ -57,8 +57,8 @@ class OpenModel:
         vocab_size: width of the logits.
         max_length: inputs the model (or its tokenizer) takes at most; None if nothing says so.
         tokenizer: None where none is at hand.
-        record: name, class, fingerprint of the weights, logits of the probe, parameter counts, dtype, device: what goes into a
-            result's settings.
+        record: name, class, fingerprint of the weights, logits of the probe, parameter counts, dtype, device: what goes
+            into a result's settings.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -95,12 +95,13 @@ def open_model(
 ) -> Iterator[OpenModel]:
     """Load or adopt a model, check that it is causal, and leave it as it came.
 
-    Every function that takes a model takes the OpenModel, too, so a model is loaded and checked once for many measurements.
-    An OpenModel is handed on as it is; whoever opened it closes it. In the block, autocast is off, and float32 and the CPU are torch's
-    defaults.
+    Every function that takes a model takes the OpenModel, too, so a model is loaded and checked once for many
+    measurements. An OpenModel is handed on as it is; whoever opened it closes it. In the block, autocast is off, and
+    float32 and the CPU are torch's defaults.
 
     Args:
-        model: hub id or folder, a transformers model, a torch module or callable from ids to logits, `UniformModel`, or an OpenModel.
+        model: hub id or folder, a transformers model, a torch module or callable from ids to logits, `UniformModel`, or
+            an OpenModel.
         tokenizer: object, name or folder; None is the model's own where the model is named.
         device: where to measure; None is where the model lies, or for models loaded here a GPU if there is one.
         dtype: of the weights of models loaded here; None is the checkpoint's own.
@@ -187,8 +188,8 @@ def _in_place(model: Any, name: str, device: DeviceLike | None, *, bring_back: b
     moves = place != home and (movable or torch.empty(0, device=place).device != home)
     if moves and not movable:
         raise InputError(
-            f"device={str(device)!r} came, and {name} lies on several devices or is offloaded, so it cannot be moved in one piece. "
-            "Leave device out: it is measured where it lies."
+            f"device={str(device)!r} came, and {name} lies on several devices or is offloaded, so it cannot be moved "
+            "in one piece. Leave device out: it is measured where it lies."
         )
     modes = [(m, m.training) for m in model.modules()]
     try:
@@ -229,7 +230,8 @@ def _as_asked(
         raise InputError(f"dtype={dtype!r} came with {name}, which is open in {own}. Leave dtype out.")
     if revision is not None and revision != model.record["revision"]:
         raise InputError(
-            f"revision={revision!r} came with {name}, which is open at revision {model.record['revision']}. Leave revision out."
+            f"revision={revision!r} came with {name}, which is open at revision {model.record['revision']}. Leave "
+            "revision out."
         )
     if tokenizer is None or tokenizer is model.tokenizer:
         return model
@@ -239,8 +241,9 @@ def _as_asked(
     ours, theirs = tokenizer_record(model.tokenizer), tokenizer_record(loaded)
     if ours is not None and theirs is not None and ours["vocab_sha256"] != theirs["vocab_sha256"]:
         raise InputError(
-            f"a tokenizer {theirs['class']} of {theirs['vocab_size']} tokens came with {name}, which is open with another one "
-            f"({ours['class']} of {ours['vocab_size']} tokens). Leave the tokenizer out, or open the model with this one."
+            f"a tokenizer {theirs['class']} of {theirs['vocab_size']} tokens came with {name}, which is open with "
+            f"another one ({ours['class']} of {ours['vocab_size']} tokens). Leave the tokenizer out, or open the "
+            "model with this one."
         )
     return model
 

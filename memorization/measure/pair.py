@@ -58,7 +58,8 @@ def measure_pair(
     tokenized, rules = _prepare(models, tokenizer, sets, first_token, on_lossy_text)
     measured = {role: [model] for role, model in models.items() if isinstance(model, CodeLengths)}
     for role in tokenizer:
-        # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of the target.
+        # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of the
+        # target.
         shared = [done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role].rule == "uniform"]
         with open_model(
             models[role],
@@ -142,21 +143,23 @@ def _prepare(
     two_tokenizers = any(len(given_hashes | {own.ids_sha256 for own in part.values()}) > 1 for part in tokenized)
     if sets[0].texts is None and len({record["vocab_sha256"] for record in records if record is not None}) == 2:
         raise InputError(
-            "the samples are token ids, and target and oracle have different tokenizers: ids mean other texts to each. Pass the texts."
+            "the samples are token ids, and target and oracle have different tokenizers: ids mean other texts to "
+            "each. Pass the texts."
         )
     for role, lengths in given.items():
         check_measured(lengths.settings["samples"], sets[0], f"the {role}'s CodeLengths are")
         for own in tokenized[0].values():
             if len(own) < len(sets[0]):
                 raise ResultError(
-                    f"the {role}'s CodeLengths hold samples that the other model's tokenizer does not give back, the first is sample "
-                    f"{min(set(sets[0].index) - set(own.index))}: leave them out of the samples, and measure both."
+                    f"the {role}'s CodeLengths hold samples that the other model's tokenizer does not give back, the "
+                    f"first is sample {min(set(sets[0].index) - set(own.index))}: leave them out of the samples, and "
+                    "measure both."
                 )
     sizes = {lengths.settings["uniform_vocab_size"] for lengths in given.values()}
     if len(sizes) == 2 and all(lengths.settings["first_token"]["rule"] == "uniform" for lengths in given.values()):
         raise ResultError(
-            f"the CodeLengths price a uniform first token at log2 of {min(sizes)} and of {max(sizes)} tokens, so they differ where the "
-            "models may not. Measure both with one tokenizer, or with another first_token."
+            f"the CodeLengths price a uniform first token at log2 of {min(sizes)} and of {max(sizes)} tokens, so they "
+            "differ where the models may not. Measure both with one tokenizer, or with another first_token."
         )
     rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
     for role, own in tokenizer.items():
@@ -176,8 +179,9 @@ def _warn_of_one_model(pairs: Sequence[Pair]) -> None:
         for ours, theirs in pairs
     ):
         warn(
-            f"target ({models[0]['name']}) and oracle ({models[1]['name']}) give every token the same bits, so memU is 0: they are one "
-            "model. Adapters such as LoRA change their base model in place, so that it is no oracle any more: load the base anew.",
+            f"target ({models[0]['name']}) and oracle ({models[1]['name']}) give every token the same bits, so memU "
+            "is 0: they are one model. Adapters such as LoRA change their base model in place, so that it is no "
+            "oracle any more: load the base anew.",
             SameModelWarning,
         )
 
@@ -190,7 +194,8 @@ def control_pair(control: Any, pair: Pair) -> Pair:
         and all(isinstance(lengths, CodeLengths) for lengths in control)
     ):
         raise InputError(
-            "a model was given as CodeLengths, so control must be the pair (target, oracle) of the control's CodeLengths"
+            "a model was given as CodeLengths, so control must be the pair (target, oracle) of the control's "
+            "CodeLengths"
         )
     target, oracle = control
     check_same_samples(target, oracle, "the control under the target")
@@ -238,8 +243,9 @@ def check_measured(record: Mapping[str, Any], samples: Samples, name: str) -> No
 
 def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: int) -> str:
     return (
-        f"{name} of other samples: {ours['n_samples']} from {ours['source']} were measured, and {n_samples} from {source} "
-        "came (compared by fingerprint, order included; texts with texts, ids with ids). Measure again, or pass the same samples."
+        f"{name} of other samples: {ours['n_samples']} from {ours['source']} were measured, and {n_samples} from "
+        f"{source} came (compared by fingerprint, order included; texts with texts, ids with ids). Measure again, or "
+        "pass the same samples."
     )
 
 
@@ -273,12 +279,13 @@ def _one_rule(
             f"{role}: {rule.rule} {rule.token or rule.id or ''}".rstrip() for role, rule in rules.items()
         )
         raise InputError(
-            f"both models must be measured with one first-token rule ({told}). Pass first_token, and where CodeLengths were measured with "
-            "another rule, measure them again."
+            f"both models must be measured with one first-token rule ({told}). Pass first_token, and where "
+            "CodeLengths were measured with another rule, measure them again."
         )
     if two_tokenizers and (kinds & {"uniform", "skip"} or not isinstance(asked, str)):
         raise InputError(
-            'target and oracle have different tokenizers, so their first tokens cover different bytes: only first_token="bos" (where both '
-            f'have one) or a token that both know, such as "<|endoftext|>", is allowed; it came to {next(iter(kinds))}'
+            "target and oracle have different tokenizers, so their first tokens cover different bytes: only "
+            'first_token="bos" (where both have one) or a token that both know, such as "<|endoftext|>", is allowed; '
+            f"it came to {next(iter(kinds))}"
         )
     return rules

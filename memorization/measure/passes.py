@@ -16,8 +16,8 @@ from memorization.measure.opening import OpenModel
 from memorization.measure.probe import wrong_shape
 from memorization.progress import progress_bar
 
-# "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times as much
-# beside them; and so few tokens that the activations of a wide model with a small vocabulary fit as well.
+# "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times
+# as much beside them; and so few tokens that the activations of a wide model with a small vocabulary fit as well.
 _CPU_LOGITS_BYTES = 1 << 28
 _GPU_LOGITS_SHARE = 0.1
 _MAX_BATCH_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 17}
@@ -27,8 +27,9 @@ def windows(length: int, max_length: int | None, stride: int | None) -> list[tup
     """How a sequence of `length` tokens (context token included) is cut into inputs of at most `max_length`.
 
     Returns:
-        One (start, stop, n_new) a window: inputs start to stop - 1, of whose predictions the last n_new are new. Every token but
-        the first of the sequence is predicted exactly once, the first window `max_length` of them, each later one `stride`.
+        One (start, stop, n_new) a window: inputs start to stop - 1, of whose predictions the last n_new are new. Every
+        token but the first of the sequence is predicted exactly once, the first window `max_length` of them, each later
+        one `stride`.
 
     Examples:
         >>> windows(8, 4, 2)
@@ -75,8 +76,8 @@ def read_windows(
         max_length: inputs a window holds at most.
         stride: new tokens of the second and later windows.
         batch_size: windows a batch; "auto" fits them to memory and halves on out-of-memory.
-        read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows) to one result a
-            window.
+        read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows) to
+            one result a window.
         on_read: receives each sequence's number and the results of its windows in order, as soon as all are there.
         progress: a bar on stderr, and its name.
 
@@ -84,7 +85,8 @@ def read_windows(
         What the batches held. Where a model says other things of a window in company, there is none: see `batching_of`.
     """
     spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), max_length, stride)]
-    # Longest first: what does not fit in memory fails at once. Python's sort is stable, so the windows of a text stay in order.
+    # Longest first: what does not fit in memory fails at once. Python's sort is stable, so the windows of a text stay
+    # in order.
     spans.sort(key=lambda span: span[1] - span[2])
     missing = np.bincount([span[0] for span in spans], minlength=len(sequences))
     pieces: dict[int, list[tuple[int, Result]]] = {}
@@ -217,8 +219,9 @@ def _logits(model: OpenModel, ids: Tensor) -> Tensor:
         if _is_out_of_memory(error):
             raise
         raise ModelError(
-            f"{model.record['name']} failed on a batch of {ids.shape[0]} x {ids.shape[1]} token ids: {first_line(error)}. If it takes "
-            "fewer positions than that, pass max_length: longer texts are then measured in windows."
+            f"{model.record['name']} failed on a batch of {ids.shape[0]} x {ids.shape[1]} token ids: "
+            f"{first_line(error)}. If it takes fewer positions than that, pass max_length: longer texts are then "
+            "measured in windows."
         ) from error
 
 
@@ -245,7 +248,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _too_large(model: OpenModel, rows: int, n_inputs: int) -> ModelError:
     gigabytes = rows * n_inputs * model.vocab_size * 4 / 1e9
     return ModelError(
-        f"out of memory with {rows} x {n_inputs} tokens in a batch (their logits alone take {gigabytes:.1f} GB in float32). "
+        f"out of memory with {rows} x {n_inputs} tokens in a batch (their logits alone take {gigabytes:.1f} GB in "
+        "float32). "
         + (
             'Pass batch_size="auto" or a smaller one.'
             if rows > 1
@@ -257,10 +261,11 @@ def _too_large(model: OpenModel, rows: int, n_inputs: int) -> ModelError:
 def _impossible(name: str, where: str, bits: float) -> ImpossibleTokenError:
     if math.isnan(bits):
         return ImpossibleTokenError(
-            f"the logits of {name} that predict {where} are NaN, +inf, or all -inf: no code length exists. A float16 overflow is a common "
+            f"the logits of {name} that predict {where} are NaN, +inf, or all -inf: no code length exists. A float16 "
+            "overflow is a common "
             'cause: try dtype="float32".'
         )
     return ImpossibleTokenError(
-        f"{name} gives probability 0 to {where}: its code is infinitely long. A model that masks tokens with -inf cannot code them; "
-        "leave the sample out."
+        f"{name} gives probability 0 to {where}: its code is infinitely long. A model that masks tokens with -inf "
+        "cannot code them; leave the sample out."
     )

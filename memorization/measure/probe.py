@@ -19,8 +19,8 @@ _LENGTH = 8
 class Forward:
     """Ids to logits, for as long as the model is open.
 
-    transformers models are told not to keep a key-value cache, which would be memory for nothing. Of a tuple the first part is read
-    as the logits, of a mapping the one of that name.
+    transformers models are told not to keep a key-value cache, which would be memory for nothing. Of a tuple the first
+    part is read as the logits, of a mapping the one of that name.
     """
 
     def __init__(self, model: Callable[..., Any], name: str, place: torch.device | None = None):
@@ -32,8 +32,8 @@ class Forward:
         """Logits, or whatever the model returned that holds none."""
         if not self.is_open:
             raise ModelError(
-                f"{self._name} was opened in a block that has ended, and its mode and device are its owner's again. Measure inside the "
-                "block: with open_model(...) as model."
+                f"{self._name} was opened in a block that has ended, and its mode and device are its owner's again. "
+                "Measure inside the block: with open_model(...) as model."
             )
         with self._place if self._place is not None else contextlib.nullcontext():
             output = self._model(ids, **self._options)
@@ -65,7 +65,8 @@ def probe(
 ) -> tuple[int, dict[str, Any] | None]:
     """Width of the logits and what they are known by, after checking their shape and that they do not depend on later tokens.
 
-    A model that fails on eight tokens may have fewer positions: it is tried with four, two and one before it is refused.
+    A model that fails on eight tokens may have fewer positions: it is tried with four, two and one before it is
+    refused.
 
     Raises:
         ModelError: it fails, returns no logits, or gives other logits to the same ids each time.
@@ -77,7 +78,8 @@ def probe(
         raise ModelError(f"{name} returned logits on the meta device, which hold no values. Load its weights first.")
     if not bool(first.isfinite().any()):
         raise ImpossibleTokenError(
-            f"the logits of {name} are NaN or infinite at all of {ids.shape[1]} tokens that it was tried with: no code length exists. "
+            f"the logits of {name} are NaN or infinite at all of {ids.shape[1]} tokens that it was tried with: no "
+            "code length exists. "
             'Are its weights damaged? A float16 overflow is a common cause: try dtype="float32".'
         )
     _check_causal(lambda tried: forward(tried.to(device)), ids, first, declared, name)
@@ -120,8 +122,8 @@ def _first_logits(
             raise wrong_shape(name, tuple(ids.shape), logits, declared)
         return ids, logits
     raise ModelError(
-        f"{name} failed on {longest} token ids of shape {(1, longest)}: {first_line(failure)}. It must map int64 ids (batch, position) to "
-        "logits. If it takes fewer positions than that, pass max_length."
+        f"{name} failed on {longest} token ids of shape {(1, longest)}: {first_line(failure)}. It must map int64 ids "
+        "(batch, position) to logits. If it takes fewer positions than that, pass max_length."
     ) from failure
 
 
@@ -129,8 +131,8 @@ def _check_causal(
     forward: Callable[[Tensor], Tensor], ids: Tensor, first: Tensor, declared: int | None, name: str
 ) -> None:
     length = ids.shape[1]
-    # Kernels may sum in another order when the last token changes: a mixture of experts moves by 1.5e-6 of the spread in float32, an
-    # untrained bidirectional model by 1e-3 or more.
+    # Kernels may sum in another order when the last token changes: a mixture of experts moves by 1.5e-6 of the spread
+    # in float32, an untrained bidirectional model by 1e-3 or more.
     finite = first[first.isfinite()].float()
     tolerance = (2e-2 if first.element_size() < 4 else 1e-4) * float(finite.std(correction=0)) + 1e-6
 
@@ -149,15 +151,16 @@ def _check_causal(
     again = moved(ids, length)  # is it the last token, or chance?
     if again is not None:
         raise ModelError(
-            f"{name} gives other logits to the same ids each time: the second time those at position {again[0]} had moved by "
-            f"{again[1]:.3g}. Its output is random, or it keeps a state between calls, and defines no code. Is dropout on? Put the model "
-            "into eval mode; dropout in a function call needs training=self.training, or p=0."
+            f"{name} gives other logits to the same ids each time: the second time those at position {again[0]} had "
+            f"moved by {again[1]:.3g}. Its output is random, or it keeps a state between calls, and defines no code. "
+            "Is dropout on? Put the model into eval mode; dropout in a function call needs training=self.training, "
+            "or p=0."
         )
     if found is not None:
         raise NotCausalError(
-            f"{name} is not causal: changing the token at position {length - 1} moved the logits at position {found[0]} by "
-            f"{found[1]:.3g}. Its probabilities define no code. Is it a masked language model, or is its causal mask off? "
-            "Activations that are quantized by one scale for all tokens do the same."
+            f"{name} is not causal: changing the token at position {length - 1} moved the logits at position "
+            f"{found[0]} by {found[1]:.3g}. Its probabilities define no code. Is it a masked language model, or is "
+            "its causal mask off? Activations that are quantized by one scale for all tokens do the same."
         )
 
 
@@ -176,6 +179,6 @@ def wrong_shape(name: str, ids_shape: Sequence[int], logits: Any, vocab_size: in
             got += f" of {', '.join(type(part).__name__ for part in logits) or 'nothing'}"
             hint = " Of a tuple, the first part must be the logits."
     return ModelError(
-        f"{name} must map int64 ids of shape {tuple(ids_shape)} to floating-point logits {expected}, or to an object with .logits; "
-        f"it returned {got}.{hint}"
+        f"{name} must map int64 ids of shape {tuple(ids_shape)} to floating-point logits {expected}, or to an object "
+        f"with .logits; it returned {got}.{hint}"
     )

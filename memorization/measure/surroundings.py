@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 
 _KINDS = ("cpu", "cuda", "mps", "xpu", "hpu")  # of devices that torch.autocast knows
-# The ids of a batch are padded on the right with a token that may be the model's padding token. A causal model cannot see them.
+# The ids of a batch are padded on the right with a token that may be the model's padding token. A causal model cannot
+# see them.
 _NO_MASK = "We strongly recommend passing in an `attention_mask`"
 
 

@@ -1,6 +1,7 @@
 """Tokenizers: from a name or a folder, or as they came; and what is recorded of them.
 
-Beside `loading.py` the only file below the lab that imports transformers: a tokenizer is often loaded where no model is.
+Beside `loading.py` the only file below the lab that imports transformers: a tokenizer is often loaded where no model
+is.
 """
 
 import hashlib
@@ -29,8 +30,8 @@ class EncodesAndDecodes(Protocol):
         """Token ids to a text."""
 
 
-# What every function of this library takes as a tokenizer: a name, a folder, a tokenizer of transformers, tokenizers or tiktoken,
-# any object that encodes and decodes, or the pair of functions that do.
+# What every function of this library takes as a tokenizer: a name, a folder, a tokenizer of transformers, tokenizers or
+# tiktoken, any object that encodes and decodes, or the pair of functions that do.
 if TYPE_CHECKING:
     TokenizerLike: TypeAlias = (
         str | os.PathLike[str] | EncodesAndDecodes | tuple[Callable[[str], Any], Callable[[list[int]], str]]
@@ -85,14 +86,15 @@ def load_tokenizer(
     except Exception as error:
         if folder.is_dir() and "trust_remote_code" not in str(error):
             raise ModelError(
-                f"the tokenizer in {folder} cannot be read: {first_line(error).rstrip('.:')}. Was it made by a newer version of "
-                "transformers or tokenizers than the one here, or is it damaged? Update them, or pass another tokenizer."
+                f"the tokenizer in {folder} cannot be read: {first_line(error).rstrip('.:')}. Was it made by a newer "
+                "version of transformers or tokenizers than the one here, or is it damaged? Update them, or pass "
+                "another tokenizer."
             ) from error
         raise ModelError(load_failure(name, f"the tokenizer: {error}")) from error
     if folder.is_dir() and all(file.name in _SETTINGS for file in _files_of(folder)) and _is_made_up(loaded):
         raise ModelError(
-            f"{folder} holds settings of a tokenizer ({', '.join(file.name for file in _files_of(folder))}) and no vocabulary, such as "
-            "tokenizer.json. Save or download the tokenizer again."
+            f"{folder} holds settings of a tokenizer ({', '.join(file.name for file in _files_of(folder))}) and no "
+            "vocabulary, such as tokenizer.json. Save or download the tokenizer again."
         )
     return loaded
 

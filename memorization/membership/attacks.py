@@ -62,8 +62,8 @@ def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.nda
     check_same_samples(oracle, target, "the oracle's CodeLengths")
     if differ_in_tokens(target, oracle) or not np.array_equal(target.n_tokens, oracle.n_tokens):
         raise InputError(
-            "target and oracle code the samples in different tokens, so their bits lack the code of the token counts. Take "
-            "ideal_signed_bits of unintended_memorization(target, oracle, samples), which has it"
+            "target and oracle code the samples in different tokens, so their bits lack the code of the token "
+            "counts. Take ideal_signed_bits of unintended_memorization(target, oracle, samples), which has it"
         )
     return ideal_signed_bits(target, oracle)
 
@@ -83,7 +83,8 @@ def zlib_attack(target: CodeLengths, samples: SamplesLike) -> Float64[np.ndarray
         ResultError: the code lengths are of other texts.
 
     Source:
-        Carlini et al., arXiv:2012.07805, which divides the loss *per token* by zlib's *total* and so favours long samples.
+        Carlini et al., arXiv:2012.07805, which divides the loss *per token* by zlib's *total* and so favours long
+        samples.
     """
     record = target.settings["samples"]
     read = read_samples(samples)
@@ -138,7 +139,8 @@ def min_k_plus_plus_attack(
     Args:
         target: code lengths under the model under audit.
         mean_bits: of each coded token, the expected bits of a token drawn from the model there (its entropy).
-        sd_bits: their standard deviation; 0 where all tokens cost the same, whose standardised log p is 0. `token_moments` gives both.
+        sd_bits: their standard deviation; 0 where all tokens cost the same, whose standardised log p is 0.
+            `token_moments` gives both.
         k_percent: as for `min_k_attack`.
 
     Returns:
@@ -153,7 +155,8 @@ def min_k_plus_plus_attack(
     for name, values in (("mean_bits", mean_bits), ("sd_bits", sd_bits)):
         if values.shape != target.token_bits.shape:
             raise InputError(
-                f"{name} holds one entry a coded token, {len(target.token_bits)} in all; its shape is {list(values.shape)}"
+                f"{name} holds one entry a coded token, {len(target.token_bits)} in all; its shape is "
+                f"{list(values.shape)}"
             )
         wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if len(wrong):
@@ -176,8 +179,8 @@ def token_moments(
     One more pass of the model over the tokens, for `min_k_plus_plus_attack`.
 
     Args:
-        model: the one that `lengths` were measured with, as for `compress_bits`; one that needs options to be loaded comes
-            from `open_model`.
+        model: the one that `lengths` were measured with, as for `compress_bits`; one that needs options to be loaded
+            comes from `open_model`.
         lengths: code lengths, with the tokens, windows and first-token rule that they were measured with.
         batch_size: as for `compress_bits`.
         progress: a bar on stderr.
@@ -194,7 +197,8 @@ def token_moments(
     first = FirstToken.from_record(lengths.settings["first_token"])
     if first.rule == "skip":
         raise InputError(
-            'first_token="skip" leaves the first token out of the CodeLengths, and the model cannot be asked again without it. Measure '
+            'first_token="skip" leaves the first token out of the CodeLengths, and the model cannot be asked again '
+            "without it. Measure "
             'with first_token="uniform".'
         )
     moments = np.zeros((3, len(lengths.token_bits)))
@@ -226,8 +230,9 @@ def token_moments(
     difference = float(np.abs(moments[0] - lengths.token_bits).mean())
     if not difference <= _OTHER_MODEL_BITS:
         raise ResultError(
-            f"under {opened.record['name']} the tokens cost other bits than in the CodeLengths, by {difference:.3g} a token in the mean: "
-            f"they were measured with {lengths.settings['model']['name']}, or with other weights. Pass that model, or measure again"
+            f"under {opened.record['name']} the tokens cost other bits than in the CodeLengths, by {difference:.3g} a "
+            f"token in the mean: they were measured with {lengths.settings['model']['name']}, or with other weights. "
+            "Pass that model, or measure again"
         )
     return moments[1], moments[2]
 

@@ -86,7 +86,8 @@ def audit_membership(
         seed: of bootstraps and folds.
 
     Returns:
-        What each attack achieves. The check of the split needs scikit-learn (extra `audit`) and 10 samples of each kind.
+        What each attack achieves. The check of the split needs scikit-learn (extra `audit`) and 10 samples of each
+        kind.
 
     Raises:
         InputError: a sample that is also a control sample, or options that cannot be used together.

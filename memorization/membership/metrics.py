@@ -28,9 +28,10 @@ from memorization.stats.ranking import (
 def membership_metrics(member_scores: Any, nonmember_scores: Any, *, level: float = 0.95, seed: int = 0) -> Membership:
     """How well scores tell members from non-members: F1, AUC, TPR at small FPR, best accuracy, each with an interval.
 
-    F1 takes the n highest-ranked of n members and n non-members for members, n being where the pooled median lies. As many are taken as
-    there are members, so precision = recall = accuracy = F1, and chance is 0.5 (a threshold that maximises F1 gives 0.667 at
-    chance). Among equal scores at the threshold as many are taken as places are left, members in proportion: the mean over all orders.
+    F1 takes the n highest-ranked of n members and n non-members for members, n being where the pooled median lies. As
+    many are taken as there are members, so precision = recall = accuracy = F1, and chance is 0.5 (a threshold that
+    maximises F1 gives 0.667 at chance). Among equal scores at the threshold as many are taken as places are left,
+    members in proportion: the mean over all orders.
 
     Args:
         member_scores: one a member, finite, higher = more likely a member.
@@ -45,15 +46,16 @@ def membership_metrics(member_scores: Any, nonmember_scores: Any, *, level: floa
         InputError: fewer than two of either, or scores that are not finite.
 
     Warns:
-        UnequalSetsWarning: the sets differ in size; F1 and best accuracy are computed on all of the smaller and a random part of the
-            larger. AUC and TPR, which need no balance, use all.
+        UnequalSetsWarning: the sets differ in size; F1 and best accuracy are computed on all of the smaller and a
+            random part of the larger. AUC and TPR, which need no balance, use all.
 
     Guarantees:
-        Increasing transforms of the scores and the order of either set change nothing, to the last bit. F1 and AUC have the bootstrap's
-        standard error on the logit scale; where the sets separate perfectly, as every resample then does, the end is Clopper and
-        Pearson's for n of n. 95 % intervals covered in 93 to 98 % of trials (30 to 1,000 of each, AUC 0.5 to 0.9998). TPR has order
-        statistics of the non-members and Clopper and Pearson's interval of the members, best accuracy Smirnov's bound: both hold
-        whatever the distribution, and are wide for it. The lower end of TPR is 0 where the non-members are too few to tell.
+        Increasing transforms of the scores and the order of either set change nothing, to the last bit. F1 and AUC have
+        the bootstrap's standard error on the logit scale; where the sets separate perfectly, as every resample then
+        does, the end is Clopper and Pearson's for n of n. 95 % intervals covered in 93 to 98 % of trials (30 to 1,000
+        of each, AUC 0.5 to 0.9998). TPR has order statistics of the non-members and Clopper and Pearson's interval of
+        the members, best accuracy Smirnov's bound: both hold whatever the distribution, and are wide for it. The lower
+        end of TPR is 0 where the non-members are too few to tell.
 
     Examples:
         >>> result = membership_metrics([3.0, 2.0, 2.0, 0.0], [2.0, 1.0, 0.0, 0.0])
@@ -70,8 +72,8 @@ def membership_metrics(member_scores: Any, nonmember_scores: Any, *, level: floa
     n_each = min(len(scores) for scores in everything)
     if len(everything[0]) != len(everything[1]):
         warn(
-            f"there are {len(everything[0])} members and {len(everything[1])} non-members: F1 and best accuracy are computed on {n_each} "
-            "of each, chosen at random; AUC and TPR use all.",
+            f"there are {len(everything[0])} members and {len(everything[1])} non-members: F1 and best accuracy are "
+            f"computed on {n_each} of each, chosen at random; AUC and TPR use all.",
             UnequalSetsWarning,
         )
     balanced = [s if len(s) == n_each else np.sort(draws.choice(s, n_each, replace=False)) for s in everything]
@@ -107,7 +109,8 @@ def _scores(name: str, values: Any) -> Float64[np.ndarray, " sample"]:
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise InputError(
-            f"{name} must be finite; entry {wrong[0]} is {scores[wrong[0]]} ({len(wrong)} such). Leave such samples out, or rank them"
+            f"{name} must be finite; entry {wrong[0]} is {scores[wrong[0]]} ({len(wrong)} such). Leave such samples "
+            "out, or rank them"
         )
     return np.sort(scores)
 

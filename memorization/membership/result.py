@@ -26,14 +26,16 @@ class Membership(Result):
     A saved folder holds metrics.parquet (a row a metric), scores.parquet (a row a sample) and settings.json.
 
     Attributes:
-        f1: at the pooled-median threshold on equally many of both, where F1 = precision = recall = accuracy; 0.5 at chance.
+        f1: at the pooled-median threshold on equally many of both, where F1 = precision = recall = accuracy; 0.5 at
+            chance.
         f1_interval: its lower and upper end.
         auc: probability that a member ranks above a non-member, ties counting half.
         auc_interval: its ends.
-        best_accuracy: at the threshold that is best for these very samples, on equally many of both: optimistic, above 0.5 at chance.
+        best_accuracy: at the threshold that is best for these very samples, on equally many of both: optimistic, above
+            0.5 at chance.
         best_accuracy_interval: its ends, wide enough for that optimism.
-        tpr: share of members found where the share of non-members taken for members is at most the key: 0.001, 0.01, 0.05. NaN with fewer
-            than 1 / key non-members.
+        tpr: share of members found where the share of non-members taken for members is at most the key: 0.001, 0.01,
+            0.05. NaN with fewer than 1 / key non-members.
         tpr_interval: its ends, by key; they allow for the threshold being set on these non-members.
         member_scores: ascending, float64, higher = more likely a member.
         nonmember_scores: likewise.
@@ -111,7 +113,8 @@ class Membership(Result):
         lines = [
             f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; "
             f"{100 * self.settings['interval_level']:g} % intervals",
-            f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; chance is 0.5",
+            f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; "
+            "chance is 0.5",
             f"  AUC          {with_interval(self.auc, self.auc_interval)}",
         ]
         for fpr, value in self.tpr.items():
@@ -127,10 +130,12 @@ class Membership(Result):
 class MembershipAudit(Result):
     """What each attack achieves on one model.
 
-    A saved folder holds a folder for each attack, as `Membership` has it, metrics.parquet (all of them) and settings.json.
+    A saved folder holds a folder for each attack, as `Membership` has it, metrics.parquet (all of them) and
+    settings.json.
 
     Attributes:
-        attacks: `Membership` by the attack's name: loss, reference (with an oracle), zlib (of texts), min_k, min_k_plus_plus.
+        attacks: `Membership` by the attack's name: loss, reference (with an oracle), zlib (of texts), min_k,
+            min_k_plus_plus.
         bag_of_words: how well word counts alone tell members from non-members; None where it was not computed.
         settings: what was decided for the caller; why_no_bag_of_words where there is none.
     """

@@ -47,9 +47,9 @@ class BagOfWords(ReadOnly):
 def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float = 0.95, seed: int = 0) -> BagOfWords:
     """AUC of telling samples from control samples by word counts alone, without any model: 0.5 where the split is sound.
 
-    Logistic regression (L2, C = 1) on counts of words, or of token ids, in 5-fold stratified cross-validation: each sample
-    is ranked by a classifier that was trained without it. Where that works, the two sets differ in topic, date or source,
-    and an attack may find that instead of memorization.
+    Logistic regression (L2, C = 1) on counts of words, or of token ids, in 5-fold stratified cross-validation: each
+    sample is ranked by a classifier that was trained without it. Where that works, the two sets differ in topic, date
+    or source, and an attack may find that instead of memorization.
 
     Args:
         samples: of the training data, as `compress_bits` takes them; at least 5.
@@ -67,10 +67,10 @@ def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float
         SplitLeakWarning: the lower end of the interval is above 0.5.
 
     Guarantees:
-        Out-of-fold ranks are not independent: each sample also trained the classifiers of four folds. So the bootstrap's
-        standard error is multiplied by 1.5 = sqrt(1 + 5/4), Nadeau and Bengio's correction for five folds. Of 200 random
-        splits of one source (20 and 60 samples of each; 80 of 200), 1 to 1.5 % were warned of; without the correction 5
-        to 10 %.
+        Out-of-fold ranks are not independent: each sample also trained the classifiers of four folds. So the
+        bootstrap's standard error is multiplied by 1.5 = sqrt(1 + 5/4), Nadeau and Bengio's correction for five folds.
+        Of 200 random splits of one source (20 and 60 samples of each; 80 of 200), 1 to 1.5 % were warned of; without
+        the correction 5 to 10 %.
 
     Source:
         Meeus et al., arXiv:2406.17975; Das et al., arXiv:2406.16201; Nadeau and Bengio, doi:10.1023/A:1024068626366.
@@ -94,9 +94,9 @@ def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float
     result = BagOfWords(auc, ends, level, len(ours), len(theirs), int(counts.shape[1]))
     if result.leaks:
         warn(
-            f"the split leaks: word counts alone tell samples from control samples with an AUC of {with_interval(auc, ends)}, so "
-            "an attack that succeeds may have found the split, not memorization. Draw both from one source at random, or compare "
-            "with an attack on a model that has seen neither.",
+            "the split leaks: word counts alone tell samples from control samples with an AUC of "
+            f"{with_interval(auc, ends)}, so an attack that succeeds may have found the split, not memorization. Draw "
+            "both from one source at random, or compare with an attack on a model that has seen neither.",
             SplitLeakWarning,
         )
     return result
@@ -115,7 +115,8 @@ def _word_counts(samples: Samples, control: Samples) -> tuple[Bool[np.ndarray, "
     sizes = [len(samples), len(control)]
     if min(sizes) < _FOLDS:
         raise InputError(
-            f"{_FOLDS} folds need at least {_FOLDS} samples of each kind; there are {sizes[0]} samples and {sizes[1]} control samples."
+            f"{_FOLDS} folds need at least {_FOLDS} samples of each kind; there are {sizes[0]} samples and {sizes[1]} "
+            "control samples."
         )
     # Words of one letter count; ids are words as they are.
     is_text = samples.texts is not None

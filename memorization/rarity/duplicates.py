@@ -29,7 +29,8 @@ class DuplicateCounts:
     """How often samples come in a training set, in the order of the samples.
 
     Attributes:
-        exact: training samples that equal the sample, int64; where the training set is the samples themselves, itself included.
+        exact: training samples that equal the sample, int64; where the training set is the samples themselves, itself
+            included.
         near: training samples that resemble it, those that equal it included, int64.
     """
 
@@ -42,7 +43,8 @@ class Deduplicated:
     """Samples of which none comes twice.
 
     Attributes:
-        samples: the first of each kind, in the order of the input: a list of texts, or of int64 arrays; a 2-D array where one came.
+        samples: the first of each kind, in the order of the input: a list of texts, or of int64 arrays; a 2-D array
+            where one came.
         index: position of each in the input, int64.
         n_dropped: samples left out.
     """
@@ -63,10 +65,10 @@ def duplicate_counts(
 ) -> DuplicateCounts:
     """For each sample the number of training samples that equal it, and the number of those that resemble it.
 
-    Two samples resemble each other where the Jaccard similarity of their sets of shingles is at least `near`: the number of shingles in
-    both over the number in either. A shingle is a run of `shingle_tokens` tokens, or for texts of words (what white space separates); a
-    sample that is shorter is one shingle, the whole of it. In a sample of 32 different tokens, one other token in the middle changes 5 of
-    28 shingles: the similarity is 23 / 33 = 0.70.
+    Two samples resemble each other where the Jaccard similarity of their sets of shingles is at least `near`: the
+    number of shingles in both over the number in either. A shingle is a run of `shingle_tokens` tokens, or for texts of
+    words (what white space separates); a sample that is shorter is one shingle, the whole of it. In a sample of 32
+    different tokens, one other token in the middle changes 5 of 28 shingles: the similarity is 23 / 33 = 0.70.
 
     Args:
         samples: as `compress_bits` takes them.
@@ -83,11 +85,12 @@ def duplicate_counts(
         InputError: an option out of range, texts against ids; or datasketch is not installed.
 
     Guarantees:
-        `exact` is exact: whole samples are compared. `near` counts no pair below the threshold: MinHash and locality-sensitive hashing
-        only propose pairs, each of which is then compared shingle by shingle (by 64-bit hashes: ten million different shingles hold two
-        of the same hash with a probability of 3e-6). It may miss pairs: right at the threshold at most 1 % of them in expectation (0.2 %
-        with the defaults), of more similar ones fewer, of exact copies none. The counts depend on the seed alone, neither on the process
-        nor on the order of the samples.
+        `exact` is exact: whole samples are compared. `near` counts no pair below the threshold: MinHash and
+            locality-sensitive hashing
+        only propose pairs, each of which is then compared shingle by shingle (by 64-bit hashes: ten million different
+        shingles hold two of the same hash with a probability of 3e-6). It may miss pairs: right at the threshold at
+        most 1 % of them in expectation (0.2 % with the defaults), of more similar ones fewer, of exact copies none. The
+        counts depend on the seed alone, neither on the process nor on the order of the samples.
 
     Examples:
         >>> counts = duplicate_counts([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [1, 2, 3, 4, 5, 6]], near=0.3)
@@ -116,14 +119,16 @@ def duplicate_counts(
 def deduplicate(samples: SamplesLike, *, n_tokens: int | None = None) -> Deduplicated:
     """The samples without those that equal an earlier one, after truncation to `n_tokens`.
 
-    The order matters: of the paper's samples of web text, which had no duplicates, 1 to 2 % became duplicates when they were truncated.
+    The order matters: of the paper's samples of web text, which had no duplicates, 1 to 2 % became duplicates when they
+    were truncated.
 
     Args:
         samples: as `compress_bits` takes them.
         n_tokens: keep so many tokens of each sample first; shorter samples stay as they are. None keeps all.
 
     Returns:
-        The samples that are left, as they came (an integer array or tensor as an int64 array), their positions, and how many were dropped.
+        The samples that are left, as they came (an integer array or tensor as an int64 array), their positions, and how
+        many were dropped.
 
     Raises:
         InputError: `n_tokens` for texts, which have no tokens yet, or below 1.
@@ -142,7 +147,8 @@ def deduplicate(samples: SamplesLike, *, n_tokens: int | None = None) -> Dedupli
     read = read_samples(samples)
     if n_tokens is not None and read.texts is not None:
         raise InputError(
-            f"n_tokens={n_tokens} truncates token ids, and these samples are texts: tokenize them first and pass the ids."
+            f"n_tokens={n_tokens} truncates token ids, and these samples are texts: tokenize them first and pass the "
+            "ids."
         )
     n_tokens = None if n_tokens is None else check_integer("n_tokens", n_tokens, besides="None")
     rows: list[Any] = read.texts if read.texts is not None else [ids[:n_tokens] for ids in read.ids or []]
@@ -169,7 +175,8 @@ def check_near_options(near: float, shingle_tokens: int, n_permutations: int = N
 def bands_and_rows(near: float, n_permutations: int) -> tuple[int, int]:
     """Bands, and numbers a band: as many as find 99 % of the pairs at the threshold, since more of them propose fewer dissimilar pairs.
 
-    The share of equal numbers of two MinHashes is the similarity; a pair is proposed where all numbers of a band are equal.
+    The share of equal numbers of two MinHashes is the similarity; a pair is proposed where all numbers of a band are
+    equal.
     """
     for rows in range(n_permutations // 2, 0, -1):
         bands = n_permutations // rows
@@ -177,8 +184,8 @@ def bands_and_rows(near: float, n_permutations: int) -> tuple[int, int]:
             return bands, rows
     found = 1 - (1 - near) ** n_permutations
     raise InputError(
-        f"with n_permutations={n_permutations} only {100 * found:.0f} % of the pairs of similarity near={near} would be "
-        "found: raise either."
+        f"with n_permutations={n_permutations} only {100 * found:.0f} % of the pairs of similarity near={near} would "
+        "be found: raise either."
     )
 
 
@@ -187,7 +194,8 @@ def count_duplicates(
 ) -> DuplicateCounts:
     """`duplicate_counts` of samples that were read; of their ids where they have some, else of their texts."""
     keys, copies = sample_keys(samples), Counter(sample_keys(training))
-    # Copies share their shingles: each different sample is looked at once, so that a thousand copies are not a million pairs.
+    # Copies share their shingles: each different sample is looked at once, so that a thousand copies are not a million
+    # pairs.
     distinct = list(dict.fromkeys([*copies, *keys]))
     n_copies, asked = list(copies.values()), set(keys)
     shingles = list(_shingle_sets(distinct, shingle_tokens))

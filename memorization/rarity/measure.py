@@ -41,26 +41,28 @@ def which_samples(
         memorized: a `Memorization` of the samples, of which the signed bits count; or bits, one a sample.
         samples: those that were measured, as `compress_bits` takes them.
         training_set: what the target was trained on, repeats included; None is the samples themselves.
-        tokenizer: for texts, best that of the target: an object, or the folder or name to load one from. For ids it decodes previews.
+        tokenizer: for texts, best that of the target: an object, or the folder or name to load one from. For ids it
+            decodes previews.
         near: as for `duplicate_counts`; on tokens here.
         shingle_tokens: tokens of a shingle.
         level: of the intervals of the rank correlations.
 
     Returns:
-        A row a sample, and Spearman's correlations of memU with TF-IDF and with the numbers of exact and near duplicates. Where the longest
-        sample has over 10 % more tokens than the shortest, also those of memU a token, and of memU and TF-IDF with the length: memU in
-        bits a sample grows with the length, whatever is in a sample.
+        A row a sample, and Spearman's correlations of memU with TF-IDF and with the numbers of exact and near
+        duplicates. Where the longest sample has over 10 % more tokens than the shortest, also those of memU a token,
+        and of memU and TF-IDF with the length: memU in bits a sample grows with the length, whatever is in a sample.
 
     Raises:
-        InputError: texts without a tokenizer, bits that are not finite or not one a sample, options out of range, or datasketch is not
-            installed.
+        InputError: texts without a tokenizer, bits that are not finite or not one a sample, options out of range, or
+            datasketch is not installed.
         ResultError: the Memorization is of other samples.
 
     Guarantees:
-        Equal samples count once in the correlations: a model gives copies the same bits, and counted n times they would be taken for n
-        observations. So where memU is drawn at random p-values are uniform, and 95 % intervals covered in 94 to 97 % of 2,000 trials (rho 0
-        to 0.95, 10 to 300 samples). Near duplicates are not independent either, and are counted as if they were: read p-values of
-        sets full of them as too small.
+        Equal samples count once in the correlations: a model gives copies the same bits, and counted n times they would
+            be taken for n
+        observations. So where memU is drawn at random p-values are uniform, and 95 % intervals covered in 94 to 97 % of
+        2,000 trials (rho 0 to 0.95, 10 to 300 samples). Near duplicates are not independent either, and are counted as
+        if they were: read p-values of sets full of them as too small.
 
     Examples:
         >>> samples = [[1, 1], [1, 2], [2, 2], [3, 1], [3, 4], [1, 1]]

@@ -33,13 +33,15 @@ class Rarity(Result):
     A saved folder holds rarity.parquet (a row a sample), correlations.parquet (a row a pair) and settings.json.
 
     Attributes:
-        signed_bits: memU, H(x | oracle) - H(x | target), not clipped, in bits a sample, float64; or the bits that were given.
+        signed_bits: memU, H(x | oracle) - H(x | target), not clipped, in bits a sample, float64; or the bits that were
+            given.
         tfidf_bits: bits a token, float64, as `tfidf_bits` gives them.
         exact_duplicates: training samples that equal the sample, itself included where it is one, int64.
         near_duplicates: training samples that resemble it, those that equal it included, int64.
         n_tokens: tokens of the sample, int64.
-        correlations: Spearman's rank correlations, one row each: of, with (names of columns), rho, low, high (its interval at
-            settings["interval_level"]), p_value (two-sided), n (different samples), reason (empty where rho is known, else why it is NaN).
+        correlations: Spearman's rank correlations, one row each: of, with (names of columns), rho, low, high (its
+            interval at settings["interval_level"]), p_value (two-sided), n (different samples), reason (empty where rho
+            is known, else why it is NaN).
         index: position of each sample in the input, int64; differs from its place here where lossy texts were skipped.
         previews: how each sample begins: text, or ids without a tokenizer.
         settings: what was decided, by the caller or for the caller.
@@ -122,23 +124,26 @@ class Rarity(Result):
         )
         lines = [
             f"Rarity of {len(self):,} samples in a training set of {settings['training_set']['n_samples']:,}",
-            f"  memU         {memu.mean():,.2f} bits a sample in the mean, {memu.min():,.2f} to {memu.max():,.2f} (signed)",
+            f"  memU         {memu.mean():,.2f} bits a sample in the mean, {memu.min():,.2f} to {memu.max():,.2f} "
+            "(signed)",
             f"  TF-IDF       {tfidf.mean():.2f} bits a token in the mean, {tfidf.min():.2f} to {tfidf.max():.2f}",
-            f"  duplicates   {n_copied:,} samples come more than once there; {n_near:,} resemble one that differs (Jaccard similarity of "
-            f"{settings['shingle_tokens']}-token runs at least {settings['near']:g})",
+            f"  duplicates   {n_copied:,} samples come more than once there; {n_near:,} resemble one that differs "
+            f"(Jaccard similarity of {settings['shingle_tokens']}-token runs at least {settings['near']:g})",
             f"  rank correlations (Spearman) of {self.correlations['n'][0]:,} different samples, "
             f"{100 * settings['interval_level']:g} % intervals",
             *self._correlations_in_words(),
         ]
         if self.lengths_vary:
             lines.append(
-                f"    samples have {self.n_tokens.min()} to {self.n_tokens.max()} tokens: memU grows with the length, so read memU a token"
+                f"    samples have {self.n_tokens.min()} to {self.n_tokens.max()} tokens: memU grows with the length, "
+                "so read memU a token"
             )
         lines.append("  most memorized")
         for row in self.top(5).itertuples():
             copies = f"{row.exact_duplicates} exact, {row.near_duplicates} near"
             lines.append(
-                f"    sample {row.sample:<7} {row.signed_bits:8,.1f} bits  TF-IDF {row.tfidf_bits:6.2f}  {copies}  {row.preview!r}"
+                f"    sample {row.sample:<7} {row.signed_bits:8,.1f} bits  TF-IDF {row.tfidf_bits:6.2f}  {copies}  "
+                f"{row.preview!r}"
             )
         return "\n".join(lines)
 

@@ -21,9 +21,10 @@ def tfidf_bits(
 ) -> Float64[np.ndarray, " sample"]:
     """How rare the tokens of each sample are in the training set, in bits a token: the paper's TF-IDF.
 
-    TF-IDF(d) = mean over the tokens w of d, each as often as it comes, of log2(|D| / count of w in D). |D| is the number of samples of the
-    training set, and the count that of all occurrences in it. A token that comes more than once a sample has negative bits. The paper
-    does not name the base of its logarithm; here it is 2. Ranks, and so rank correlations, are the same with any base.
+    TF-IDF(d) = mean over the tokens w of d, each as often as it comes, of log2(|D| / count of w in D). |D| is the
+    number of samples of the training set, and the count that of all occurrences in it. A token that comes more than
+    once a sample has negative bits. The paper does not name the base of its logarithm; here it is 2. Ranks, and so rank
+    correlations, are the same with any base.
 
     Args:
         samples: as `compress_bits` takes them.
@@ -37,9 +38,10 @@ def tfidf_bits(
         InputError: texts without a tokenizer, a text that becomes no token, or ids that are none.
 
     Guarantees:
-        Finite. A token that the training set lacks counts as if it came once: of all counts that the formula knows this is the rarest, so
-        held-out samples stay on the scale of the training set, without a pseudo-count that would be anyone's choice. The value of a
-        sample depends on its own tokens and on the training set alone, not on the order of either.
+        Finite. A token that the training set lacks counts as if it came once: of all counts that the formula knows this
+        is the rarest, so held-out samples stay on the scale of the training set, without a pseudo-count that would be
+        anyone's choice. The value of a sample depends on its own tokens and on the training set alone, not on the order
+        of either.
 
     Examples:
         Four samples; token 7 comes once in all, token 1 four times.
@@ -73,16 +75,16 @@ def as_tokens(samples: Samples, tokenizer: Any, name: str) -> Samples:
         return samples.tokenize(tokenizer)
     if tokenizer is None:
         raise InputError(
-            f"each {name} is a text, and the rarity of its tokens needs a tokenizer: pass tokenizer= (the object, or the "
-            "folder or name it can be loaded from; best that of the model), or hand over lists of token ids."
+            f"each {name} is a text, and the rarity of its tokens needs a tokenizer: pass tokenizer= (the object, or "
+            "the folder or name it can be loaded from; best that of the model), or hand over lists of token ids."
         )
     rows, failed = encode(tokenizer, samples.texts)
     empty = [i for i, row in enumerate(rows) if not row]
     if empty:
         why = f" ({failed[empty[0]]})" if empty[0] in failed else ""
         raise InputError(
-            f"{name} {samples.index[empty[0]]} is {quote(samples.texts[empty[0]])}, of which the tokenizer makes no token"
-            f"{why}; {len(empty)} such. Leave it out."
+            f"{name} {samples.index[empty[0]]} is {quote(samples.texts[empty[0]])}, of which the tokenizer makes no "
+            f"token{why}; {len(empty)} such. Leave it out."
         )
     return replace(samples, ids=[np.asarray(row, dtype=np.int64) for row in rows])
 
@@ -95,7 +97,7 @@ def _flat(samples: Samples, name: str) -> tuple[np.ndarray, np.ndarray]:
         place = int(np.flatnonzero((ids < 0) | (ids >= _MOST_IDS))[0])
         i = int(np.searchsorted(edges, place, side="right")) - 1
         raise InputError(
-            f"token ids must lie in [0, {_MOST_IDS}); that at position {place - edges[i]} of {name} {samples.index[i]} is "
-            f"{ids[place]}."
+            f"token ids must lie in [0, {_MOST_IDS}); that at position {place - edges[i]} of {name} "
+            f"{samples.index[i]} is {ids[place]}."
         )
     return ids, edges

@@ -20,9 +20,9 @@ _SPREAD = 0.16  # of the distance between counts, over which the dots of one are
 def plot_dose_response(result: "DoseResponse", ax: "Axes | None" = None) -> "Axes":
     """memU of canaries against repetitions, with its ceiling, n log2 V bits; the control, 0 repetitions, stands apart at the left.
 
-    A dot is a canary, signed: in the shaded part, which clipping sets to 0, lie those that cost the model more than uniform (triangles
-    at the edge: far more). The line is the mean of memU, clipped, with its 95 % intervals. Where the training set is known, a
-    dotted line shows a model that knows all of it by heart, and has to say which sample comes.
+    A dot is a canary, signed: in the shaded part, which clipping sets to 0, lie those that cost the model more than
+    uniform (triangles at the edge: far more). The line is the mean of memU, clipped, with its 95 % intervals. Where the
+    training set is known, a dotted line shows a model that knows all of it by heart, and has to say which sample comes.
 
     Args:
         result: what `canary_dose_response` or `dose_response` returns.

@@ -17,9 +17,10 @@ __all__ = ["plot_capacity"]
 def plot_capacity(result: "Capacity", ax: "Axes | None" = None) -> "Axes":
     """Memorized bits against data-set size, one line a model size, with the information ceiling of the data.
 
-    A dot is a run, the line their mean, the dotted line the size's capacity. Where a size was trained for several numbers of steps, these
-    are the runs of most steps; a faint line is the mean of those of fewer. Where rows were maxima already: capacity against parameters,
-    with the fitted line. Bits that are not positive have no place on the logarithmic axes.
+    A dot is a run, the line their mean, the dotted line the size's capacity. Where a size was trained for several
+    numbers of steps, these are the runs of most steps; a faint line is the mean of those of fewer. Where rows were
+    maxima already: capacity against parameters, with the fitted line. Bits that are not positive have no place on the
+    logarithmic axes.
 
     Args:
         result: what `fit_capacity` or the lab returns.
@@ -52,7 +53,8 @@ def _draw_curves(result: "Capacity", ax: "Axes") -> None:
 
     from memorization.capacity import information_ceiling_bits
 
-    # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too light for lines.
+    # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too
+    # light for lines.
     colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(result.n_params)))
     curve = result.curve.assign(steps=result.curve["steps"].fillna(0))
     # The largest first: so the legend has the order of the lines.

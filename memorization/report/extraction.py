@@ -17,8 +17,8 @@ __all__ = ["plot_extraction"]
 def plot_extraction(result: "Extraction", ax: "Axes | None" = None) -> "Axes":
     """Share of members and of held-out samples extracted, against prefix length, on a logarithmic axis.
 
-    A bar is the interval. A rate of 0 has no place on the axis: an open triangle hangs at the upper end of its interval, which is what
-    is known of it.
+    A bar is the interval. A rate of 0 has no place on the axis: an open triangle hangs at the upper end of its
+    interval, which is what is known of it.
 
     Args:
         result: what `extract` returns.

@@ -22,8 +22,8 @@ _FEWEST_FOR_MEDIAN = 20  # below that a line through medians has the shape of ch
 def plot_rarity(result: "Rarity", ax: "Axes | None" = None) -> "Axes":
     """memU against TF-IDF, a dot a sample, with those that have duplicates marked, and a running median.
 
-    memU is in bits a sample, or in bits a token where the lengths of the samples vary. Of more than 4,000 samples the density is drawn,
-    and dots only of those that have duplicates.
+    memU is in bits a sample, or in bits a token where the lengths of the samples vary. Of more than 4,000 samples the
+    density is drawn, and dots only of those that have duplicates.
 
     Args:
         result: what `rarity` returns.

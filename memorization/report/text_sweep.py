@@ -29,8 +29,8 @@ def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
     """
     if ax is not None:
         raise InputError(
-            "a sweep has four pictures, which do not fit on one Axes: draw one of them with plot_bits_per_token, plot_memu, plot_f1 or "
-            "plot_extraction_rates of memorization.report.text_sweep, each of which takes ax."
+            "a sweep has four pictures, which do not fit on one Axes: draw one of them with plot_bits_per_token, "
+            "plot_memu, plot_f1 or plot_extraction_rates of memorization.report.text_sweep, each of which takes ax."
         )
     import matplotlib.pyplot as plt  # so that a notebook shows the picture
 
@@ -79,7 +79,8 @@ def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
 def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     """memU of all members in bits per parameter against data-set size: under the unseen oracle, and (dashed) under the seen one.
 
-    Dotted: what as many test samples show, of which nothing was memorized. Where it is no longer small, the oracle is too weak.
+    Dotted: what as many test samples show, of which nothing was memorized. Where it is no longer small, the oracle is
+    too weak.
 
     Args:
         sweep: what `text_sweep` returns.
@@ -180,7 +181,8 @@ def _sizes(sweep: "TextSweep") -> "list[tuple[int, pd.DataFrame, Any]]":
 
     cells = sweep.cells.dropna(subset="test_bits_per_token")
     sizes = sorted(set(cells["n_params"]))
-    # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too light for lines.
+    # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too
+    # light for lines.
     colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(sizes)))
     return [(size, cells[cells["n_params"] == size], colour) for size, colour in zip(sizes, colours, strict=True)][::-1]
 

@@ -1,8 +1,9 @@
 """Results written into folders: new files wait until settings.json speaks for them, and the old ones stay until then.
 
-A folder holds tables (parquet), parts (results in folders of their own) and settings.json, which holds the SHA-256 digest of each
-table and of the settings.json of each part. New files wait under names that hold their digest until settings.json, replaced in one step,
-speaks for them; only then do they take their plain names. Killed at any moment, a save leaves the old result or the new one.
+A folder holds tables (parquet), parts (results in folders of their own) and settings.json, which holds the SHA-256
+digest of each table and of the settings.json of each part. New files wait under names that hold their digest until
+settings.json, replaced in one step, speaks for them; only then do they take their plain names. Killed at any moment, a
+save leaves the old result or the new one.
 """
 
 import hashlib
@@ -65,15 +66,16 @@ def check_free(folder: Path, overwrite: bool | None) -> None:
     """Refuse a folder that a result cannot be saved into.
 
     Raises:
-        ResultError: it holds a saved result and is not to be overwritten, or a settings.json that no result has written.
+        ResultError: it holds a saved result and is not to be overwritten, or a settings.json that no result has
+            written.
     """
     path = folder / SETTINGS
     if not path.exists():
         return
     if overwrite is False:
         raise ResultError(
-            f"{folder} holds a saved result, or what is left of one ({SETTINGS}): pass overwrite=True to replace it, or "
-            "another folder."
+            f"{folder} holds a saved result, or what is left of one ({SETTINGS}): pass overwrite=True to replace it, "
+            "or another folder."
         )
     try:
         content: Any = json.loads(path.read_bytes())
@@ -83,7 +85,8 @@ def check_free(folder: Path, overwrite: bool | None) -> None:
         raise ResultError(f"{path} was not written by this library, and saving would replace it: pass another folder.")
     if overwrite is None:
         warn(
-            f"the {content['kind']} that {folder} holds is replaced. Pass overwrite=True to say so: the next version refuses otherwise.",
+            f"the {content['kind']} that {folder} holds is replaced. Pass overwrite=True to say so: the next version "
+            "refuses otherwise.",
             FutureWarning,
         )
 
@@ -144,8 +147,8 @@ class _Waiting:
             except FileNotFoundError as error:  # somebody who saved the same result has done it
                 if digest_at(path) != digest:
                     raise ResultError(
-                        f"another process saved into {self.folder} at the same time, and {name} was lost: save again, into a "
-                        "folder that no other process writes to."
+                        f"another process saved into {self.folder} at the same time, and {name} was lost: save again, "
+                        "into a folder that no other process writes to."
                     ) from error
         return digest_at(self.folder / SETTINGS) == settings_digest
 

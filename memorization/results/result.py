@@ -41,15 +41,17 @@ class Result(ReadOnly):
 
         Args:
             folder: files in it that belong to no saved result stay.
-            overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts included. False
-                refuses. None replaces it with a warning, as version 0.1.0 did without one; the next version will refuse.
+            overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts
+                included. False refuses. None replaces it with a warning, as version 0.1.0 did without one; the next
+                version will refuse.
 
         Raises:
-            ResultError: the folder holds a saved result, and overwrite is False; or a settings.json that no result has written.
+            ResultError: the folder holds a saved result, and overwrite is False; or a settings.json that no result has
+                written.
 
         Guarantees:
-            Killed at any moment, the folder holds the old result or the new one. Two processes that save into one folder at the same time
-            leave the result of one of them, or a folder that `load` refuses; never a mixture.
+            Killed at any moment, the folder holds the old result or the new one. Two processes that save into one
+            folder at the same time leave the result of one of them, or a folder that `load` refuses; never a mixture.
         """
         write(self._contents(), Path(folder), overwrite)
 

@@ -52,8 +52,8 @@ class Saved:
             raise ResultError(f"{nothing} is of kind {found!r}; known are {', '.join(sorted(KINDS))}")
         if content.get("format") not in (1, FORMAT):
             raise ResultError(
-                f"{folder / SETTINGS} has format {content.get('format')!r}, a format that this version does not read (it reads 1 and "
-                f"{FORMAT}): load it with the version that saved it, or measure again"
+                f"{folder / SETTINGS} has format {content.get('format')!r}, a format that this version does not read "
+                f"(it reads 1 and {FORMAT}): load it with the version that saved it, or measure again"
             )
         if content["format"] != 1 and not isinstance(content.get(DIGESTS), dict):
             raise ResultError(f"{folder} is damaged: {SETTINGS} lacks {DIGESTS}")
@@ -154,8 +154,9 @@ class Saved:
         if problem is not None and not path.exists():
             raise ResultError(f"{path} cannot be read: {problem.strerror or problem}") from problem
         raise ResultError(
-            f"{path} cannot be read as part of {self.folder}: it is not the file that {self.folder / SETTINGS} was saved "
-            "with. It was changed, or comes from another result. Put the right file back, or save again with overwrite=True."
+            f"{path} cannot be read as part of {self.folder}: it is not the file that {self.folder / SETTINGS} was "
+            "saved with. It was changed, or comes from another result. Put the right file back, or save again with "
+            "overwrite=True."
         )
 
 

@@ -29,8 +29,9 @@ def check_disjoint(samples: SamplesLike, control: SamplesLike) -> None:
     if both:
         k, other, key = both[0]
         raise InputError(
-            f"sample {ours.index[k]} is also control sample {theirs.index[other]}: {shorten(repr(key))} ({len(both)} of {len(ours)} "
-            "samples are in both). Leave such samples out of both sets: the model has seen them, whatever they are called."
+            f"sample {ours.index[k]} is also control sample {theirs.index[other]}: {shorten(repr(key))} ({len(both)} "
+            f"of {len(ours)} samples are in both). Leave such samples out of both sets: the model has seen them, "
+            "whatever they are called."
         )
 
 

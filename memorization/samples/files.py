@@ -130,8 +130,9 @@ def _read_csv(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
         if len(row) != len(names):
             raise InputError(
                 f"{path}, line {number}: the row has {_count(len(row), 'cell')}, and the header names {len(names)} "
-                f"({', '.join(map(shorten, names))}). A text that holds a comma must stand in double quotes, with each "
-                "double quote of its own written twice, as Python's csv.writer and DataFrame.to_csv write it; or use .jsonl."
+                f"({', '.join(map(shorten, names))}). A text that holds a comma must stand in double quotes, with "
+                "each double quote of its own written twice, as Python's csv.writer and DataFrame.to_csv write it; "
+                "or use .jsonl."
             )
         yield Row(row[place])
 
@@ -155,8 +156,9 @@ def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
                 failed = error
             except csv.Error as error:
                 failed = InputError(
-                    f"{path}, the row that begins in line {begins} is not CSV ({error}). A text that holds a double quote, "
-                    "a comma or a line end must stand in double quotes, with each double quote of its own written twice."
+                    f"{path}, the row that begins in line {begins} is not CSV ({error}). A text that holds a double "
+                    "quote, a comma or a line end must stand in double quotes, with each double quote of its own "
+                    "written twice."
                 )
                 failed.__cause__ = error
             finally:

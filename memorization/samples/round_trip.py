@@ -28,8 +28,8 @@ def encode(tokenizer: Any, texts: list[str]) -> tuple[list[list[int]], dict[int,
                 failed[k] = f"{type(own).__name__}: {own}"
         if len(failed) == len(texts) and len(texts) > 1:  # not the texts, but the tokenizer
             raise InputError(
-                f"the tokenizer {type(tokenizer).__name__} refuses each of the {len(texts)} texts; of the first it says "
-                f"{failed[0]}"
+                f"the tokenizer {type(tokenizer).__name__} refuses each of the {len(texts)} texts; of the first it "
+                f"says {failed[0]}"
             ) from error
         return rows, failed
 

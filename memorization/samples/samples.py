@@ -190,7 +190,8 @@ class Samples:
             what = f"the tokenizer refuses it ({failed[first]})" if got is None else difference(text, got)
             raise LossyTextError(
                 f"{len(lossy)} of {len(rows)} texts do not survive the tokenizer {type(tokenizer).__name__}: sample "
-                f"{self.index[first]} is {quote(text) if got is None else around(text, first_difference(text, got))}, and "
+                f"{self.index[first]} is {quote(text) if got is None else around(text, first_difference(text, got))}, "
+                "and "
                 f'{what}. Bits would be those of another text. Pass on_lossy_text="skip" to leave such samples out '
                 "(they are counted), or hand over the token ids."
             )
@@ -275,8 +276,8 @@ def _unreadable(samples: Any) -> InputError:
     elif hasattr(samples, "__iter__"):
         remedy = "Pass list(samples)."
     return InputError(
-        "samples must be a text, a list of texts, a list of id lists, an integer array, a table, a datasets.Dataset or a "
-        f"file; a {type(samples).__name__} came. {remedy}"
+        "samples must be a text, a list of texts, a list of id lists, an integer array, a table, a datasets.Dataset "
+        f"or a file; a {type(samples).__name__} came. {remedy}"
     )
 
 
@@ -289,7 +290,8 @@ def _from_sequence(samples: Any, limit: int | None) -> Samples:
     if isinstance(samples, np.ndarray) and samples.dtype.kind not in "OSU":
         if samples.dtype.kind not in "iu" or samples.ndim not in (1, 2):
             raise InputError(
-                f"an array of token ids must be 1-D or 2-D and of an integer dtype; this one is {samples.ndim}-D {samples.dtype}"
+                f"an array of token ids must be 1-D or 2-D and of an integer dtype; this one is {samples.ndim}-D "
+                f"{samples.dtype}"
             )
         if samples.size == 0:
             raise InputError(f"samples is an array of shape {list(samples.shape)}: there is nothing to measure")
@@ -310,12 +312,13 @@ def _from_list(rows: Sequence[Any], source: str, limit: int | None, index: Seque
     for i, row in zip(index, rows, strict=True):
         if isinstance(row, (bytes, bytearray, memoryview)):
             raise InputError(
-                f"sample {i} is {type(row).__name__}, and which text it is depends on its encoding: pass .decode('utf-8')."
+                f"sample {i} is {type(row).__name__}, and which text it is depends on its encoding: pass "
+                ".decode('utf-8')."
             )
         if isinstance(row, str) != texts:
             raise InputError(
-                f"samples must be all texts or all token ids; sample {index[0]} is {kind_of(rows[0])} and sample {i} is "
-                f"{kind_of(row)}."
+                f"samples must be all texts or all token ids; sample {index[0]} is {kind_of(rows[0])} and sample {i} "
+                f"is {kind_of(row)}."
             )
         if isinstance(row, (str, Sequence, np.ndarray)) and len(row) == 0:
             raise InputError(f"sample {i} is empty: it has no bits to measure. Leave it out.")

@@ -122,8 +122,8 @@ def rows_of_columns(columns: Mapping[str, Any], column: str) -> Iterator[Row]:
     cells = {name: to_numpy(columns[name]) if is_tensor(columns[name]) else columns[name] for name in beside}
     if isinstance(cells[column], str) or not isinstance(cells[column], (Sequence, np.ndarray)):
         raise InputError(
-            f"column {column!r} of {where} must be a list of texts or of id lists; it is {kind_of(cells[column])}. A single "
-            "text is passed as it is, and files and tables have names of their own."
+            f"column {column!r} of {where} must be a list of texts or of id lists; it is {kind_of(cells[column])}. A "
+            "single text is passed as it is, and files and tables have names of their own."
         )
     if len(cells[column]) and all(is_int(x) for x in cells[column]):  # one sample
         cells = {name: [cell] for name, cell in cells.items()}
@@ -132,7 +132,8 @@ def rows_of_columns(columns: Mapping[str, Any], column: str) -> Iterator[Row]:
             raise InputError(f"column {name!r} of {where} must be a list; it is {kind_of(cells[name])}.")
         if cells[name] is not None and len(cells[name]) != len(cells[column]):
             raise InputError(
-                f"{where} has {len(cells[column])} rows in {column!r} and {len(cells[name])} in {name!r}: each row needs both."
+                f"{where} has {len(cells[column])} rows in {column!r} and {len(cells[name])} in {name!r}: each row "
+                "needs both."
             )
     for i in range(len(cells[column])):
         yield row_of(where, {name: cell[i] for name, cell in cells.items() if cell is not None}, column)

@@ -39,8 +39,8 @@ def without_padding(ids: np.ndarray, mask: Any, i: int) -> np.ndarray:
     if last - first + 1 != len(places):
         gap = first + int(np.flatnonzero(kept[first : last + 1] == 0)[0])
         raise InputError(
-            f"the attention mask of sample {i} is 0 at position {gap}, between ids at which it is 1: that is no padding, "
-            "and what stands on its two sides is not one text. Pass the sides as samples of their own."
+            f"the attention mask of sample {i} is 0 at position {gap}, between ids at which it is 1: that is no "
+            "padding, and what stands on its two sides is not one text. Pass the sides as samples of their own."
         )
     return ids[first : last + 1]
 
@@ -57,8 +57,8 @@ def check_labels(ids: np.ndarray, labels: Any, i: int) -> None:
     at_start = _run(ignored)
     if at_end or (at_start > 1 and (ids[:at_start] == ids[0]).all()):  # a prompt is left out of the loss as well
         raise InputError(
-            f"sample {i} has labels of {_IGNORED} at its {f'last {at_end}' if at_end else f'first {at_start}'} positions, "
-            f"as padding has, and no attention mask. {_REMEDY}"
+            f"sample {i} has labels of {_IGNORED} at its {f'last {at_end}' if at_end else f'first {at_start}'} "
+            f"positions, as padding has, and no attention mask. {_REMEDY}"
         )
 
 
@@ -66,8 +66,8 @@ def check_ignored(ids: np.ndarray, i: int) -> None:
     """Refuse ids of -100."""
     if (ids == _IGNORED).any():
         raise InputError(
-            f"sample {i} holds {_IGNORED} at position {int(np.flatnonzero(ids == _IGNORED)[0])}: that marks what a loss "
-            "leaves out, and is no token. Pass the input_ids, not the labels."
+            f"sample {i} holds {_IGNORED} at position {int(np.flatnonzero(ids == _IGNORED)[0])}: that marks what a "
+            "loss leaves out, and is no token. Pass the input_ids, not the labels."
         )
 
 
@@ -94,8 +94,8 @@ def check_unpadded(rows: Sequence[np.ndarray], index: np.ndarray, tokenizer: Any
     )
     if others:
         warn(
-            f"{found}. It is its {' and '.join(name.upper() for name in others)} token too, so it is measured like text; "
-            f"if it is padding, the bits are too many. {_REMEDY}",
+            f"{found}. It is its {' and '.join(name.upper() for name in others)} token too, so it is measured like "
+            f"text; if it is padding, the bits are too many. {_REMEDY}",
             MeasurementWarning,
         )
         return
@@ -125,7 +125,8 @@ def id_array(row: Any, i: int) -> np.ndarray:
         raise InputError(f"sample {i} holds the number {max(map(int, array))}, which is no token id of any model.")
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
         raise InputError(
-            f"sample {i} must be a flat list of at least one token id; it is a {array.dtype} array of shape {list(array.shape)}"
+            f"sample {i} must be a flat list of at least one token id; it is a {array.dtype} array of shape "
+            f"{list(array.shape)}"
         )
     array = array.astype(np.int64)
     check_ignored(array, i)
@@ -149,8 +150,8 @@ def to_numpy(tensor: Any) -> np.ndarray:
         array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
     except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantized, without data (meta)
         raise InputError(
-            f"a tensor of layout {getattr(tensor, 'layout', None)} on {getattr(tensor, 'device', None)} cannot be read as "
-            f"token ids ({shorten(str(error))}). Pass a dense integer tensor, or lists."
+            f"a tensor of layout {getattr(tensor, 'layout', None)} on {getattr(tensor, 'device', None)} cannot be "
+            f"read as token ids ({shorten(str(error))}). Pass a dense integer tensor, or lists."
         ) from error
     return array
 

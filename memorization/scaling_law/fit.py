@@ -24,8 +24,8 @@ def fit_mi_scaling_law(
 ) -> MIScalingLaw:
     """F1 of membership inference as a function of data-set size and capacity: three constants by least squares.
 
-    Flat arrays, one row a trained model. F1 is that of a threshold at the median of as many members as non-members: 0.5 at chance. (The
-    threshold with the highest F1 gives 0.667 at chance, and no fit here.)
+    Flat arrays, one row a trained model. F1 is that of a threshold at the median of as many members as non-members: 0.5
+    at chance. (The threshold with the highest F1 gives 0.667 at chance, and no fit here.)
 
     Args:
         capacity: of each model, in capacity_unit, above 0; one number where all are alike.
@@ -34,27 +34,30 @@ def fit_mi_scaling_law(
         covariate: "data/capacity" (x = dataset_size / capacity) or "capacity/data".
         capacity_unit: recorded, and shown with every result: "bits", "parameters".
         dataset_unit: recorded as well: "samples", "samples of 64 tokens", "bits".
-        weights: 1 / variance of each F1, up to a common factor, above 0; for a binomial F1 the number of samples it was measured on. None:
-            all alike.
-        errors: "linearised" takes the covariance from the Jacobian at the solution and one scatter for all points, estimated from the
-            residuals. "bootstrap" refits 400 times with the residuals' signs flipped at random (wild bootstrap, leverage corrected,
-            refits that run away left out, fixed seed): for scatter that differs between points.
+        weights: 1 / variance of each F1, up to a common factor, above 0; for a binomial F1 the number of samples it was
+            measured on. None: all alike.
+        errors: "linearised" takes the covariance from the Jacobian at the solution and one scatter for all points,
+            estimated from the residuals. "bootstrap" refits 400 times with the residuals' signs flipped at random (wild
+            bootstrap, leverage corrected, refits that run away left out, fixed seed): for scatter that differs between
+            points.
 
     Returns:
         The constants with standard errors, in the units stated.
 
     Raises:
-        InputError: columns that cannot be fitted: fewer than 4 points or 3 different ratios, F1 all equal, sizes that are not positive.
+        InputError: columns that cannot be fitted: fewer than 4 points or 3 different ratios, F1 all equal, sizes that
+            are not positive.
 
     Warns:
-        NotIdentifiedWarning: many laws fit these points equally well: F1 does not follow the ratio beyond its scatter, or the points
-            see only one end of the curve. The constants are those of one such law; stderr and covariance are NaN.
+        NotIdentifiedWarning: many laws fit these points equally well: F1 does not follow the ratio beyond its scatter,
+            or the points see only one end of the curve. The constants are those of one such law; stderr and covariance
+            are NaN.
 
     Guarantees:
-        95 % intervals covered each constant in 94 to 96 % of 1,000 planted laws (20 ratios from 5e-4 to 0.5, scatter 0.014 in F1). Where
-        the scatter shrinks towards F1 = 1 as a binomial's does (600 members), "linearised" covers 88 to 94 %, "bootstrap" 91 to 95 %.
-        F1 that saturates at 1 is fitted as if it were the sigmoid's: c1 comes out low (about 1.3 for 1.34), so leave sizes out where F1
-        is stuck at 1.
+        95 % intervals covered each constant in 94 to 96 % of 1,000 planted laws (20 ratios from 5e-4 to 0.5, scatter
+        0.014 in F1). Where the scatter shrinks towards F1 = 1 as a binomial's does (600 members), "linearised" covers
+        88 to 94 %, "bootstrap" 91 to 95 %. F1 that saturates at 1 is fitted as if it were the sigmoid's: c1 comes out
+        low (about 1.3 for 1.34), so leave sizes out where F1 is stuck at 1.
 
     Examples:
         >>> import numpy as np
@@ -65,7 +68,8 @@ def fit_mi_scaling_law(
         [1.0, -4.0, -0.5]
 
     Source:
-        Morris et al., arXiv:2505.24832, scaling law of membership inference; `MIScalingLaw.published` says what is misprinted there.
+        Morris et al., arXiv:2505.24832, scaling law of membership inference; `MIScalingLaw.published` says what is
+        misprinted there.
     """
     if covariate not in ("data/capacity", "capacity/data"):
         raise InputError(f'covariate must be "data/capacity" or "capacity/data"; it is {covariate!r}')
@@ -79,8 +83,8 @@ def fit_mi_scaling_law(
     if fitted.why_not_identified:
         settings["not_identified"] = fitted.why_not_identified
         warn(
-            f"the law is not identified: {fitted.why_not_identified}. Its constants are those of one of many laws that fit; their errors "
-            "are unknown. Add data-set sizes on both sides of the fall of F1.",
+            f"the law is not identified: {fitted.why_not_identified}. Its constants are those of one of many laws "
+            "that fit; their errors are unknown. Add data-set sizes on both sides of the fall of F1.",
             NotIdentifiedWarning,
         )
     import pandas as pd

@@ -24,7 +24,8 @@ _FACTS = ("covariate", "capacity_unit", "dataset_unit", "settings")
 class MIScalingLaw(Result):
     """F1 of membership inference = 1/2 (1 + c1 sigmoid(c2 (x + c3))), x a ratio of data-set size and capacity in the stated units.
 
-    A saved folder holds law.parquet (a row a constant), points.parquet (a row a point, where fitted) and settings.json (the rest).
+    A saved folder holds law.parquet (a row a constant), points.parquet (a row a point, where fitted) and settings.json
+    (the rest).
 
     Attributes:
         c1: twice the height of F1 above 0.5 where the sigmoid is 1; no unit.
@@ -35,8 +36,10 @@ class MIScalingLaw(Result):
         covariate: what x is: "data/capacity" or "capacity/data".
         capacity_unit: unit of every capacity handed to this law.
         dataset_unit: unit of every data-set size, handed in or returned.
-        residual: standard deviation of F1 around the law, sqrt(sum of w r^2 / (n - 3)) with weights of mean 1; NaN where unknown.
-        points: what was fitted, a row a point: capacity, dataset_size, f1, weight; None for a law that was not fitted here.
+        residual: standard deviation of F1 around the law, sqrt(sum of w r^2 / (n - 3)) with weights of mean 1; NaN
+            where unknown.
+        points: what was fitted, a row a point: capacity, dataset_size, f1, weight; None for a law that was not fitted
+            here.
         settings: what was decided, by the caller or for the caller.
     """
 
@@ -56,15 +59,17 @@ class MIScalingLaw(Result):
     def published(cls) -> "MIScalingLaw":
         """The law of arXiv:2505.24832, corrected: c1 = 1.34, c2 = -33.14, c3 = -0.034; x = samples of 64 tokens / parameters.
 
-        The paper prints c2 = -0.034 and c3 = -33.14 and puts capacity / data in the place of x. So read, F1 rises with the data-set size,
-        the opposite of what the paper measures and says. And whatever the unit of capacity, its limit for large data is 1.006,
-        more than F1 can be, where chance (0.5) belongs. 1.006 is the value of the intended law at the *other* end, x = 0, which gives the
-        error away: the ratio is upside down, and the two constants have changed places. With data / capacity, and c2 and c3 swapped,
-        the law gives 0.55, 0.75 and 0.95 at the six data-set sizes that the paper (table 2) computed from it for two models. Solved
-        for all six at once the constants are 1.34048, -33.1363 and -0.033678, which round to the printed ones. The capacity in that
-        ratio is the count of parameters, not bits, and the data are counted in samples of 64 tokens.
+        The paper prints c2 = -0.034 and c3 = -33.14 and puts capacity / data in the place of x. So read, F1 rises with
+        the data-set size, the opposite of what the paper measures and says. And whatever the unit of capacity, its
+        limit for large data is 1.006, more than F1 can be, where chance (0.5) belongs. 1.006 is the value of the
+        intended law at the *other* end, x = 0, which gives the error away: the ratio is upside down, and the two
+        constants have changed places. With data / capacity, and c2 and c3 swapped, the law gives 0.55, 0.75 and 0.95 at
+        the six data-set sizes that the paper (table 2) computed from it for two models. Solved for all six at once the
+        constants are 1.34048, -33.1363 and -0.033678, which round to the printed ones. The capacity in that ratio is
+        the count of parameters, not bits, and the data are counted in samples of 64 tokens.
 
-        The paper prints no errors, so they are NaN here. It clips nothing: near x = 0 the formula exceeds 1, which `predict` cuts off.
+        The paper prints no errors, so they are NaN here. It clips nothing: near x = 0 the formula exceeds 1, which
+        `predict` cuts off.
 
         Examples:
             >>> law = MIScalingLaw.published()
@@ -112,7 +117,8 @@ class MIScalingLaw(Result):
             Data-set sizes, float64, in the common shape.
 
         Raises:
-            InputError: a capacity that is not positive, or an F1 that the law has at no data-set size, or at more than one.
+            InputError: a capacity that is not positive, or an F1 that the law has at no data-set size, or at more than
+                one.
 
         Examples:
             >>> law = MIScalingLaw.published()
@@ -126,8 +132,8 @@ class MIScalingLaw(Result):
         wrong = np.flatnonzero(~((wanted > lowest) & (wanted < highest)))
         if len(wrong):
             raise InputError(
-                f"this law has an F1 above {lowest:.4g} and below {highest:.4g} where it can be inverted (0.5 is chance, and F1 is clipped "
-                f"at 1); {wanted.flat[wrong[0]]:.6g} came (entry {wrong[0]})"
+                f"this law has an F1 above {lowest:.4g} and below {highest:.4g} where it can be inverted (0.5 is "
+                f"chance, and F1 is clipped at 1); {wanted.flat[wrong[0]]:.6g} came (entry {wrong[0]})"
             )
         share = (2 * wanted - 1) / self.c1
         ratio = np.log(share / (1 - share)) / self.c2 - self.c3

@@ -102,7 +102,8 @@ def _least_squares(
     """The constants, and whether the search came to an end: along a valley of equally good laws it does not."""
     from scipy.optimize import least_squares
 
-    # The scale of each constant is fixed at the start: one that follows the Jacobian breaks down where a column of it vanishes.
+    # The scale of each constant is fixed at the start: one that follows the Jacobian breaks down where a column of it
+    # vanishes.
     size = np.maximum(np.abs(start), 1e-3)
     given = {"args": (u, f1, np.sqrt(w)), "x_scale": size, "max_nfev": _STEPS}
     found = least_squares(_differences, start, _weighted_jacobian, method="lm", **given)
@@ -162,8 +163,9 @@ def _bootstrap(
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (_RESAMPLES, len(u)))
     law = f1_at(constants, u)
     refits = np.array([_least_squares(u, law + free * sign, w, constants)[0] for sign in signs])
-    # Few refits run away along a valley, and their squares would drown all others: those beyond 4 standard deviations are left out, of
-    # which a normal has 0.006 %. 15.87 and 84.13 % are one standard deviation either side of the middle.
+    # Few refits run away along a valley, and their squares would drown all others: those beyond 4 standard deviations
+    # are left out, of which a normal has 0.006 %. 15.87 and 84.13 % are one standard deviation either side of the
+    # middle.
     low, middle, high = np.quantile(refits, [0.1587, 0.5, 0.8413], axis=0)
     near = refits[(np.abs(refits - middle) <= 2 * (high - low)).all(axis=1)]
     return np.asarray(np.cov(near.T))

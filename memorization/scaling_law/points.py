@@ -48,13 +48,14 @@ def read_points(capacity: Any, dataset_size: Any, f1: Any, weights: Any) -> "dic
     for name, column in columns.items():
         if column.ndim != 1 or len(column) != share.size:
             raise InputError(
-                f"all columns are flat, one entry a trained model: f1 has {share.size}, {name} has the shape {list(column.shape)}"
+                f"all columns are flat, one entry a trained model: f1 has {share.size}, {name} has the shape "
+                f"{list(column.shape)}"
             )
     wrong = np.flatnonzero(~((share >= -_BEYOND) & (share <= 1 + _BEYOND)))
     if len(wrong):
         raise InputError(
-            f"f1 must lie in [0, 1], or within {_BEYOND:g} of it if simulated; row {wrong[0]} is {share[wrong[0]]:g} ({len(wrong)} such). "
-            "Are these percent, or runs that failed?"
+            f"f1 must lie in [0, 1], or within {_BEYOND:g} of it if simulated; row {wrong[0]} is {share[wrong[0]]:g} "
+            f"({len(wrong)} such). Are these percent, or runs that failed?"
         )
     return columns
 
@@ -68,7 +69,8 @@ def check_points(x: Float64[np.ndarray, " point"], f1: Float64[np.ndarray, " poi
     n_ratios = len(np.unique(x))
     if n_ratios < 3:
         raise InputError(
-            f"the law needs at least 3 different ratios of data-set size and capacity; these {len(x)} points have {n_ratios}"
+            f"the law needs at least 3 different ratios of data-set size and capacity; these {len(x)} points have "
+            f"{n_ratios}"
         )
     if np.ptp(f1) < 1e-12:
         raise InputError(

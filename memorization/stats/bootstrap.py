@@ -9,7 +9,8 @@ __all__ = ["difference_interval", "mean_interval", "n_resamples"]
 
 _RESAMPLES = 9_999
 _FEWEST_RESAMPLES = 199
-_DRAWS = 50_000_000  # a bootstrap of more draws than this takes over a second, and resamples of large sets scatter little anyway
+# a bootstrap of more draws than this takes over a second, and resamples of large sets scatter little anyway
+_DRAWS = 50_000_000
 _BATCH_DRAWS = 1_000_000  # held in memory at a time
 
 

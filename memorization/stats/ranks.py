@@ -26,8 +26,8 @@ class RankCorrelation(NamedTuple):
 def spearman(x: Shaped[np.ndarray, " pair"], y: Shaped[np.ndarray, " pair"], *, level: float) -> RankCorrelation:
     """Spearman's rank correlation of at least four pairs, of which neither side is constant.
 
-    The interval is Bonett and Wright's: on the scale of Fisher's z the standard error is sqrt((1 + rho^2 / 2) / (n - 3)).
-    At rho = 1 and -1 that says nothing of the next pairs, and the interval is unknown.
+    The interval is Bonett and Wright's: on the scale of Fisher's z the standard error is sqrt((1 + rho^2 / 2) / (n -
+    3)). At rho = 1 and -1 that says nothing of the next pairs, and the interval is unknown.
 
     Source:
         Bonett and Wright, doi:10.1007/BF02294183.

@@ -26,8 +26,8 @@ class Control(ReadOnly):
         signed_bits: H(x | oracle) - H(x | target) of each control sample, float64.
         mean: of signed_bits.
         quantiles: of signed_bits, at 1, 5, 25, 50, 75, 95 and 99 %, by their share (0.01 to 0.99).
-        net_bits: (mean signed bits of the samples - that of the control) x number of samples: memU without what the target simply does
-            better.
+        net_bits: (mean signed bits of the samples - that of the control) x number of samples: memU without what the
+            target simply does better.
         net_interval: 95 % bootstrap interval of net_bits over both sets; NaN where a set has one sample.
         mean_interval: 95 % bootstrap interval of `mean`; NaN for one sample.
         target: code lengths of the control under the target.

@@ -47,22 +47,25 @@ def unintended_memorization(
 ) -> Memorization:
     """Bits of each sample that the target has memorized beyond what the oracle knows of such text.
 
-    memU(x) = H(x | oracle) - H(x | oracle, target). Positive is memorized. The measurement is as good as the oracle: one that has itself
-    memorized x hides memorization of x; one that is too weak shows the target's generalization as memorization (pass a `control`).
+    memU(x) = H(x | oracle) - H(x | oracle, target). Positive is memorized. The measurement is as good as the oracle:
+    one that has itself memorized x hides memorization of x; one that is too weak shows the target's generalization as
+    memorization (pass a `control`).
 
     Args:
         target: the model under audit, as for `compress_bits`, or saved `CodeLengths` of the same samples.
         oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`.
         samples: as for `compress_bits`.
         joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit.
-        control: samples drawn like `samples` that neither model has seen. Where a model is given as CodeLengths: the pair (target,
-            oracle) of the control's CodeLengths.
-        baseline: H(x) for mem and memI: "uniform" is n_tokens x log2 of the vocabulary size; or CodeLengths under a third model.
+        control: samples drawn like `samples` that neither model has seen. Where a model is given as CodeLengths: the
+            pair (target, oracle) of the control's CodeLengths.
+        baseline: H(x) for mem and memI: "uniform" is n_tokens x log2 of the vocabulary size; or CodeLengths under a
+            third model.
         target_tokenizer: None is the model's own where the model is named.
         oracle_tokenizer: the same for the oracle. The tokenizers may differ where samples are texts.
         target_revision: of a hub model.
         oracle_revision: of a hub model.
-        first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform for both.
+        first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform
+            for both.
         max_length: as for `compress_bits`, as all that follow.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
@@ -71,7 +74,8 @@ def unintended_memorization(
         trust_remote_code: run code that a checkpoint brings.
         text_column: column of a file or data set.
         limit: only the first so many samples, and control samples.
-        on_lossy_text: "raise" or "skip" texts that a tokenizer does not give back; skipped for one model is skipped for both.
+        on_lossy_text: "raise" or "skip" texts that a tokenizer does not give back; skipped for one model is skipped for
+            both.
         progress: a bar on stderr.
         allow_pickle: load pickled weights, which can run code.
 
@@ -88,8 +92,8 @@ def unintended_memorization(
         LengthMismatchWarning: samples and control differ in mean length by over 10 %.
 
     Guarantees:
-        Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model is in memory
-        at a time where both are named.
+        Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model
+        is in memory at a time where both are named.
 
     Examples:
         >>> from memorization import UniformModel, unintended_memorization
@@ -163,14 +167,15 @@ def _warn(result: Memorization) -> None:
     if control.mean_interval[0] > 0:
         low, high = control.mean_interval
         warn(
-            f"the oracle is too weak: the target codes unseen text in {control.mean:.2f} bits a sample fewer (95 % interval {low:.2f} to "
-            f"{high:.2f}), so memU includes generalization. Take a stronger oracle, or read net memU.",
+            f"the oracle is too weak: the target codes unseen text in {control.mean:.2f} bits a sample fewer (95 % "
+            f"interval {low:.2f} to {high:.2f}), so memU includes generalization. Take a stronger oracle, or read net "
+            "memU.",
             WeakOracleWarning,
         )
     ours, theirs = float(result.target.n_tokens.mean()), float(control.target.n_tokens.mean())
     if abs(ours - theirs) > _LENGTH_MISMATCH * ours:
         warn(
-            f"samples have {ours:.1f} tokens in the mean, control samples {theirs:.1f}: net memU compares unlike things. Draw the control "
-            "like the samples, of the same length.",
+            f"samples have {ours:.1f} tokens in the mean, control samples {theirs:.1f}: net memU compares unlike "
+            "things. Draw the control like the samples, of the same length.",
             LengthMismatchWarning,
         )

@@ -37,11 +37,13 @@ _ROLES = ("target", "oracle")
 class Memorization(Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
-    A saved folder holds memorization.parquet (a row a sample); target/ and oracle/ (and the same in control/), the code lengths, with a row
-    a token in their tokens.parquet; settings.json; and summary.json with every figure, setting, fingerprint and version.
+    A saved folder holds memorization.parquet (a row a sample); target/ and oracle/ (and the same in control/), the code
+    lengths, with a row a token in their tokens.parquet; settings.json; and summary.json with every figure, setting,
+    fingerprint and version.
 
     Attributes:
-        bits: memU(x) = H(x | oracle) - H(x | oracle, target), from coded lengths, float64. With joint="max" never below 0.
+        bits: memU(x) = H(x | oracle) - H(x | oracle, target), from coded lengths, float64. With joint="max" never below
+            0.
         signed_bits: H(x | oracle) - H(x | target), from coded lengths: never clipped, so noise averages out.
         ideal_bits: memU from -log2 p.
         ideal_signed_bits: the signed difference from -log2 p.
@@ -51,7 +53,8 @@ class Memorization(Result):
         target: code lengths under the target.
         oracle: code lengths under the oracle.
         control: the same of samples that neither model has seen; None where none were given.
-        settings: what was decided, by the caller or for the caller; those of the code lengths are its "target" and "oracle".
+        settings: what was decided, by the caller or for the caller; those of the code lengths are its "target" and
+            "oracle".
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -206,7 +209,8 @@ class Memorization(Result):
             lines += [
                 f"  control      {control.mean:,.2f} {_span(control.mean_interval)} bits a sample signed, "
                 f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples",
-                f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: samples over control, signed",
+                f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: samples over "
+                "control, signed",
             ]
             if control.mean < 0:
                 lines.append(
@@ -214,10 +218,14 @@ class Memorization(Result):
                 )
         shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
-            f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): {settings['baseline']}",
-            f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x those that are no embeddings",
-            f"  target       {self.target.bits_per_token:.4g} bits a token; {describe_model(self.target.settings['model'])}",
-            f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; {describe_model(self.oracle.settings['model'])}",
+            f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): "
+            f"{settings['baseline']}",
+            f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x those that are "
+            "no embeddings",
+            f"  target       {self.target.bits_per_token:.4g} bits a token; "
+            f"{describe_model(self.target.settings['model'])}",
+            f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; "
+            f"{describe_model(self.oracle.settings['model'])}",
             f"  first token  {describe_first_token(self.target.settings['first_token'])}",
             f"  joint code   {settings['joint']}{', token counts added (two tokenizers)' if settings['token_count_code'] else ''}",
             *left_out(

@@ -164,8 +164,8 @@ def solve_width(
 ) -> Architecture:
     """The width at which a family's total number of parameters is nearest to `n_params`.
 
-    Widths go in steps of `heads` (twice that for "llama"); of 2 where a family has heads and none are given, so that few
-    widths leave one head only; else of 1.
+    Widths go in steps of `heads` (twice that for "llama"); of 2 where a family has heads and none are given, so that
+    few widths leave one head only; else of 1.
 
     Args:
         name: one of NAMES.

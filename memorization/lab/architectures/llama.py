@@ -15,7 +15,8 @@ _ROTARY_BASE = 10_000.0
 class Llama(nn.Module):
     """Llama with its output head tied to the token embedding and as many key heads as query heads.
 
-    The feed-forward part is round(8 width / 3) wide inside, so that a block has about 12 width^2 parameters, as GPT-2's.
+    The feed-forward part is round(8 width / 3) wide inside, so that a block has about 12 width^2 parameters, as
+    GPT-2's.
     """
 
     def __init__(self, *, vocab_size: int, seq_len: int, layers: int, width: int, heads: int):

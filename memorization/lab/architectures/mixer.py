@@ -17,8 +17,8 @@ class CausalMixer(nn.Module):
 
     The matrix stands for token mixing, being the one causal map over positions that needs no parameter for the future:
     S (S + 1) / 2 numbers a block, all of them used. There is no table of positions: each row of the matrix is a
-    position's own. The output head is tied to the token embedding. Initialised as MLP-Mixer: normal of 1 / sqrt(inputs),
-    biases 0; the embedding normal of 0.02 as GPT-2's.
+    position's own. The output head is tied to the token embedding. Initialised as MLP-Mixer: normal of 1 /
+    sqrt(inputs), biases 0; the embedding normal of 0.02 as GPT-2's.
 
     Args:
         vocab_size: number of tokens.

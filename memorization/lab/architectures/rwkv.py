@@ -127,8 +127,8 @@ def decaying_average(
 ) -> Float[Tensor, "batch position channel"]:
     """Average of values up to each position: weights exp(key - (age - 1) exp(log_decay)), of the newest exp(key + bonus).
 
-    The weights of ages are the same for all samples, so a matrix product for each channel does it: a quarter of the time
-    of a softmax over (position, position, channel). In float32 whatever the weights are.
+    The weights of ages are the same for all samples, so a matrix product for each channel does it: a quarter of the
+    time of a softmax over (position, position, channel). In float32 whatever the weights are.
     """
     with torch.autocast(key.device.type, enabled=False):
         position = torch.arange(key.shape[1], device=key.device)

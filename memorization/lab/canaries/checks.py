@@ -22,7 +22,8 @@ def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[T
         raise InputError(f"{name} must be token ids of shape (sample, position): {error}") from error
     if ids.dim() != 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise InputError(
-            f"{name} must be integer token ids of shape (sample, position); it is {ids.dtype} of shape {tuple(ids.shape)}"
+            f"{name} must be integer token ids of shape (sample, position); it is {ids.dtype} of shape "
+            f"{tuple(ids.shape)}"
         )
     if len(ids) < 1 or ids.shape[1] < 2:
         raise InputError(f"{name} must hold a sample, and two tokens a sample; its shape is {tuple(ids.shape)}")
@@ -34,8 +35,9 @@ def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[T
         if len(wrong):
             sample, position = wrong[0].tolist()
             raise InputError(
-                f"token ids of {name} must lie in [0, {vocab_size}); {len(wrong)} do not, the first is {ids[sample, position]} in sample "
-                f"{sample} at position {position}. Were they made with another tokenizer?"
+                f"token ids of {name} must lie in [0, {vocab_size}); {len(wrong)} do not, the first is "
+                f"{ids[sample, position]} in sample {sample} at position {position}. Were they made with another "
+                "tokenizer?"
             )
     return ids
 
@@ -45,7 +47,8 @@ def repetitions_of(repetitions: Any, n_canaries: int) -> Int64[np.ndarray, " can
     times = np.asarray(repetitions)
     if times.shape != (n_canaries,):
         raise InputError(
-            f"repetitions must be one number a canary: there are {n_canaries} canaries, and repetitions of shape {times.shape}"
+            f"repetitions must be one number a canary: there are {n_canaries} canaries, and repetitions of shape "
+            f"{times.shape}"
         )
     if times.dtype.kind not in "iu":
         raise InputError(f"repetitions must be integers; they are {times.dtype}")
@@ -60,7 +63,8 @@ def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.n
     counts, numbers = np.unique(times, return_counts=True)
     if len(counts) < 2:
         raise InputError(
-            f"all canaries have {counts[0]} repetitions; two different counts are needed, best with 0 (the control) among them"
+            f"all canaries have {counts[0]} repetitions; two different counts are needed, best with 0 (the control) "
+            "among them"
         )
     if numbers.min() < _LEAST:
         raise InputError(
@@ -71,8 +75,8 @@ def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.n
         first = places.setdefault(canary, i)
         if first < i:
             raise InputError(
-                f"canaries {first} and {i} are equal, so their repetitions are not what they seem; make canaries of more tokens, or of a "
-                "larger vocabulary"
+                f"canaries {first} and {i} are equal, so their repetitions are not what they seem; make canaries of "
+                "more tokens, or of a larger vocabulary"
             )
 
 
@@ -82,7 +86,8 @@ def different_counts(repetitions: Any) -> list[int]:
     whole = all(isinstance(count, (int, np.integer)) and not isinstance(count, bool) for count in counts)
     if not counts or not whole or min(counts) < 1 or len(set(counts)) < len(counts):
         raise InputError(
-            f"repetitions must be different positive integers, at least one; got {counts}. The control, 0, is always there"
+            f"repetitions must be different positive integers, at least one; got {counts}. The control, 0, is always "
+            "there"
         )
     return sorted(map(int, counts))
 

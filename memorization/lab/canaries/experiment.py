@@ -55,7 +55,8 @@ def make_canaries(n_canaries: int, seq_len: int, vocab_size: int, *, seed: int =
     """
     if n_canaries < 1 or seq_len < 2 or vocab_size < 2:
         raise InputError(
-            f"canaries need n_canaries >= 1, seq_len >= 2 and vocab_size >= 2; got {n_canaries=}, {seq_len=}, {vocab_size=}"
+            f"canaries need n_canaries >= 1, seq_len >= 2 and vocab_size >= 2; got {n_canaries=}, {seq_len=}, "
+            f"{vocab_size=}"
         )
     return random_tokens(n_canaries, seq_len, vocab_size, seed=stream("canaries", seed))
 
@@ -82,7 +83,8 @@ def insert_canaries(background: Any, canaries: Any, repetitions: Any) -> Int64[T
     times = repetitions_of(repetitions, len(own))
     if rows.shape[1] != own.shape[1]:
         raise InputError(
-            f"background and canaries must have one length; their samples have {rows.shape[1]} and {own.shape[1]} tokens"
+            f"background and canaries must have one length; their samples have {rows.shape[1]} and {own.shape[1]} "
+            "tokens"
         )
     return torch.cat([rows, own.repeat_interleave(torch.from_numpy(times), dim=0)])
 
@@ -101,17 +103,17 @@ def dose_response(
 ) -> DoseResponse:
     """memU, in bits, of canaries in a model that you have trained on them, against the number of repetitions.
 
-    The oracle is exact: canaries were drawn uniformly, so H(x | oracle) is n log2 V, and all that the target codes them below that
-    it has memorized.
+    The oracle is exact: canaries were drawn uniformly, so H(x | oracle) is n log2 V, and all that the target codes them
+    below that it has memorized.
 
     Args:
         target: the trained model, as `compress_bits` takes it.
         canaries: int64 (canary, position), as `make_canaries` gave them; no two are equal.
-        repetitions: how often each canary stands in the training set, one number a canary. 0 for those that the model was not trained on,
-            the control; at least two canaries of each number.
+        repetitions: how often each canary stands in the training set, one number a canary. 0 for those that the model
+            was not trained on, the control; at least two canaries of each number.
         vocab_size: what the canaries were drawn from, [0, vocab_size). The model's vocabulary may be larger.
-        first_token: what stood before each sample in training, as for `compress_bits`. With "uniform" and "skip", the first token carries
-            no information.
+        first_token: what stood before each sample in training, as for `compress_bits`. With "uniform" and "skip", the
+            first token carries no information.
         batch_size: samples a forward pass.
         device: where to measure.
         dtype: of the weights of a model that is loaded here.
@@ -125,13 +127,13 @@ def dose_response(
         ModelError: as for `compress_bits`, or a model with a vocabulary smaller than vocab_size.
 
     Warns:
-        MeasurementWarning: the control is memorized: it was trained on, or not drawn uniformly from [0, vocab_size); or memU is above the
-            information of a canary: the measurement is at fault.
+        MeasurementWarning: the control is memorized: it was trained on, or not drawn uniformly from [0, vocab_size); or
+            memU is above the information of a canary: the measurement is at fault.
 
     Guarantees:
-        memU of a canary is at most n log2 V, and 1 bit for the rounding of the coder. Whatever the model, a control canary has a
-        signed memU of k bits or more with probability 2^-k at most (ideal bits), so its memU is 1.44 bits at most in expectation.
-        ideal_signed_bits is at most the canary's exposure.
+        memU of a canary is at most n log2 V, and 1 bit for the rounding of the coder. Whatever the model, a control
+        canary has a signed memU of k bits or more with probability 2^-k at most (ideal bits), so its memU is 1.44 bits
+        at most in expectation. ideal_signed_bits is at most the canary's exposure.
 
     Examples:
         >>> canaries = make_canaries(4, seq_len=16, vocab_size=256)
@@ -176,18 +178,20 @@ def canary_dose_response(
 ) -> DoseResponse:
     """Train models on a background with canaries in it, and measure in bits how much of these they hold, against repetitions.
 
-    Each seed draws canaries of its own, n_canaries for each count and as many for the control, which is not trained on. Its model
-    reads token 0 and then a sample, and is trained on the shuffled rows by `train_stack`, the models of all seeds side by side. With
-    epochs=1 a canary is seen `repetitions` times (some once more, where rows have to fill up the last batch).
+    Each seed draws canaries of its own, n_canaries for each count and as many for the control, which is not trained on.
+    Its model reads token 0 and then a sample, and is trained on the shuffled rows by `train_stack`, the models of all
+    seeds side by side. With epochs=1 a canary is seen `repetitions` times (some once more, where rows have to fill up
+    the last batch).
 
     Args:
-        build_model: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits, without dropout;
-            for example a `memorization.lab.architectures.Architecture`.
+        build_model: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to
+            logits, without dropout; for example a `memorization.lab.architectures.Architecture`.
         background: int64 token ids (sample, position), text or random; canaries have its length.
         vocab_size: V; ids lie in [0, V), and canaries are drawn from it.
         repetitions: the counts, different positive integers.
         n_canaries: for each count, at least 2.
-        seeds: one training for each; weights, canaries and the order of samples are drawn from separate streams of a seed.
+        seeds: one training for each; weights, canaries and the order of samples are drawn from separate streams of a
+            seed.
         epochs: passes over the training set.
         batch_size: samples a step.
         peak_lr: learning rate at the end of the warm-up.
@@ -196,8 +200,9 @@ def canary_dose_response(
         progress: a bar on stderr.
 
     Returns:
-        memU a canary, means a count over all seeds' canaries, and the trend. Intervals are over canaries, those of one training
-        taken for independent: they say how sure the mean is for these models, not what other trainings would give.
+        memU a canary, means a count over all seeds' canaries, and the trend. Intervals are over canaries, those of one
+        training taken for independent: they say how sure the mean is for these models, not what other trainings would
+            give.
 
     Raises:
         InputError: options that cannot be, or background ids outside the vocabulary.
@@ -208,8 +213,8 @@ def canary_dose_response(
         MeasurementWarning: as for `dose_response`.
 
     Guarantees:
-        Those of `dose_response`. torch's global generator is left as it was. A finished seed is never trained again with the same
-        store. A seed's result does not depend on the others, up to the rounding of a stack.
+        Those of `dose_response`. torch's global generator is left as it was. A finished seed is never trained again
+        with the same store. A seed's result does not depend on the others, up to the rounding of a stack.
 
     Examples:
         Two steps teach nothing, so nothing is memorized.
@@ -229,7 +234,8 @@ def canary_dose_response(
         (32.0, True)
 
     Source:
-        Carlini et al., arXiv:1802.08232, for canaries in a training set; the measurement is that of Morris et al., arXiv:2505.24832.
+        Carlini et al., arXiv:1802.08232, for canaries in a training set; the measurement is that of Morris et al.,
+        arXiv:2505.24832.
     """
     rows = token_rows("background", background, vocab_size)
     counts = different_counts(repetitions)
@@ -264,8 +270,8 @@ def canary_dose_response(
     for run in runs:
         if run["diverged_at"] is not None:
             raise DivergedError(
-                f"training with seed {run['seed']} diverged at step {run['diverged_at']} of {steps} with peak_lr={peak_lr:g}; give a lower "
-                f"peak_lr, such as {peak_lr / 4:g}."
+                f"training with seed {run['seed']} diverged at step {run['diverged_at']} of {steps} with "
+                f"peak_lr={peak_lr:g}; give a lower peak_lr, such as {peak_lr / 4:g}."
             )
     training = {
         "model": known.identity,
@@ -365,14 +371,15 @@ def _measure(
     record, rule = lengths.settings["model"], lengths.settings["first_token"]
     if record["vocab_size"] < vocab_size:
         raise ModelError(
-            f"{record['name']} has logits for {record['vocab_size']} tokens, and vocab_size={vocab_size}: canaries that were drawn from so "
-            f"many would hold ids that the model does not know. Pass the vocab_size that they were drawn from"
+            f"{record['name']} has logits for {record['vocab_size']} tokens, and vocab_size={vocab_size}: canaries "
+            "that were drawn from so many would hold ids that the model does not know. Pass the vocab_size that they "
+            "were drawn from"
         )
     short = np.flatnonzero(lengths.n_tokens < lengths.n_tokens.max())
     if len(short):
         raise InputError(
-            f"canary {short[0]} begins with the BOS, which is taken for its context, so it has a token less than others; pass the id as "
-            f"first_token={rule['id']}, which codes it"
+            f"canary {short[0]} begins with the BOS, which is taken for its context, so it has a token less than "
+            f"others; pass the id as first_token={rule['id']}, which codes it"
         )
     token_bits = lengths.token_bits.reshape(n_canaries, -1)
     columns = {

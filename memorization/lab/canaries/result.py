@@ -30,13 +30,14 @@ class DoseResponse(Result):
     A saved folder holds canaries.parquet (a row a canary), dose_response.parquet (a row a count) and settings.json.
 
     Attributes:
-        canaries: one row a canary: run (of the training, from 0), canary (its place in that run), repetitions (0: the control),
-            bits (memU, coded, never below 0), signed_bits (the same not clipped), ideal_signed_bits (from -log2 p), second_half_bits
-            (ideal code length of the second half of its tokens, given the first).
+        canaries: one row a canary: run (of the training, from 0), canary (its place in that run), repetitions (0: the
+            control), bits (memU, coded, never below 0), signed_bits (the same not clipped), ideal_signed_bits (from
+            -log2 p), second_half_bits (ideal code length of the second half of its tokens, given the first).
         information_bits: that each canary has, n log2 V for n tokens: the ceiling of memU.
-        trend: Spearman's rank correlation of repetitions and signed_bits over all canaries, the control counted as 0; NaN where all
-            signed_bits are equal.
-        trend_p_value: one-sided, for "memU does not rise": permutations of the canaries within a run, 0.0001 being the least there is.
+        trend: Spearman's rank correlation of repetitions and signed_bits over all canaries, the control counted as 0;
+            NaN where all signed_bits are equal.
+        trend_p_value: one-sided, for "memU does not rise": permutations of the canaries within a run, 0.0001 being the
+            least there is.
         settings: what was decided, by the caller or for the caller.
     """
 
@@ -54,11 +55,11 @@ class DoseResponse(Result):
     def to_pandas(self) -> "pd.DataFrame":
         """One row a number of repetitions, ascending; 0 is the control.
 
-        Columns: repetitions; n_canaries (of all runs together); mean_bits (memU) with low and high, its 95 % interval; mean_signed_bits;
-        information_share (mean_bits / information_bits); recited_share (of canaries whose second half has probability of at least 1/2 given
-        the first: greedy decoding writes it out); by_heart_bits (memU of a model that knows its whole training set by heart:
-        information_bits - log2(training samples / repetitions), which is what it costs to say which sample; NaN where the training
-        set is not known); information_bits.
+        Columns: repetitions; n_canaries (of all runs together); mean_bits (memU) with low and high, its 95 % interval;
+        mean_signed_bits; information_share (mean_bits / information_bits); recited_share (of canaries whose second half
+        has probability of at least 1/2 given the first: greedy decoding writes it out); by_heart_bits (memU of a model
+        that knows its whole training set by heart: information_bits - log2(training samples / repetitions), which is
+        what it costs to say which sample; NaN where the training set is not known); information_bits.
         """
         return self._once("table", self._by_repetitions).copy()
 
@@ -114,8 +115,8 @@ class DoseResponse(Result):
         n_runs = self.canaries["run"].nunique()
         trained = f" in {n_runs} training{'s' * (n_runs > 1)}" if settings["training"] else ""
         lines = [
-            f"DoseResponse of {len(self):,} canaries{trained}: {settings['seq_len']} of {settings['vocab_size']:,} tokens, "
-            f"{self.information_bits:,.1f} bits of information each",
+            f"DoseResponse of {len(self):,} canaries{trained}: {settings['seq_len']} of {settings['vocab_size']:,} "
+            f"tokens, {self.information_bits:,.1f} bits of information each",
             "  repetitions  canaries    memU [95 % interval], bits    signed  of all  recited  by heart",
         ]
         for row in table.itertuples():
@@ -137,8 +138,9 @@ class DoseResponse(Result):
         if settings["training"]:
             training = settings["training"]
             lines.append(
-                f"  training     {training['steps']:,} steps of {training['batch_size']} samples (epochs: {training['epochs']:g}), "
-                f"peak_lr {training['peak_lr']:g}; {settings['n_training_samples']:,} samples, canaries included"
+                f"  training     {training['steps']:,} steps of {training['batch_size']} samples (epochs: "
+                f"{training['epochs']:g}), peak_lr {training['peak_lr']:g}; {settings['n_training_samples']:,} "
+                "samples, canaries included"
             )
         lines.append(f"  model        {settings['model']}")
         lines.append(f"  first token  {describe_first_token(settings['first_token'])}")
@@ -154,8 +156,8 @@ def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse
 def _trend(repetitions: np.ndarray, signed_bits: np.ndarray, run: np.ndarray) -> tuple[float, float]:
     """Spearman's rho, and the share of permutations within runs that have as large a one.
 
-    Canaries are drawn alike, so where training did nothing to them, those of one model can change places. Those of two models cannot,
-    and neither do they here: what a model does to all of its canaries does not count as evidence.
+    Canaries are drawn alike, so where training did nothing to them, those of one model can change places. Those of two
+    models cannot, and neither do they here: what a model does to all of its canaries does not count as evidence.
     """
     from scipy.stats import rankdata
 
@@ -181,18 +183,20 @@ def warn_of_faults(result: DoseResponse) -> None:
     """
     if result.max_excess_bits > _SLACK_BITS:
         warn(
-            f"a canary's memU is {result.max_excess_bits:.2f} bits above all the information it has ({result.information_bits:.1f} bits): "
-            "the measurement is at fault, whatever the model. Please report it",
+            f"a canary's memU is {result.max_excess_bits:.2f} bits above all the information it has "
+            f"({result.information_bits:.1f} bits): the measurement is at fault, whatever the model. Please report it",
             MeasurementWarning,
         )
     control = result.canaries[result.canaries["repetitions"] == 0]
     if len(control):
         most = control.loc[control["ideal_signed_bits"].idxmax()]
-        # A code below n log2 V by k bits fits a share 2^-k of all strings at most (Kraft), and the control is drawn from all.
+        # A code below n log2 V by k bits fits a share 2^-k of all strings at most (Kraft), and the control is drawn
+        # from all.
         if most["ideal_signed_bits"] > math.log2(len(control) / _CHANCE):
             warn(
-                f"control canary {most['canary']:.0f} is coded {most['ideal_signed_bits']:.1f} bits below uniform, which happens to one of "
-                f"{len(control)} unseen canaries with probability {len(control) * 2 ** -most['ideal_signed_bits']:.1g} at most: either the "
-                "model was trained on it, or it was not drawn uniformly from [0, vocab_size)",
+                f"control canary {most['canary']:.0f} is coded {most['ideal_signed_bits']:.1f} bits below uniform, "
+                f"which happens to one of {len(control)} unseen canaries with probability "
+                f"{len(control) * 2 ** -most['ideal_signed_bits']:.1g} at most: either the model was trained on it, "
+                "or it was not drawn uniformly from [0, vocab_size)",
                 MeasurementWarning,
             )

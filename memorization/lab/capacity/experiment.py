@@ -23,7 +23,8 @@ __all__ = ["capacity_bits_per_param"]
 
 # Data-set sizes of the grid, in multiples of that capacity.
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0)
-# Layers and width: bits per parameter in float32 and bfloat16 (the same table; 2,048 tokens, 64 a sample, 1.3e11 trained).
+# Layers and width: bits per parameter in float32 and bfloat16 (the same table; 2,048 tokens, 64 a sample, 1.3e11
+# trained).
 PAPER_ROWS = {
     (1, 32): (4.23, 3.93), (1, 64): (3.92, 3.74), (1, 128): (3.65, 3.61), (1, 256): (3.12, 2.88),
     (2, 32): (4.16, 3.56), (2, 64): (4.08, 3.94), (2, 128): (3.99, 3.89), (2, 256): (4.01, 3.66),
@@ -55,17 +56,19 @@ def capacity_bits_per_param(
 ) -> Capacity:
     """Bits that an architecture can hold per parameter: trained on uniform random tokens until it holds no more.
 
-    Random tokens have no structure, so every bit that a model codes them below log2 V bits a token is memorized. Data sets
-    of growing size are trained to saturation; what a model holds of them rises with the data, then stays: the plateau is
-    its capacity. Models train many at once (`memorization.lab.stack`), each for a number of steps with its learning rate
-    decaying to zero; then all of them anew for twice as many steps, until the capacity grows by less than 1 % twice in a
-    row or the budget ends. Each cell of the grid runs at the best learning rate of the last round and at half of it; the
-    better one counts. Bits are measured by `compress_bits` with id 0 as the token that stands before each sample.
+    Random tokens have no structure, so every bit that a model codes them below log2 V bits a token is memorized. Data
+    sets of growing size are trained to saturation; what a model holds of them rises with the data, then stays: the
+    plateau is its capacity. Models train many at once (`memorization.lab.stack`), each for a number of steps with its
+    learning rate decaying to zero; then all of them anew for twice as many steps, until the capacity grows by less than
+    1 % twice in a row or the budget ends. Each cell of the grid runs at the best learning rate of the last round and at
+    half of it; the better one counts. Bits are measured by `compress_bits` with id 0 as the token that stands before
+    each sample.
 
     Args:
-        build_model: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits
-            (sample, position, vocab_size), with weights drawn from torch's global generator and without dropout; for
-            example a `memorization.lab.architectures.Architecture`. A list of them is measured as several model sizes.
+        build_model: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to
+            logits (sample, position, vocab_size), with weights drawn from torch's global generator and without dropout;
+            for example a `memorization.lab.architectures.Architecture`. A list of them is measured as several model
+            sizes.
         vocab_size: V, at least 2.
         seq_len: S, tokens of a sample.
         n_samples: sizes of the data sets, of every model. "auto": data_multiples.
@@ -77,16 +80,17 @@ def capacity_bits_per_param(
             keeps nothing.
         progress: a bar on stderr, with the time left of a round.
         data_multiples: sizes of the data sets, in multiples of what 3.6 bits per parameter fill.
-        budget_seconds: time allowed for training with steps="auto", also over several calls with one store. What does not
-            fit are further rounds, never seeds or rates. None: no limit.
+        budget_seconds: time allowed for training with steps="auto", also over several calls with one store. What does
+            not fit are further rounds, never seeds or rates. None: no limit.
         peak_lr: "auto": found by a short pilot over rates; or the hotter of the two rates of the first round.
         batch_size: samples a step; "auto": a quarter of the set that holds twice the expected capacity.
         estimator: see `fit_capacity`.
-        convention: which tokens count: "start" all, "strict" not the first of each sample, "paper" strict x S / (S - 1).
+        convention: which tokens count: "start" all, "strict" not the first of each sample, "paper" strict x S / (S -
+            1).
 
     Returns:
-        The capacity, `converged` or not, with `gain_per_doubling` measured over the last round (the largest of the model
-        sizes'). Its parameters are the trainable ones: all of them, unless the builder froze some.
+        The capacity, `converged` or not, with `gain_per_doubling` measured over the last round (the largest of the
+        model sizes'). Its parameters are the trainable ones: all of them, unless the builder froze some.
 
     Raises:
         InputError: an option that cannot be; data sets too small for a plateau; a budget too short for one round.
@@ -98,8 +102,8 @@ def capacity_bits_per_param(
 
     Guarantees:
         torch's global generator is left as it was. A call that was killed and is made again with the same store returns
-        what an uninterrupted one would, and repeats no finished run. (Killed in the instant in which the runs of a stack are
-        written, up to rounding.)
+        what an uninterrupted one would, and repeats no finished run. (Killed in the instant in which the runs of a
+        stack are written, up to rounding.)
 
     Examples:
         Two steps are no training: nothing is held, and the result says that it has not converged.
@@ -215,7 +219,8 @@ def _check_sizes(sizes: Sequence[Size], estimator: Estimator) -> None:
     numbers = [size.params.trainable for size in sizes]
     if len(set(numbers)) < len(numbers):
         raise InputError(
-            f"each builder must have a number of parameters of its own, which is what tells model sizes apart; got {numbers}."
+            "each builder must have a number of parameters of its own, which is what tells model sizes apart; got "
+            f"{numbers}."
         )
     if estimator == "slope" and len(sizes) < 3:
         raise InputError(

@@ -107,8 +107,9 @@ def side_by_side(
 ) -> Iterator[tuple[Job, Done | Exception, float]]:
     """Jobs as they are finished, what came of each or its error, and its wall seconds divided by the number of workers.
 
-    A thread a job, and none within its operations: these are short, and threads that wait for each other at the end of each one come to a
-    standstill when anything else runs on the machine (a quarter of the speed of one thread was seen).
+    A thread a job, and none within its operations: these are short, and threads that wait for each other at the end of
+    each one come to a standstill when anything else runs on the machine (a quarter of the speed of one thread was
+    seen).
 
     Args:
         jobs: whatever `work` is called with.

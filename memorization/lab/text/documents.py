@@ -50,8 +50,8 @@ def fixed_length(
     Args:
         documents: texts or token ids, as `compress_bits` takes them; a document is one of them.
         seq_len: tokens of a sample.
-        vocab_size: of a byte-level BPE that is trained on the texts, at least 257, where no tokenizer is given (None: 512); of token
-            ids (None: the largest id and one more).
+        vocab_size: of a byte-level BPE that is trained on the texts, at least 257, where no tokenizer is given (None:
+            512); of token ids (None: the largest id and one more).
         tokenizer: of transformers: an object, or the folder or name to load one from. Token ids need none.
         text_column: of a file.
 
@@ -99,8 +99,8 @@ def fixed_length(
     n_short = int((lengths < seq_len).sum())
     if n_short == len(rows):
         raise InputError(
-            f"all {len(rows)} documents are shorter than seq_len={seq_len} tokens, the longest has {lengths.max()}: take a smaller "
-            "seq_len, or longer documents (a line of a .txt file is one)"
+            f"all {len(rows)} documents are shorter than seq_len={seq_len} tokens, the longest has {lengths.max()}: "
+            "take a smaller seq_len, or longer documents (a line of a .txt file is one)"
         )
     cut = [row[start : start + seq_len] for row in rows for start in range(0, len(row) - seq_len + 1, seq_len)]
     distinct = list(dict.fromkeys(map(tuple, cut)))

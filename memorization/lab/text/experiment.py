@@ -23,7 +23,8 @@ from memorization.lab.text.runs import ModelSize, TextData, runs_of_size
 
 __all__ = ["text_sweep"]
 
-# Data of these multiples of the capacity, at half of log2 V bits a token: from where everything is memorized to where F1 is chance.
+# Data of these multiples of the capacity, at half of log2 V bits a token: from where everything is memorized to where
+# F1 is chance.
 _LEAST_MULTIPLE, _MOST_MULTIPLE = 0.06, 16.0
 _FEWEST = 16  # samples of a data set
 
@@ -55,26 +56,28 @@ def text_sweep(
 ) -> TextSweep:
     """Train models of several sizes on nested data sets of growing size, and measure in bits what each holds of its own.
 
-    Documents become distinct samples of seq_len tokens. n_test of them, drawn at random, are the test samples, which no model here
-    is trained on; the others are the pool. Each seed shuffles the pool, and its data sets are the first 2^k samples. A model trains on
-    one data set for a fixed number of steps with its learning rate decaying to zero, and is then measured on all its samples and on the
-    test samples: bits per token, memU, membership attacks, extraction.
+    Documents become distinct samples of seq_len tokens. n_test of them, drawn at random, are the test samples, which no
+    model here is trained on; the others are the pool. Each seed shuffles the pool, and its data sets are the first 2^k
+    samples. A model trains on one data set for a fixed number of steps with its learning rate decaying to zero, and is
+    then measured on all its samples and on the test samples: bits per token, memU, membership attacks, extraction.
 
     The oracle decides what counts as memorized. An oracle trained on all of the pool has seen the samples, and what it
-    has memorized of them is hidden. Cross-fitted oracles have not: the pool is cut into folds, and each sample is asked of an oracle that
-    trained on the other folds. Both stand side by side.
+    has memorized of them is hidden. Cross-fitted oracles have not: the pool is cut into folds, and each sample is asked
+    of an oracle that trained on the other folds. Both stand side by side.
 
     Args:
-        build_models: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to logits, without
-            dropout; for example a `memorization.lab.architectures.Architecture`. A list of them: several model sizes.
+        build_models: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to
+            logits, without dropout; for example a `memorization.lab.architectures.Architecture`. A list of them:
+            several model sizes.
         documents: texts or token ids, as `compress_bits` takes them, or a file (of several:
             `memorization.lab.text.documents.documents_of`). Each is cut into consecutive samples.
         seq_len: tokens of a sample.
-        vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one more).
+        vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one
+            more).
         tokenizer: for texts, in place of one that is trained. Its BOS stands before each sample, without one token 0.
         text_column: of a file.
-        n_samples: sizes of the data sets; "auto": powers of two from about 0.06 to 16 times what a model size holds, as far as the
-            pool goes (at 3.6 bits a parameter, whatever bits_per_param).
+        n_samples: sizes of the data sets; "auto": powers of two from about 0.06 to 16 times what a model size holds, as
+            far as the pool goes (at 3.6 bits a parameter, whatever bits_per_param).
         n_test: test samples; at most as many members are attacked and asked to be extracted.
         seeds: one run of each cell for each; weights, data and order are drawn from separate streams of a seed.
         steps: of each run.
@@ -85,8 +88,8 @@ def text_sweep(
         oracle_epochs: passes of each trained oracle over the samples it is trained on.
         oracle_batch_size: samples a step of an oracle.
         folds: cross-fitted oracles, at least 2.
-        bits_per_param: to state data-set sizes in units of capacity: bits a parameter, or a measured `Capacity`, of which each model
-            size has its own capacity where that was measured, else the bits a parameter.
+        bits_per_param: to state data-set sizes in units of capacity: bits a parameter, or a measured `Capacity`, of
+            which each model size has its own capacity where that was measured, else the bits a parameter.
         prefix_tokens: prefixes for extraction, each shorter than seq_len.
         device: torch device; None: a GPU if there is one.
         store: folder or fsspec URL that keeps each finished run: made again, the call goes on where it was.
@@ -96,14 +99,14 @@ def text_sweep(
         A row a run, memU a sample, the pictures, where the test bits peak, and the membership law of these models.
 
     Raises:
-        InputError: options that cannot be, samples shorter than seq_len, too few for the test samples or the data sets, or an oracle of
-            another vocabulary.
+        InputError: options that cannot be, samples shorter than seq_len, too few for the test samples or the data sets,
+            or an oracle of another vocabulary.
         ModelError: a model that has the wrong output or diverges at every rate.
         ResultError: the store belongs to another experiment.
 
     Guarantees:
-        torch's global generator is left as it was. A finished run is never repeated with the same store. Test samples are never
-        trained on; members of smaller data sets of a seed are members of its larger ones.
+        torch's global generator is left as it was. A finished run is never repeated with the same store. Test samples
+        are never trained on; members of smaller data sets of a seed are members of its larger ones.
 
     Examples:
         Two steps teach nothing, so members cost what test samples cost.
@@ -127,7 +130,8 @@ def text_sweep(
         >>> print(f"members {run.train_bits_per_token:.1f}, test {run.test_bits_per_token:.1f} bits per token")
         members 4.0, test 4.0 bits per token
 
-    Source: Morris et al., arXiv:2505.24832, sections 4 and 5. Differences: the start token, decaying rates, cross-fitted oracles.
+    Source: Morris et al., arXiv:2505.24832, sections 4 and 5. Differences: the start token, decaying rates,
+    cross-fitted oracles.
     """
     builders = list_of_builders("build_models", build_models)
     chosen_seeds, prefixes = [index(seed) for seed in seeds], [index(prefix) for prefix in prefix_tokens]
@@ -143,8 +147,8 @@ def text_sweep(
     shuffled = samples.ids[np.random.default_rng(stream("split", 0)).permutation(len(samples.ids))]
     if len(shuffled) < n_test + 2 * _FEWEST:
         raise InputError(
-            f"there are {len(shuffled)} distinct samples of {seq_len} tokens; n_test={n_test} and a pool of at least {2 * _FEWEST} need "
-            "more: bring more text, or take a smaller n_test or seq_len"
+            f"there are {len(shuffled)} distinct samples of {seq_len} tokens; n_test={n_test} and a pool of at least "
+            f"{2 * _FEWEST} need more: bring more text, or take a smaller n_test or seq_len"
         )
     test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
     wanted = n_samples if isinstance(n_samples, str) else sorted({index(n) for n in n_samples})
@@ -226,8 +230,9 @@ def _capacity_bits(sizes: list[ModelSize], per_param: float, measured: Capacity 
     missing = [size.params.trainable for size in sizes if size.params.trainable not in own]
     if measured is not None and missing:
         warn(
-            f"the Capacity was measured on models of {', '.join(map(str, own))} parameters, and of {', '.join(map(str, missing))} it says "
-            f"nothing: these are taken to hold {per_param:.3g} bits a parameter. Measure it with the same seq_len and vocab_size.",
+            f"the Capacity was measured on models of {', '.join(map(str, own))} parameters, and of "
+            f"{', '.join(map(str, missing))} it says nothing: these are taken to hold {per_param:.3g} bits a "
+            "parameter. Measure it with the same seq_len and vocab_size.",
             MeasurementWarning,
         )
     return {str(size.params.total): own.get(size.params.trainable, per_param * size.params.total) for size in sizes}
@@ -248,8 +253,8 @@ def _size(
             raise InputError(f'n_samples must be "auto" or numbers of at least 2; got {grid}')
         if grid[-1] > n_pool:
             raise InputError(
-                f"a data set of {grid[-1]} samples was asked for, and the pool holds {n_pool}: bring more text, or take fewer or "
-                "shorter samples"
+                f"a data set of {grid[-1]} samples was asked for, and the pool holds {n_pool}: bring more text, or "
+                "take fewer or shorter samples"
             )
     elif n_samples != "auto":
         raise InputError(f'n_samples must be "auto" or numbers of at least 2; it is {n_samples!r}')

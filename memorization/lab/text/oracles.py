@@ -108,7 +108,8 @@ class TrainedOracles:
         broken = [run for run in runs if run["bits"] is None]
         if broken:
             raise DivergedError(
-                f"an oracle diverged, at a rate of {rate:g} and in {broken[0]['steps']} steps; give another builder or batch size."
+                f"an oracle diverged, at a rate of {rate:g} and in {broken[0]['steps']} steps; give another builder "
+                "or batch size."
             )
         whole, *of_folds = runs
         on_pool, on_test = _put_together(data, of_folds, "bits")
@@ -212,8 +213,9 @@ def given_oracle_bits(
     model = lengths_of(torch.full((1, pool.shape[1]), context)).settings["model"]
     if model["vocab_size"] < vocab_size:
         raise InputError(
-            f"the oracle {model['name']} has a vocabulary of {model['vocab_size']} tokens, and the samples one of {vocab_size}: they have "
-            "to be of one tokenizer. Pass the oracle's tokenizer with the texts, or leave the oracle out to have one trained"
+            f"the oracle {model['name']} has a vocabulary of {model['vocab_size']} tokens, and the samples one of "
+            f"{vocab_size}: they have to be of one tokenizer. Pass the oracle's tokenizer with the texts, or leave "
+            "the oracle out to have one trained"
         )
     lengths = lengths_of(torch.cat([pool[torch.from_numpy(asked)], test]))
     n_asked, nothing = int(asked.sum()), np.full(len(pool), np.nan)

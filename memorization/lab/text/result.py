@@ -43,18 +43,20 @@ _CAPACITIES = Literal["parameters", "memorized"]
 class TextSweep(Result):
     """Models of several sizes on nested data sets of text.
 
-    A saved folder holds cells.parquet, samples.parquet, ids.parquet, tokenizer/ and settings.json. It loads without samples.parquet,
-    ids.parquet and tokenizer/, which are large: what they hold is missing then.
+    A saved folder holds cells.parquet, samples.parquet, ids.parquet, tokenizer/ and settings.json. It loads without
+    samples.parquet, ids.parquet and tokenizer/, which are large: what they hold is missing then.
 
     Attributes:
-        cells: a row a run. Columns: n_params, n_non_embedding_params, n_samples, seed, steps, peak_lr; train_bits_per_token (of all
-            members, after training) and test_bits_per_token; data_bits (of all members, under the unseen oracle), capacity_bits,
-            data_per_capacity; memu_bits (sum over members, clipped at 0 a sample) and memu_signed_bits under the unseen oracle,
-            memu_seen_bits and memu_seen_signed_bits under the oracle that has seen them (NaN for a given oracle); test_memu_bits_a_sample
-            and test_memu_signed_bits_a_sample, the same of test samples, which is the null; f1_ and auc_ of each attack
-            (zlib: NaN for token ids); extracted_P and extracted_test_P for each prefix of P tokens; seconds. NaN where training diverged.
-        samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), target_bits, oracle_bits,
-            oracle_seen_bits.
+        cells: a row a run. Columns: n_params, n_non_embedding_params, n_samples, seed, steps, peak_lr;
+            train_bits_per_token (of all members, after training) and test_bits_per_token; data_bits (of all members,
+            under the unseen oracle), capacity_bits, data_per_capacity; memu_bits (sum over members, clipped at 0 a
+            sample) and memu_signed_bits under the unseen oracle, memu_seen_bits and memu_seen_signed_bits under the
+            oracle that has seen them (NaN for a given oracle); test_memu_bits_a_sample and
+            test_memu_signed_bits_a_sample, the same of test samples, which is the null; f1_ and auc_ of each attack
+            (zlib: NaN for token ids); extracted_P and extracted_test_P for each prefix of P tokens; seconds. NaN where
+            training diverged.
+        samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), target_bits,
+            oracle_bits, oracle_seen_bits.
         ids: int64 token ids of the samples that were members of any run.
         tokenizer: what made them of texts; None where the documents were token ids.
         settings: what was decided for the caller.
@@ -73,10 +75,11 @@ class TextSweep(Result):
     def peaks(self) -> "pd.DataFrame":
         """Where the bits of the test samples peak over the data-set sizes: double descent. A row a model size and seed.
 
-        Columns: n_params, seed; n_samples, data_per_capacity, uniform_data_per_capacity (the data at log2 V bits a token),
-        data_bits_per_param, data_bits_per_non_embedding_param at the peak, all NaN where the largest test bits are at the smallest or the
-        largest data set, which is no peak; rise_bits_per_token, from the smallest data set to the peak, and fall_bits_per_token, from
-        there to the largest. The true peak lies between the neighbouring data-set sizes.
+        Columns: n_params, seed; n_samples, data_per_capacity, uniform_data_per_capacity (the data at log2 V bits a
+        token), data_bits_per_param, data_bits_per_non_embedding_param at the peak, all NaN where the largest test bits
+        are at the smallest or the largest data set, which is no peak; rise_bits_per_token, from the smallest data set
+        to the peak, and fall_bits_per_token, from there to the largest. The true peak lies between the neighbouring
+        data-set sizes.
         """
         import pandas as pd
 
@@ -107,13 +110,13 @@ class TextSweep(Result):
     ) -> MIScalingLaw:
         """The membership law of the loss attack's F1, over all runs or those of one model size.
 
-        Of each model size and seed, data sets so small that F1 is stuck at 1 are left out but for the largest two. All others weigh
-        the same.
+        Of each model size and seed, data sets so small that F1 is stuck at 1 are left out but for the largest two. All
+        others weigh the same.
 
         Args:
             covariate: x of the law, as for `fit_mi_scaling_law`.
-            capacity: "parameters", or "memorized": the most memU in bits that the model size shows on any data set (mean over seeds), less
-                what as many test samples show.
+            capacity: "parameters", or "memorized": the most memU in bits that the model size shows on any data set
+                (mean over seeds), less what as many test samples show.
             n_params: one model size; None: all.
 
         Raises:
@@ -150,8 +153,9 @@ class TextSweep(Result):
     def laws(self) -> "pd.DataFrame":
         """Which law fits: a row for each of both ratios, both capacities, all sizes together (n_params 0) and each size alone.
 
-        Columns: n_params, covariate, capacity, c1, c2, c3, residual (scatter of F1 around the law), identified. Of one size
-        alone both capacities are the same law in other units, so there it is parameters only. Rows that cannot be fitted are left out.
+        Columns: n_params, covariate, capacity, c1, c2, c3, residual (scatter of F1 around the law), identified. Of one
+        size alone both capacities are the same law in other units, so there it is parameters only. Rows that cannot be
+        fitted are left out.
         """
         import pandas as pd
 
@@ -175,7 +179,8 @@ class TextSweep(Result):
     def members(self, n_params: int, n_samples: int, seed: int | None = None) -> "pd.DataFrame":
         """memU of each member of one run.
 
-        Columns: sample (row of `ids`), target_bits, oracle_bits, oracle_seen_bits, signed_bits and seen_signed_bits (oracle less target).
+        Columns: sample (row of `ids`), target_bits, oracle_bits, oracle_seen_bits, signed_bits and seen_signed_bits
+        (oracle less target).
 
         Raises:
             InputError: there is no such run.
@@ -186,8 +191,9 @@ class TextSweep(Result):
         if not len(chosen):
             self._check_size(n_params)
             raise InputError(
-                f"there are no bits of members of {n_params} parameters on {n_samples} samples with seed {seed}: data sets are of "
-                f"{sorted(set(self.cells['n_samples']))} samples, and a result loaded without samples.parquet has none"
+                f"there are no bits of members of {n_params} parameters on {n_samples} samples with seed {seed}: data "
+                f"sets are of {sorted(set(self.cells['n_samples']))} samples, and a result loaded without "
+                "samples.parquet has none"
             )
         return chosen.drop(columns=["n_params", "n_samples", "seed"]).assign(
             signed_bits=chosen["oracle_bits"] - chosen["target_bits"],
@@ -265,11 +271,14 @@ class TextSweep(Result):
             else f"{oracle['folds']} cross-fitted, and one that has seen all"
         )
         lines = [
-            f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, {s['steps']:,} steps",
-            f"  samples      {s['seq_len']} of {s['vocab_size']:,} tokens each; {s['n_pool']:,} in the pool, {s['n_test']:,} test samples",
+            f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, "
+            f"{s['steps']:,} steps",
+            f"  samples      {s['seq_len']} of {s['vocab_size']:,} tokens each; {s['n_pool']:,} in the pool, "
+            f"{s['n_test']:,} test samples",
             f"  oracle       {kind}: {oracle['bits_per_token']:.3f} bits a token of the test samples",
             f"  capacity     {self.capacity_in_words}, the unit of data/capacity",
-            "      n_params  non-emb.  data sets      memU less null, bits/param   F1 (loss)        test bits peak at data/capacity",
+            "      n_params  non-emb.  data sets      memU less null, bits/param   F1 (loss)        test bits peak "
+            "at data/capacity",
         ]
         peaks = self.peaks()
         for n_params, runs in self.cells.groupby("n_params"):
@@ -356,8 +365,8 @@ def assemble(
     if failed:
         first = failed[0]
         warn(
-            f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} parameters on "
-            f"{first['n_samples']:,} samples: {first['failed']}",
+            f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} "
+            f"parameters on {first['n_samples']:,} samples: {first['failed']}",
             MeasurementWarning,
         )
     samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
