@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 class LossyTextError(InputError):
-    """A text does not survive its tokenizer: decode(encode(text)) is not the text, so its bits would be those of another text."""
+    """A text does not survive its tokenizer: decode(encode(text)) is another text, whose bits would be measured."""
 
 
 class ModelError(ValueError):

@@ -1,4 +1,4 @@
-"""Integers that a caller hands over, of any library but never a bool or a float; and where runs of given lengths begin."""
+"""Checks of integer arguments: integers of any library pass, a bool or a float never does."""
 
 import operator
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["as_integer", "check_integer", "edges_of"]
 
 
 def as_integer(value: Any) -> int | None:
-    """The value as an int where it is an integer of any library, None where it is something else: a bool, a float, a text.
+    """The value as an int where it is an integer of any library; None for a bool, a float, a text.
 
     Examples:
         >>> import numpy as np
@@ -29,7 +29,7 @@ def as_integer(value: Any) -> int | None:
 
 
 def check_integer(name: str, value: Any, *, at_least: int = 1, besides: str = "") -> int:
-    """An integer that came from the caller, as an int.
+    """An argument as an int, after checking that it is an integer and not too small.
 
     Args:
         name: of the argument, for the message.
@@ -53,7 +53,7 @@ def check_integer(name: str, value: Any, *, at_least: int = 1, besides: str = ""
 
 
 def edges_of(lengths: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " edge"]:
-    """Where runs of these lengths begin when they stand one after the other, and where the last one ends.
+    """Where pieces of these lengths begin when laid end to end, and where the last one ends.
 
     Examples:
         >>> edges_of([2, 3]).tolist()

@@ -1,4 +1,4 @@
-"""What is said while work goes on: named bars on standard error, and the logger `memorization`."""
+"""Progress: named bars on standard error, and the logger `memorization`."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Names of version 0.1.0 that changed since: modules and keywords that go on working for one version, with a DeprecationWarning."""
+"""Old names of modules and keywords: they work for one more version, with a DeprecationWarning."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""How many bits a model can hold: memorized bits of training runs to bits per parameter, by named estimators with intervals."""
+"""How many bits a model can hold: bits per parameter from training runs, by named estimators with intervals."""
 
 from memorization.capacity.estimators import PLATEAU_INFORMATION
 from memorization.capacity.fit import fit_capacity

@@ -1,4 +1,4 @@
-"""The estimators: capacity of each model size from its runs, and their weighted sum with its error."""
+"""The estimators: the capacity of each model size from its runs, and the weighted sum of these with its error."""
 
 import math
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def cells_of(runs: "Mapping[str, np.ndarray]", of_size: np.ndarray, ceiling_bits
 def capacity_rule(
     groups: list[Cells], sizes: np.ndarray, estimator: Estimator, seq_len: int | None, vocab_size: int | None
 ) -> Literal["given", "maximum", "plateau"]:
-    """What a size's capacity is, one rule for all sizes."""
+    """How a size's capacity is computed from its runs: one rule for all sizes."""
     given = bool(np.isnan(groups[0].n_samples).all())
     if estimator == "plateau" and (given or seq_len is None or vocab_size is None):
         raise InputError(
@@ -115,7 +115,10 @@ def largest_capacity(cells: Cells) -> Held:
 
 
 def _near_maximum(cells: Cells) -> Bool[np.ndarray, " cell"]:
-    """The data-set sizes of which noise decides which is the maximum. One that its information limits, where known, scatters less."""
+    """The data-set sizes whose mean is so close to the maximum that noise decides which it is.
+
+    A data set whose information is the limit, where known, scatters less.
+    """
     top = cells.mean_bits.max()
     near = cells.mean_bits >= top - _NEAR_MAXIMUM * abs(top)
     return near & cells.on_plateau | (cells.mean_bits == top) if cells.on_plateau.any() else near
@@ -150,7 +153,7 @@ def bias_bits_of_maxima(groups: list[Cells], params: Float64[np.ndarray, " size"
 
 
 def weights_of(params: Float64[np.ndarray, " size"], estimator: Estimator) -> Float64[np.ndarray, " size"]:
-    """What each capacity counts in the estimate, which is their weighted sum."""
+    """The weight of each capacity in the estimate, which is their weighted sum."""
     if estimator == "slope":
         return slope_weights(params)
     if estimator == "slope_origin":
@@ -159,13 +162,13 @@ def weights_of(params: Float64[np.ndarray, " size"], estimator: Estimator) -> Fl
 
 
 def slope_weights(x: Float64[np.ndarray, " size"]) -> Float64[np.ndarray, " size"]:
-    """What each y counts in the least-squares slope over x."""
+    """The weight of each y in the least-squares slope over x."""
     centred = x - x.mean()
     return np.asarray(centred / (centred @ centred))
 
 
 def _basis(params: Float64[np.ndarray, " size"], estimator: Estimator) -> Float64[np.ndarray, "size column"]:
-    """What the estimator's line spans in bits per parameter, where each capacity has the same noise: a constant, and intercept / P."""
+    """The regressors of bits per parameter, on which each capacity has equal noise: a constant, and intercept / P."""
     constant, intercept = np.ones_like(params), params.min() / params
     columns = [constant, intercept] if estimator == "slope" else [constant]
     return np.asarray(np.linalg.qr(np.stack(columns, axis=1))[0])
@@ -183,7 +186,7 @@ def stderr_over_sizes(
 
 @lru_cache(maxsize=16)  # a simulation study asks for the same again and again
 def error_quantile(params: tuple[float, ...], estimator: Estimator, level: float) -> float:
-    """How many standard errors the interval reaches to either side."""
+    """Half the width of the interval in standard errors."""
     sizes = np.array(params)
     basis, effect = _basis(sizes, estimator), weights_of(sizes, estimator) * sizes
     df = len(sizes) - basis.shape[1]
@@ -199,7 +202,7 @@ def error_quantile(params: tuple[float, ...], estimator: Estimator, level: float
 
 
 def t_quantile(df: int, level: float) -> float:
-    """How many standard errors a t interval reaches to either side; NaN without degrees of freedom."""
+    """Half the width of a t interval in standard errors; NaN without degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, (1 + level) / 2)) if df else math.nan

@@ -1,4 +1,4 @@
-"""What is known of a capacity: the estimate with its error, the runs behind it, and whether to believe it."""
+"""The result of a capacity measurement: the estimate with its error, its runs, and whether to believe it."""
 
 import math
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ _SIZES = ("n_params", "n_non_embedding_params", "capacity_bits")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Capacity(Result):
-    """Bits that models of one kind can hold per parameter, with what that number was computed from.
+    """Bits per parameter that models of one kind can hold, with what the number was computed from.
 
     A saved folder holds capacity.parquet (a row a model size), curve.parquet (a row a run) and settings.json (the
     rest).
@@ -87,7 +87,7 @@ class Capacity(Result):
         return exponent, Interval(exponent - half, exponent + half)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a model size: both counts of parameters, capacity in bits, and bits per parameter of either count."""
+        """One row a model size: both parameter counts, capacity in bits, and bits per parameter of each count."""
         import pandas as pd
 
         rest = np.where(self.n_non_embedding_params > 0, self.n_non_embedding_params, np.nan)
@@ -119,7 +119,8 @@ class Capacity(Result):
             n_params=sizes["n_params"].to_numpy(np.int64),
             n_non_embedding_params=sizes["n_non_embedding_params"].to_numpy(np.float64),
             curve=curve,
-            **{name: number(facts[name]) for name in _FIGURES},  # type: ignore[arg-type]  # mypy takes them for all fields
+            # mypy takes them for all fields
+            **{name: number(facts[name]) for name in _FIGURES},  # type: ignore[arg-type]
             **{name: facts[name] for name in _FACTS},
         )
 
@@ -155,7 +156,7 @@ class Capacity(Result):
 
     @property
     def convergence(self) -> str:
-        """What is known of whether longer training would raise the bits, in words."""
+        """Whether longer training would raise the bits, as far as known, in words."""
         growth = (
             "" if math.isnan(self.gain_per_doubling) else f" {100 * self.gain_per_doubling:.1f} % per doubling of steps"
         )

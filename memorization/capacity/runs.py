@@ -1,4 +1,4 @@
-"""The runs as they are given: columns checked against each other, and against the information there is in the data."""
+"""The columns of runs, checked against each other and against the information in the data."""
 
 import math
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def information_ceiling_bits(
 
 
 def check_options(estimator: str, convention: str, seq_len: int | None, vocab_size: int | None) -> None:
-    """Refuse options that cannot be."""
+    """Refuse options outside their range."""
     if estimator not in _ESTIMATORS:
         raise InputError(f"estimator must be one of {', '.join(_ESTIMATORS)}; it is {estimator!r}")
     _check_protocol(seq_len, vocab_size, convention)
@@ -174,7 +174,7 @@ def _check_rows(runs: "Mapping[str, np.ndarray]") -> None:
 def ceiling_of_runs(
     runs: "Mapping[str, np.ndarray]", seq_len: int | None, vocab_size: int | None, convention: Convention
 ) -> Float64[np.ndarray, " run"]:
-    """Information in the data set of each run, NaN where unknown; no run may have memorized more bits than its tokens have."""
+    """Information in the data set of each run, NaN where unknown; refuses a run with more bits than its data."""
     n_samples, bits = runs["n_samples"], runs["memorized_bits"]
     if seq_len is None or vocab_size is None or np.isnan(n_samples).any():
         return np.full(len(bits), np.nan)

@@ -34,7 +34,7 @@ def _mi_law() -> None:
 
 
 def _group(callback: Callable[..., None], **options: Any) -> typer.Typer:
-    """A group of commands. Its help is plain text: markup takes a default in square brackets for a style, and drops it."""
+    """A group of commands, with help in plain text: markup would drop a default in square brackets as a style."""
     group = typer.Typer(
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},

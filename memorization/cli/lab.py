@@ -169,7 +169,7 @@ def text_sweep(
     overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train on more and more text: double descent, memU, membership and its law, extraction. About 15 minutes on two cores."""
+    """Train on more and more text: double descent, memU, membership, extraction. About 15 minutes on two cores."""
     from memorization import Capacity
     from memorization.lab.architectures import Architecture
     from memorization.lab.text import text_sweep as sweep
@@ -215,7 +215,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Of the split, the weights and the batches.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Offline demonstration: train a target that memorizes and an oracle that has not seen, and measure both. About 1.5 minutes."""
+    """Offline demonstration: train a target and an oracle, and measure both. About a minute and a half on one core."""
     from memorization.lab.quickstart import run_quickstart
     from memorization.report.quickstart import plot_quickstart
 

@@ -106,7 +106,7 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> "pd.DataFrame":
 
 
 def _tokens_a_sample(law: "MIScalingLaw", folder: Path | None) -> int:
-    """Tokens of a sample in the law's unit of data; refuses a law that takes something else than parameters and such samples."""
+    """Tokens of a sample in the law's unit of data; refuses a law in units other than parameters and such samples."""
     found = re.fullmatch(r"samples of ([1-9]\d*) tokens", law.dataset_unit)
     if law.capacity_unit != "parameters" or found is None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Commands that measure models which are there: memU, code lengths, membership attacks, extraction."""
+"""Commands that measure existing models: memU, code lengths, membership attacks, extraction."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -12,7 +12,7 @@ _FILES = ".txt (one a line), .jsonl, .csv or .parquet"
 
 
 def one_of(*words: str) -> Callable[[str], list[str]]:
-    """What the shell completes an option's value to."""
+    """Values of an option that the shell completes."""
 
     def completions(incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]

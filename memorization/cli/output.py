@@ -1,4 +1,4 @@
-"""Where results go, and what is said of it."""
+"""Where results go, and what is printed about it."""
 
 import sys
 import tempfile
@@ -20,7 +20,7 @@ KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
 
 
 def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
-    """Find out before measuring whether the results can be written.
+    """Check before measuring that the results can be written.
 
     Args:
         output: folder of the results.
@@ -64,7 +64,7 @@ def complain(message: str) -> None:
 
 
 def save_picture(figure: "Figure | Any", path: Path) -> None:
-    """Write a picture, say where, and let it go."""
+    """Write a picture, say where, and close it."""
     import matplotlib.pyplot as plt
 
     figure.savefig(path, dpi=150)

@@ -146,7 +146,7 @@ def in_options(message: str, options: Mapping[str, str], flags: set[str]) -> str
 
 @contextmanager
 def _libraries_silent(quiet: bool) -> Iterator[None]:
-    """Other libraries say nothing below an error while the block runs. What the user has set in the environment stays."""
+    """Other libraries stay silent below an error while the block runs, unless the user's environment says otherwise."""
     if not quiet:
         yield
         return

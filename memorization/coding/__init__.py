@@ -1,1 +1,1 @@
-"""Probabilities to bits. Nothing in here knows a model."""
+"""From probabilities to bits. Nothing in here knows a model."""

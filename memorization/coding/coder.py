@@ -1,4 +1,4 @@
-"""Intervals to code lengths and to bytes. The only file that knows constriction.
+"""From intervals to code lengths: the only file that knows constriction.
 
 constriction's range coder takes probabilities, not intervals. A family of three symbols - what lies left of the
 interval, the interval, what lies right of it - with float32 weights one below each width makes it use exactly that

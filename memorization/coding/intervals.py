@@ -1,4 +1,4 @@
-"""Logits and tokens to intervals on the coder's integer grid, and to ideal bits. The hot path of the library.
+"""From logits and tokens to intervals on the coder's integer grid and to ideal bits. The library's hot path.
 
 The code of one token
 ---------------------
@@ -50,7 +50,7 @@ _LN2 = math.log(2.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenCode:
-    """The code of a run of tokens.
+    """The code of consecutive tokens: intervals for the coder, and ideal bits.
 
     Attributes:
         ideal_bits: -log2 p of each token, float64. NaN where the logits are NaN or +inf, inf where p is 0: such a token
@@ -125,7 +125,7 @@ def code_tokens(
 
 
 def code_uniformly(ids: Int64[np.ndarray, " token"], vocab_size: int) -> list[TokenCode]:
-    """The code of each token where all of the vocabulary are as likely, a token each: as `code_tokens` has it of logits of 0.
+    """The code of tokens under the uniform distribution: what `code_tokens` gives for logits of 0.
 
     Equal tokens share one code, and no pass over the vocabulary is made.
     """
@@ -166,7 +166,7 @@ def _code_chunk(
 
 
 def _places(ids: Int64[Tensor, " token"], vocab_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each token its bucket, its place there, the ids that the bucket has room for, and which of these are tokens."""
+    """Each token's bucket and place in it, the ids that the bucket has room for, and which of these are tokens."""
     width = bucket_width(vocab_size)
     bucket, place = ids[:, None] // width, ids[:, None] % width
     columns = bucket * width + torch.arange(width, device=ids.device)
@@ -212,7 +212,7 @@ def _on_grid(
     symbol: Int64[Tensor, "token 1"],
     exists: Bool[Tensor, "token symbol"],
 ) -> tuple[Float64[Tensor, "token 1"], Float64[Tensor, "token 1"]]:
-    """Left edge and frequency of one symbol of each row. Integers in float64: exact, and their sums do not depend on the order."""
+    """Left edge and frequency of one symbol of each row, integers in float64: exact, and summed in any order."""
     free = GRID - 2 - exists.sum(dim=1, keepdim=True)
     frequencies = ((weights * (free / weights.sum(dim=1, keepdim=True))).floor_() + 1.0) * exists
     slack = GRID - 2 - frequencies.sum(dim=1, keepdim=True)

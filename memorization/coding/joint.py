@@ -1,4 +1,4 @@
-"""Two models' code lengths of the same samples to the joint code length H(x | oracle, target), in bits a sample."""
+"""The joint code length H(x | oracle, target), in bits a sample, from two models' code lengths."""
 
 from typing import Literal
 

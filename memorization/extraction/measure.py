@@ -225,7 +225,7 @@ def _correct(
     batch_size: int | Literal["auto"],
     progress: bool | str,
 ) -> Bool[np.ndarray, " token"]:
-    """Of each token of the samples, whether it is the arg max given the true tokens before it; a token given nothing is not."""
+    """Whether each token is the arg max given the true tokens before it; a token given nothing counts as wrong."""
     n_context = int(first.id is not None)
     found = [np.zeros(len(ids) - n_context, dtype=bool) for ids in part.sequences]
 

@@ -1,4 +1,4 @@
-"""What extraction found: of each token whether greedy decoding gets it right, and the rates that follow for any prefix length."""
+"""The result of extraction: which tokens greedy decoding gets right, and the rates that follow for any prefix."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ SETS = {"members": "samples", "heldout": "control"}
 
 @dataclass(frozen=True, slots=True)
 class ExtractionRate(ReadOnly):
-    """Share of the samples that a prefix of one length extracts. Rates and their intervals are NaN where there are no samples.
+    """Share of the samples that a prefix of one length extracts.
+
+    Rates and their intervals are NaN where there are no samples.
 
     Attributes:
         prefix_tokens: length of the prefix.
@@ -155,7 +157,7 @@ class Extraction(Result):
         return pd.concat(tables, ignore_index=True)
 
     def tokens_to_pandas(self) -> "pd.DataFrame":
-        """One row a token, members first: member, sample (its position in the input), position (in the sample), correct."""
+        """One row a token, members first: member, sample (position in the input), position (in the sample), correct."""
         import pandas as pd
 
         tables = []

@@ -1,1 +1,1 @@
-"""Training and sweeps: what experiments on memorization need around the measuring core."""
+"""Experiments that train models: capacity, sweeps over text, canaries, and the quickstart."""

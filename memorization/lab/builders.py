@@ -1,4 +1,4 @@
-"""Builders of models: seeded weights, the check that a builder is fit to be trained, and what tells one from another."""
+"""Builders of models: seeded weights, the check that a builder can be trained, and what tells one from another."""
 
 import hashlib
 import math
@@ -265,7 +265,10 @@ def _figures(model: nn.Module, ids: Int[Tensor, "sample position"]) -> list[str]
 
 
 def _rounded(values: Tensor) -> list[str]:
-    """The base-2 logarithm of a tensor's size, and its cosines with fixed vectors of random signs, times the root of its length."""
+    """The log2 of a tensor's size, and its scaled cosines with fixed vectors of random signs, rounded.
+
+    The cosines are multiplied by the root of the length.
+    """
     flat = values.detach().to("cpu", torch.float64).flatten()
     finite = flat.isfinite()
     flat = torch.where(finite, flat, 0.0)

@@ -1,4 +1,4 @@
-"""One training run: what determines it, its training beside others of its kind, and what came of it."""
+"""A training run as a cell: what determines it, how it is trained beside others, and its outcome."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What determines a training run, beside what all runs of its experiment have in common.
+    """What determines a training run, apart from what all runs of its experiment have in common.
 
     Attributes:
         model: identity of the builder.
@@ -88,7 +88,7 @@ def stackable(
     weights: torch.dtype = torch.float32,
     autocast: torch.dtype | None = None,
 ) -> bool:
-    """Whether vmap runs a builder's models. To be asked before any worker starts; the answer goes to the workers as data."""
+    """Whether vmap runs a builder's models; to be asked before any worker starts."""
     models = [build_seeded(build, vocab_size, seq_len, seed).to(device, weights) for seed in (0, 1)]
     inputs = torch.randint(vocab_size, (2, 2, seq_len), generator=torch.Generator().manual_seed(0))
     with training_mode(models):
@@ -128,7 +128,7 @@ def train_cells(
 
 
 def measure_each(measure: Callable[..., Result], *arguments: Iterable[Any]) -> list[Outcome]:
-    """Each model measured, whatever happens to another: an error is kept in its place, for whoever keeps the results."""
+    """Measure each model, whatever happens to another: an error is returned in place of its result."""
     outcomes: list[Outcome] = []
     for each in zip(*arguments, strict=True):
         try:

@@ -152,7 +152,7 @@ def run_quickstart(output: Path, *, seed: int = 0, progress: bool = True) -> Qui
     The presidents' addresses of 1790-1829 are cut into samples of 64 tokens. The target is trained on 96 of them, the
     members, until it knows nearly every token; the oracle on all but the members and 96 held-out samples, which neither
     model has seen. Both share one tokenizer, trained on the whole text: memU is a difference of two code lengths in the
-    same tokens. It takes about a minute and a half on two quiet cores.
+    same tokens. It takes about a minute and a half on one core.
 
     Args:
         output: folder to write: target/, oracle/ (Hugging Face folders), members.jsonl, heldout.jsonl. A model that an

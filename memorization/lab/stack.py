@@ -136,7 +136,7 @@ def train_stack(
 def _asked(
     models: Sequence[nn.Module], data: Sequence[Int[Tensor, "_ position"]], context: int, autocast: torch.dtype | None
 ) -> bool:
-    """Whether vmap runs these models, on the first two samples of each; that they are not random, even of a single one."""
+    """Whether vmap runs these models; each is tried on two samples, and refused if its logits are random."""
     device = next(models[0].parameters()).device
     inputs = _Draws(data, [0] * len(data), context, 1, device).some()
     with training_mode(models):
@@ -174,7 +174,7 @@ def trained(
     stacked: bool,
     look: Callable[[int, Float32[Tensor, "model looked"]], object] | None,
 ) -> StackTraining:
-    """`train_stack`, of arguments that were checked; `look` also gets the bits per token of the steps since the last call."""
+    """`train_stack` of checked arguments; `look` also gets the bits per token of the steps since its last call."""
     device = next(models[0].parameters()).device
     # Models of one rate lie side by side: each rate is one parameter group of the optimizer.
     order = sorted(range(len(models)), key=lambda index: peak_lrs[index])

@@ -1,4 +1,4 @@
-"""Results of an experiment's cells (one training run = one cell): each one file, written whole or not at all, found again later."""
+"""The store of an experiment's cells: one file a training run, written whole or not at all, and found again later."""
 
 import hashlib
 import json

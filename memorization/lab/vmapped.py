@@ -1,4 +1,4 @@
-"""Many models of one architecture as one function, by `torch.func.vmap`; or one after another where vmap cannot run them."""
+"""Many models of one architecture as one function, by `torch.func.vmap`, or in turn where vmap cannot run them."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""A model and samples to code lengths: the only wing that runs a model to measure it."""
+"""From a model and samples to code lengths: the only package that runs a model to measure it."""
 
 from memorization.measure.code_lengths import CodeLengths, compress_bits
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model

@@ -1,4 +1,4 @@
-"""Does a model say the same of a text in any batch? If not, what a batch may hold."""
+"""Whether a model's answer depends on the batch, and what a batch may hold if so."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
@@ -26,7 +26,7 @@ _ROUNDING_BITS_CUDA = 1e-3
 def batching_of(
     model: OpenModel, longest: np.ndarray, shortest: np.ndarray, logits: Callable[[OpenModel, Tensor], Tensor]
 ) -> Batching:
-    """What batches may hold, by a trial: the shortest window alone, and beside the longest one with which it would share a batch.
+    """What a batch may hold, found by a trial: the shortest window alone, and beside the longest of its batch.
 
     Some models choose by the padded length (LongRoPE and dynamic RoPE take other frequencies for a whole batch that is
     long), look at the padding, or share something between rows (experts with a capacity, statistics of the batch). Any
@@ -50,7 +50,7 @@ def batching_of(
 
 
 def _bits(model: OpenModel, windows: Sequence[np.ndarray], logits: Callable[[OpenModel, Tensor], Tensor]) -> np.ndarray:
-    """Bits of the tokens of the last window, each given those before it; empty where the model does not return logits."""
+    """Bits of each token of the last window, given those before it; empty where the model returns no logits."""
     inputs = np.zeros((len(windows), max(len(ids) for ids in windows) - 1), dtype=np.int64)
     for row, ids in enumerate(windows):
         inputs[row, : len(ids) - 1] = ids[:-1]

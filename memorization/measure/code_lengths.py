@@ -74,7 +74,7 @@ class CodeLengths(Result):
 
     @property
     def index(self) -> Int64[np.ndarray, " sample"]:
-        """Position of each sample in the input; differs from its place here where blank rows or lossy texts were skipped."""
+        """Position of each sample in the input, which differs from its place here where samples were skipped."""
         return positions_measured(len(self), self.settings["samples"])
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -245,7 +245,7 @@ def measure(
     batch_size: int | Literal["auto"],
     progress: bool | str,
 ) -> CodeLengths:
-    """Code lengths of tokenized samples under an opened model; `compress_bits` after all that comes before.
+    """Code lengths of tokenized samples under an open model: the last step of `compress_bits`.
 
     The options are those that `check_windows` returns.
     """
@@ -315,7 +315,7 @@ def measure(
 def check_windows(
     max_length: Any, stride: Any, batch_size: Any
 ) -> tuple[int | None, int | None, int | Literal["auto"]]:
-    """How texts are cut and batched, as the caller asked for it: numbers of any library as ints."""
+    """The options of windows and batches, checked, with numbers of any library as ints."""
     return (
         None if max_length is None else check_integer("max_length", max_length, besides="None"),
         None if stride is None else check_integer("stride", stride, besides="None"),

@@ -1,4 +1,4 @@
-"""Why a model or a tokenizer could not be loaded, in words that say what to do."""
+"""Why a model or tokenizer could not be loaded, and what to do about it."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ def first_line(error: object) -> str:
 
 
 def load_failure(name: str, reason: str) -> str:
-    """What to say where the parts of `name` could not be loaded for this reason."""
+    """The message for a model or tokenizer `name` that could not be loaded for this reason."""
     line = first_line(reason)
     if "trust_remote_code" in reason:
         return (
@@ -43,7 +43,7 @@ def is_a_path(name: str) -> bool:
 
 
 def no_folder(name: str) -> str:
-    """What to say where a path names nothing."""
+    """The message for a path that names nothing."""
     parent = Path(name).parent
     missing = "" if parent.is_dir() else f" Nor is there a folder {parent}."
     return f"there is no folder {name}.{missing}{did_you_mean(name)}"

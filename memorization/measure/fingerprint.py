@@ -69,7 +69,7 @@ def _values(tensor: Tensor) -> bytes | None:
 
 
 def probe_record(ids: Tensor, logits: Tensor) -> dict[str, Any] | None:
-    """What a model says of the ids (1, position): a few numbers a position that its logits (1, position, vocab) come to.
+    """A few rounded numbers for each position of the logits (1, position, vocab) that a model gives to some ids.
 
     For each position the spread of the logits, two weighted sums of all of them, and how many are not finite. A
     constant added to all logits of a position changes nothing, as it changes no probability.
@@ -128,7 +128,7 @@ def same_model(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 def _alike(ours: dict[str, Any], theirs: dict[str, Any]) -> bool | None:
-    """Whether the probes agree, at the positions before which both read the same ids; None where there is no such position."""
+    """Whether two probes agree where both models read the same ids; None where there is no such position."""
     a, b = ours.get("probe"), theirs.get("probe")
     if not a or not b:
         return None

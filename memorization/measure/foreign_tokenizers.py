@@ -1,4 +1,4 @@
-"""Tokenizers of other makes - tokenizers, tiktoken, somebody's own - behind the few methods that measuring uses."""
+"""Tokenizers of other libraries (tokenizers, tiktoken, your own) behind the few methods that measuring uses."""
 
 import operator
 import string

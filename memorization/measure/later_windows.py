@@ -1,4 +1,4 @@
-"""Texts longer than the window: what the later windows lose where the context token stands before the first alone."""
+"""Texts longer than the window: what later windows lose because the context token stands before the first alone."""
 
 import math
 
@@ -24,7 +24,7 @@ def warn_of_later_windows(
     max_length: int | None,
     stride: int | None,
 ) -> None:
-    """Warn where texts take several windows, and the later ones, which lack the context token, would be cheaper with it.
+    """Warn where later windows of long texts, which lack the context token, would be cheaper with it.
 
     Models that always saw it first in training (Gemma, Llama) code badly without it. A few windows are asked again.
     """

@@ -1,4 +1,4 @@
-"""Any causal language model, opened once to be measured, and left as it came."""
+"""Opening a causal language model once for all measurements, and leaving it as it came."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Two models, the same samples: one first-token rule, the same tokens or the same bytes, one named model in memory at a time."""
+"""The same samples under two models: one first-token rule, and one named model in memory at a time."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +132,7 @@ def _prepare(
     first_token: str | int,
     on_lossy_text: Literal["raise", "skip"],
 ) -> tuple[list[dict[str, Samples]], dict[str, FirstToken]]:
-    """Each set in the tokens of each model, and the models' first-token rule, after checking that all go together."""
+    """Each set in the tokens of each model, and the models' first-token rule, after checking that they fit together."""
     given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
     for lengths in given.values():  # what was left out there is left out here
         sets = [part.as_measured(lengths.settings["samples"]) for part in sets]
@@ -219,7 +219,7 @@ def token_count_bits(lengths: CodeLengths) -> Float64[np.ndarray, " sample"]:
 
 
 def ideal_signed_bits(target: CodeLengths, oracle: CodeLengths) -> Float64[np.ndarray, " sample"]:
-    """H(x | oracle) - H(x | target) of each sample from -log2 p; with two tokenizers the code of the token counts on either side."""
+    """H(x | oracle) - H(x | target) of each sample from -log2 p, token counts included where tokenizers differ."""
     signed = oracle.ideal_bits - target.ideal_bits
     if differ_in_tokens(target, oracle):
         signed = signed + token_count_bits(oracle) - token_count_bits(target)

@@ -13,7 +13,7 @@ def n_params(model: nn.Module) -> int:
 
 
 def n_non_embedding_params(model: nn.Module) -> int:
-    """Parameters without those of nn.Embedding modules (tokens, positions) and of the output head that transformers names."""
+    """Parameters outside nn.Embedding modules (tokens, positions) and the output head that transformers names."""
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     find_head = getattr(model, "get_output_embeddings", None)
     head = find_head() if callable(find_head) else None
@@ -25,7 +25,7 @@ def n_non_embedding_params(model: nn.Module) -> int:
 
 
 def uncounted(model: nn.Module) -> str | None:
-    """The first part whose parameters cannot be counted, because they are packed in a way of their own; None if there is none."""
+    """The first module whose packed parameters cannot be counted; None if all can."""
     for name, module in model.named_modules():
         packed_alone = hasattr(module, "_packed_params") and not hasattr(module, "_weight_bias")
         if packed_alone or hasattr(module, "_all_weight_values") or "qweight" in module._buffers:
@@ -34,7 +34,7 @@ def uncounted(model: nn.Module) -> str | None:
 
 
 def _numel(parameter: Tensor) -> int:
-    """bitsandbytes keeps two 4-bit weights in a byte; the shape that they had stands beside them, or is counted back."""
+    """Elements of a parameter; of bitsandbytes, which packs two 4-bit weights in a byte, as many as it stands for."""
     shape = getattr(getattr(parameter, "quant_state", None), "shape", None)
     if shape is not None:
         return math.prod(shape)

@@ -1,4 +1,4 @@
-"""Runs an opened model over sequences: cuts them into windows, puts these into batches that fit in memory, and codes the tokens."""
+"""Running an open model over sequences: windows, batches that fit in memory, and the codes of the tokens."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ def read_windows(
     on_read: Callable[[int, list[Result]], None],
     progress: bool | str,
 ) -> Batches:
-    """Predict every token but the first of each sequence, given the ones before it, and hand over what `read` makes of the logits.
+    """Predict every token but the first of each sequence, and hand over what `read` makes of the logits.
 
     Batches hold windows of similar length, padded on the right, which a causal model cannot see.
 
@@ -119,7 +119,7 @@ def read_windows(
 
 
 def _allowed(batch: list[Window], batching: Batching) -> list[Window]:
-    """As many of the first windows as may share a batch."""
+    """The number of first windows that may share a batch."""
     if batching == "equal lengths":
         return [span for span in batch if span[2] - span[1] == batch[0][2] - batch[0][1]]
     return batch[:1] if batching == "one at a time" else batch
@@ -175,7 +175,7 @@ def score(
     on_scored: Callable[[int, TokenCode], None],
     progress: bool | str,
 ) -> Batches:
-    """Code every token but the first of each sequence, given the ones before it; the windows and batches of `read_windows`.
+    """Code every token but the first of each sequence, given the ones before it, in the windows of `read_windows`.
 
     Args:
         model: opened.

@@ -1,4 +1,4 @@
-"""Eight tokens that show what a model is: the width of its logits, whether it is causal, and what tells it from others."""
+"""A probe of eight tokens: the width of a model's logits, whether it is causal, and what tells it from others."""
 
 import contextlib
 import sys
@@ -29,7 +29,7 @@ class Forward:
         self.is_open = True
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Logits, or whatever the model returned that holds none."""
+        """Logits, or what the model returned in their place."""
         if not self.is_open:
             raise ModelError(
                 f"{self._name} was opened in a block that has ended, and its mode and device are its owner's again. "
@@ -63,7 +63,7 @@ def _is_of_transformers(model: Any) -> bool:
 def probe(
     forward: Callable[[Tensor], Tensor], device: torch.device, declared: int | None, max_length: int | None, name: str
 ) -> tuple[int, dict[str, Any] | None]:
-    """Width of the logits and what they are known by, after checking their shape and that they do not depend on later tokens.
+    """Width and digest of the logits, after checking their shape and that they do not depend on later tokens.
 
     A model that fails on eight tokens may have fewer positions: it is tried with four, two and one before it is
     refused.

@@ -10,7 +10,7 @@ from memorization.errors import ModelError
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile, DataParallel and DistributedDataParallel, which change neither weights nor logits."""
+    """The module inside torch.compile, DataParallel and DistributedDataParallel, which leave its logits as they are."""
     while True:
         inner = model._modules.get("_orig_mod")
         if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

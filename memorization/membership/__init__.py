@@ -1,4 +1,4 @@
-"""Was a sample in the training data? Attacks that rank samples by their token bits, what they achieve, and a control of the split."""
+"""Was a sample in the training data? Attacks that rank samples by their token bits, and a control of the split."""
 
 from memorization.membership.attacks import (
     loss_attack,

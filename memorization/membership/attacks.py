@@ -1,4 +1,4 @@
-"""Attacks: scores of samples from the bits of their tokens, higher = more likely a member of the training set."""
+"""Attacks: a score for each sample from the bits of its tokens; higher means more likely a member."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _ROWS = 64  # of logits turned to float64 at a time
 
 
 def loss_attack(target: CodeLengths) -> Float64[np.ndarray, " sample"]:
-    """Minus the ideal bits per token of each sample: the paper's attack, which takes a sample of low loss for a member.
+    """Minus the ideal bits per token of each sample: the paper's attack, by which a low loss speaks for a member.
 
     Args:
         target: code lengths under the model under audit.
@@ -43,7 +43,9 @@ def loss_attack(target: CodeLengths) -> Float64[np.ndarray, " sample"]:
 
 
 def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.ndarray, " sample"]:
-    """H(x | oracle) - H(x | target) of each sample, in ideal bits: signed memU, so that text easy for any model is no sign of membership.
+    """H(x | oracle) - H(x | target) of each sample in ideal bits, which is signed memU.
+
+    Text that is easy for any model is then no sign of membership.
 
     Args:
         target: code lengths under the model under audit.
@@ -69,7 +71,9 @@ def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.nda
 
 
 def zlib_attack(target: CodeLengths, samples: SamplesLike) -> Float64[np.ndarray, " sample"]:
-    """Minus the ratio of ideal bits under the target to bits after zlib (level 9), so that repetitive text is no sign of membership.
+    """Minus the ratio of ideal bits under the target to bits after zlib (level 9).
+
+    Repetitive text is then no sign of membership.
 
     Args:
         target: code lengths of texts under the model under audit.
@@ -134,7 +138,9 @@ def min_k_plus_plus_attack(
     *,
     k_percent: float = 20.0,
 ) -> Float64[np.ndarray, " sample"]:
-    """Min-k % of log p standardised by its mean and standard deviation over the vocabulary: is the token a mode of its distribution?
+    """Min-k % of log p, standardised by its mean and standard deviation over the vocabulary.
+
+    It asks whether each token is a mode of its distribution.
 
     Args:
         target: code lengths under the model under audit.
@@ -174,7 +180,7 @@ def token_moments(
     batch_size: int | Literal["auto"] = "auto",
     progress: bool = True,
 ) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
-    """Mean and standard deviation, over the vocabulary, of the bits that a token would have cost in each coded token's place.
+    """Mean and standard deviation, in bits, of -log2 p over the vocabulary, at each coded token's place.
 
     One more pass of the model over the tokens, for `min_k_plus_plus_attack`.
 

@@ -1,4 +1,4 @@
-"""All attacks on one model, and what each achieves: samples against control samples, with the check of the split beside it."""
+"""`audit_membership`: all attacks on one model, samples against control samples, with a check of the split."""
 
 import warnings
 from typing import Literal
@@ -58,7 +58,7 @@ def audit_membership(
     level: float = 0.95,
     seed: int = 0,
 ) -> MembershipAudit:
-    """Every attack of this package on one model: AUC, F1 and TPR of telling its members from samples that it has not seen.
+    """AUC, F1 and TPR of every attack on one model: can its samples be told from a control it has not seen?
 
     Args:
         target: the model under audit, as for `compress_bits`. It is loaded once, and so is the oracle.
@@ -198,7 +198,7 @@ _ATTACKS = ("loss", "reference", "zlib", "min_k", "min_k_plus_plus")  # in the o
 def _scores(
     lengths: list[CodeLengths], sets: list[Samples], moments: list[tuple[np.ndarray, np.ndarray]], k_percent: float
 ) -> dict[str, list[Float64[np.ndarray, " _"]]]:
-    """Of each attack that needs no oracle the scores of samples and of control samples."""
+    """Scores of samples and of control samples, for each attack that needs no oracle."""
     scores = {
         "loss": [loss_attack(part) for part in lengths],
         "min_k": [min_k_attack(part, k_percent=k_percent) for part in lengths],
@@ -213,7 +213,7 @@ def _scores(
 
 
 def _metrics(scores: dict[str, list[Float64[np.ndarray, " _"]]], level: float, seed: int) -> dict[str, Membership]:
-    """Metrics of each attack; that the sets differ in size is said once."""
+    """Metrics of each attack; a warning of unequal sets is given once."""
     found = {}
     for k, (name, pair) in enumerate(scores.items()):
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What scores of members and non-members are worth: F1, AUC, TPR at small FPR, best accuracy, each with an interval."""
+"""How well scores tell members from non-members: F1, AUC, TPR at small FPR and best accuracy, with intervals."""
 
 from typing import Any
 
@@ -116,7 +116,7 @@ def _scores(name: str, values: Any) -> Float64[np.ndarray, " sample"]:
 
 
 def f1_and_auc(member_scores: Any, nonmember_scores: Any) -> tuple[float, float]:
-    """F1 at the pooled median and AUC of as many members as non-members, as `membership_metrics` has them, without the intervals.
+    """F1 at the pooled median and AUC, without intervals, of equally many members and non-members.
 
     For sweeps over many models, whose scatter between seeds says more.
 

@@ -1,4 +1,4 @@
-"""What scores of members and non-members are worth, and what each attack achieves: figures and words."""
+"""The results of membership inference: metrics of one set of scores, and of each attack on a model."""
 
 import math
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Is the split of samples and control sound? Word counts that tell them apart without any model."""
+"""Is the split of samples and control sound? Whether word counts alone tell them apart."""
 
 import math
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class BagOfWords(ReadOnly):
 
 @renamed_keywords(members="samples", nonmembers="control", interval="level")
 def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float = 0.95, seed: int = 0) -> BagOfWords:
-    """AUC of telling samples from control samples by word counts alone, without any model: 0.5 where the split is sound.
+    """AUC of telling samples from control samples by word counts alone: 0.5 where the split is sound.
 
     Logistic regression (L2, C = 1) on counts of words, or of token ids, in 5-fold stratified cross-validation: each
     sample is ranked by a classifier that was trained without it. Where that works, the two sets differ in topic, date

@@ -26,7 +26,7 @@ _BATCH = 2**16  # samples whose shingles are hashed in one call
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DuplicateCounts:
-    """How often samples come in a training set, in the order of the samples.
+    """How often each sample occurs in a training set, in the order of the samples.
 
     Attributes:
         exact: training samples that equal the sample, int64; where the training set is the samples themselves, itself
@@ -40,7 +40,7 @@ class DuplicateCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deduplicated:
-    """Samples of which none comes twice.
+    """Samples without repetitions.
 
     Attributes:
         samples: the first of each kind, in the order of the input: a list of texts, or of int64 arrays; a 2-D array
@@ -173,7 +173,9 @@ def check_near_options(near: float, shingle_tokens: int, n_permutations: int = N
 
 
 def bands_and_rows(near: float, n_permutations: int) -> tuple[int, int]:
-    """Bands, and numbers a band: as many as find 99 % of the pairs at the threshold, since more of them propose fewer dissimilar pairs.
+    """Bands of the LSH index and numbers in each, chosen to find 99 % of the pairs at the threshold.
+
+    More numbers in a band propose fewer dissimilar pairs.
 
     The share of equal numbers of two MinHashes is the similarity; a pair is proposed where all numbers of a band are
     equal.

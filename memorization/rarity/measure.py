@@ -1,4 +1,4 @@
-"""Which samples are memorized: memU beside the rarity of a sample's tokens and the number of its duplicates."""
+"""`which_samples`: memU beside the rarity of a sample's tokens and the number of its duplicates."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def which_samples(
     shingle_tokens: int = 5,
     level: float = 0.95,
 ) -> Rarity:
-    """Which samples are memorized: does memU, in bits, rank like the rarity of their tokens, or like the number of their duplicates?
+    """Which samples are memorized: does memU, in bits, rank with the rarity of their tokens, or with their duplicates?
 
     Args:
         memorized: a `Memorization` of the samples, of which the signed bits count; or bits, one a sample.
@@ -125,7 +125,7 @@ def rarity(*args: Any, **kwargs: Any) -> Rarity:
 
 
 def _same_samples(memorized: Memorization, read: Samples) -> Samples:
-    """The samples without the lossy ones that were not measured, checked to be those that were."""
+    """The samples that were measured, without lossy ones, after checking that they are the same."""
     measured = memorized.target.settings["samples"]
     read = read.as_measured(measured)
     check_measured(measured, read, "the Memorization is")

@@ -1,4 +1,4 @@
-"""Which samples are memorized: memU of each sample beside its TF-IDF and its duplicates, and how their ranks correlate."""
+"""The result of `which_samples`: memU of each sample, its TF-IDF and duplicates, and how their ranks correlate."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rarity(Result):
-    """memU of samples beside the rarity of their tokens and their duplicates in the training set, in the order of the samples.
+    """memU of samples beside the rarity of their tokens and their number of duplicates, in the order of the samples.
 
     A saved folder holds rarity.parquet (a row a sample), correlations.parquet (a row a pair) and settings.json.
 
@@ -64,17 +64,17 @@ class Rarity(Result):
 
     @property
     def lengths_vary(self) -> bool:
-        """Whether the longest sample has over 10 % more tokens than the shortest: then bits a sample follow the length, too."""
+        """Whether the longest sample has over 10 % more tokens than the shortest, so that bits follow the length."""
         return lengths_vary(self.n_tokens)
 
     def top(self, k: int = 20) -> "pd.DataFrame":
-        """The k samples of most memU in bits a sample, the first first; of equal ones the earlier. Columns as in `to_pandas`."""
+        """The k most memorized samples, in bits a sample, highest first, with the columns of `to_pandas`."""
         if k < 1:
             raise InputError(f"k must be at least 1; it is {k}")
         return self.to_pandas().iloc[np.argsort(-self.signed_bits, kind="stable")[:k]].reset_index(drop=True)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a sample: sample (its position in the input), memU in bits a sample and a token, rarity, and how it begins."""
+        """One row a sample: sample (position in the input), memU in bits a sample and a token, rarity, first words."""
         import pandas as pd
 
         return pd.DataFrame(

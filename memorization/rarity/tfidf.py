@@ -70,7 +70,7 @@ def mean_bits(samples: Samples, training: Samples) -> Float64[np.ndarray, " samp
 
 
 def as_tokens(samples: Samples, tokenizer: Any, name: str) -> Samples:
-    """The samples with their token ids. That decoding gives the text back is not asked: tokens are counted here, not coded."""
+    """The samples with their token ids, without the check that decoding gives the text back: nothing is coded here."""
     if samples.texts is None:
         return samples.tokenize(tokenizer)
     if tokenizer is None:

@@ -18,7 +18,7 @@ _SPREAD = 0.16  # of the distance between counts, over which the dots of one are
 
 
 def plot_dose_response(result: "DoseResponse", ax: "Axes | None" = None) -> "Axes":
-    """memU of canaries against repetitions, with its ceiling, n log2 V bits; the control, 0 repetitions, stands apart at the left.
+    """memU of canaries against repetitions, with its ceiling, n log2 V bits; the control stands apart at the left.
 
     A dot is a canary, signed: in the shaded part, which clipping sets to 0, lie those that cost the model more than
     uniform (triangles at the edge: far more). The line is the mean of memU, clipped, with its 95 % intervals. Where the

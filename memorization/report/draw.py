@@ -1,4 +1,4 @@
-"""Which picture a result has: found by the name of its class, imported when it is drawn."""
+"""The picture of each result: found by the name of its class, imported when drawn."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What pictures share: colours that anybody can tell apart, axes, ticks and legends that cover no data."""
+"""What pictures share: colours that everybody can tell apart, axes, ticks, and legends that cover no data."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ COLOURS = (VERMILION, BLUE, "#009E73", "#CC79A7", "#E69F00")
 
 
 def new_axes(ax: "Axes | None", inches: tuple[float, float]) -> "Axes":
-    """The axes that were given, or new ones of a figure of this size; without the frame at the top and at the right."""
+    """The given axes, or new ones of this size, without the frame at the top and at the right."""
     if ax is None:
         import matplotlib.pyplot as plt  # so that a notebook shows the picture
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
-    """Bits per token, memU, F1 and extraction in one figure, which is returned: the only picture that is not of one Axes.
+    """Bits per token, memU, F1 and extraction in one figure of four Axes, which is returned.
 
     Args:
         sweep: what `text_sweep` returns.
@@ -48,7 +48,7 @@ def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
 
 
 def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
-    """Bits per token after training, of members (dashed) and test samples (solid), against data/capacity, with a line at ratio 1.
+    """Bits per token of members (dashed) and test samples (solid) against data/capacity, with a line at ratio 1.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed.
 
@@ -77,7 +77,7 @@ def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
 
 
 def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
-    """memU of all members in bits per parameter against data-set size: under the unseen oracle, and (dashed) under the seen one.
+    """memU of all members, bits per parameter, against data-set size: unseen oracle, and (dashed) the seen one.
 
     Dotted: what as many test samples show, of which nothing was memorized. Where it is no longer small, the oracle is
     too weak.
@@ -106,7 +106,7 @@ def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
 
 
 def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
-    """F1 of the loss threshold against samples a parameter, one colour a model size, with the laws fitted to all of them.
+    """F1 of the loss threshold against samples per parameter, one colour a model size, with the fitted laws.
 
     Args:
         sweep: what `text_sweep` returns.
@@ -144,7 +144,7 @@ def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
 
 
 def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
-    """Share of members (solid) and of test samples (dashed) extracted by the longest prefix of the sweep, against data-set size.
+    """Share of members (solid) and test samples (dashed) that the longest prefix extracts, against data-set size.
 
     Args:
         sweep: what `text_sweep` returns.
@@ -206,5 +206,5 @@ def _band(ax: "Axes", runs: "pd.DataFrame", x: str, y: str, colour: Any, style: 
 
 
 def _legend_beside(ax: "Axes") -> None:
-    """Lines are many: the legend covers no data."""
+    """A legend beside the axes, where many lines leave no room for it inside."""
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, borderaxespad=0, fontsize=8)

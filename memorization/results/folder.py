@@ -1,4 +1,4 @@
-"""Results written into folders: new files wait until settings.json speaks for them, and the old ones stay until then.
+"""Writing results into folders: the old files stay until the new settings.json names the new ones.
 
 A folder holds tables (parquet), parts (results in folders of their own) and settings.json, which holds the SHA-256
 digest of each table and of the settings.json of each part. New files wait under names that hold their digest until
@@ -35,7 +35,7 @@ _LEFT_BEHIND_SECONDS = 24 * 3600  # from this age on a file that waits belongs t
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What goes into a folder: facts into settings.json, tables into files, parts into folders of their own; and more."""
+    """What goes into a folder: facts (settings.json), tables (files), parts (folders of their own), and other files."""
 
     kind: str
     facts: Mapping[str, Any]
@@ -92,7 +92,7 @@ def check_free(folder: Path, overwrite: bool | None) -> None:
 
 
 class _Waiting:
-    """Files of a result that are written and wait, under names that hold their digests, for settings.json to speak for them."""
+    """Files of a result, written under names that hold their digests, until settings.json names them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -136,7 +136,7 @@ class _Waiting:
         return digest
 
     def settle(self, settings_digest: str) -> bool:
-        """Give the files their plain names, as long as nobody else has saved meanwhile; whether that went to the end."""
+        """Give the files their plain names, unless somebody else has saved meanwhile; True if all got theirs."""
         for name, digest in self.digests.items():
             path = self.folder / name
             if digest_at(self.folder / SETTINGS) != settings_digest:
@@ -229,7 +229,7 @@ def _remove_empty(folder: Path, inner: Path) -> None:
 
 
 def _remove_left_behind(folder: Path) -> None:
-    """What saves that were killed have left, once nobody can be at it any more."""
+    """Remove what killed saves have left, once it is too old to be still in use."""
     places = {folder, *(folder / name for name in map(os.path.dirname, _files_of(folder)))}
     for path in (path for place in places for path in place.glob(".*-" + 32 * "[0-9a-f]" + "*")):
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Frozen dataclasses of numbers: arrays that cannot be written to, intervals that are intervals, and what is worked out once."""
+"""Frozen dataclasses of numbers: read-only arrays, `Interval`s, and figures that are worked out once."""
 
 import dataclasses
 import weakref
@@ -17,7 +17,7 @@ _REMEMBERED: "weakref.WeakKeyDictionary[ReadOnly, dict[str, Any]]" = weakref.Wea
 
 
 class ReadOnly:
-    """What frozen dataclasses of measurements share: arrays that cannot be written to, and intervals that are `Interval`s."""
+    """What the dataclasses of measurements share: read-only arrays, and intervals that are `Interval`s."""
 
     __slots__ = ("__weakref__",)
 

@@ -1,4 +1,4 @@
-"""Saved results read from folders: facts, tables and parts, each file held against its digest."""
+"""Reading saved results: facts, tables and parts of a folder, each file checked against its digest."""
 
 import difflib
 import json
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Saved:
-    """A saved result as it lies in its folder: facts, tables and parts, each file held against its digest when it is read."""
+    """A saved result in its folder: facts, tables and parts, each file checked against its digest when read."""
 
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         self.folder = folder
@@ -136,7 +136,7 @@ class Saved:
         return [path] if self.digests is None else [path, waiting_path(path, self.digests[name])]
 
     def _open(self, name: str) -> BinaryIO:
-        """A file of the result, held open once it has been held against its digest."""
+        """A file of the result, opened after a check against its digest."""
         path = self.folder / name
         if self.digests is not None and name not in self.digests:
             raise self.damaged(f"{SETTINGS} names no {name}")
@@ -173,7 +173,8 @@ def _read_settings(folder: Path, what: str) -> bytes:
             inside = difflib.get_close_matches(folder.name, names)
             hint = ". There is no such folder"
         if inside:
-            hint += f". Did you mean {' or '.join(str((folder if folder.is_dir() else folder.parent) / one) for one in inside[:5])}?"
+            near = folder if folder.is_dir() else folder.parent
+            hint += f". Did you mean {' or '.join(str(near / one) for one in inside[:5])}?"
         raise ResultError(
             f"{folder} holds no saved {what}: {SETTINGS} cannot be read ({error.strerror or error}){hint}"
         ) from error

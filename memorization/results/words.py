@@ -1,4 +1,4 @@
-"""What stands beside a number, in words and as JSON: models, first tokens, versions."""
+"""What is told beside a number, in words and as JSON: models, first tokens, versions."""
 
 import math
 import platform
@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numpy's numbers and arrays are numbers and lists; what is not finite is null, for unknown.
+    """A value as JSON takes it: numpy's numbers and arrays as numbers and lists, what is not finite as null.
 
     What JSON has no words for (a path, a dtype) becomes its text: a measurement is not lost to one of its settings.
     """

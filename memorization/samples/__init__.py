@@ -1,4 +1,4 @@
-"""Texts, token ids, files, tables and data sets to Samples: what is measured, in the order in which it came."""
+"""What is measured: `Samples`, read from texts, token ids, files, tables and data sets."""
 
 from memorization.samples.disjoint import check_disjoint, check_same_kind, sample_keys
 from memorization.samples.samples import (

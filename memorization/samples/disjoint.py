@@ -1,4 +1,4 @@
-"""Two sets of samples: of one kind, and none in both."""
+"""Checks of two sets of samples: both texts or both ids, and none in both sets."""
 
 from collections.abc import Hashable
 

@@ -1,4 +1,4 @@
-"""Rows of files: the lines of a text, or the cells of one column, in their order, blank and null ones included.
+"""Rows of files: the lines of a text or the cells of a column, in order, blank and null ones included.
 
 What does not fit is refused by its place: nothing is cut, shifted or left out here.
 """

@@ -1,4 +1,4 @@
-"""Texts and what a tokenizer makes of them: token ids, the text they give back, and where that is another text."""
+"""What a tokenizer makes of texts: token ids, the text they give back, and where the two differ."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def first_difference(text: str, other: str) -> int:
-    """Position of the first character in which two texts differ; the length of the shorter where it begins the other."""
+    """Position of the first character in which two texts differ; the shorter's length where it begins the other."""
     pairs = enumerate(zip(text, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(text), len(other)))
 

@@ -1,4 +1,4 @@
-"""Texts, token ids, files and data sets to Samples: what is measured, in the order in which it came, with its bytes and fingerprint."""
+"""`Samples`: texts or token ids in the order in which they came, with their byte counts and fingerprints."""
 
 import hashlib
 import os
@@ -267,7 +267,7 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
 
 
 def _unreadable(samples: Any) -> InputError:
-    """What to say of something that holds no samples."""
+    """The error for an object that holds no samples."""
     remedy = "Turn it into a list of texts first, such as table['text'].tolist()."
     if hasattr(samples, "collect"):
         remedy = "Pass what its collect() gives."

@@ -56,7 +56,7 @@ def _pandas_cells(series: Any) -> list[Any]:
 
 
 def _as_arrow(table: Any) -> Any:
-    """A pyarrow Table, RecordBatch or Array, or what exports itself as one (polars, duckdb, narwhals); None otherwise."""
+    """A pyarrow Table, RecordBatch or Array, or an object that exports itself as one (polars, duckdb); else None."""
     kind = type(table)
     if kind.__module__.split(".")[0] == "pyarrow" and hasattr(table, "to_pylist"):
         return table

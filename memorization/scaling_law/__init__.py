@@ -1,4 +1,4 @@
-"""How well membership can be inferred from data-set size and capacity: a sigmoidal law of F1, fitted, read and inverted."""
+"""The scaling law of membership inference: F1 as a sigmoid of data-set size and capacity, fitted and inverted."""
 
 from memorization.scaling_law.fit import fit_mi_scaling_law
 from memorization.scaling_law.law import MIScalingLaw

@@ -1,4 +1,4 @@
-"""The law itself: its constants with their errors, predictions, and the data-set size at which F1 has a value."""
+"""The law itself: constants with errors, predictions of F1, and the inverse."""
 
 import math
 from dataclasses import dataclass, field
@@ -22,7 +22,9 @@ _FACTS = ("covariate", "capacity_unit", "dataset_unit", "settings")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MIScalingLaw(Result):
-    """F1 of membership inference = 1/2 (1 + c1 sigmoid(c2 (x + c3))), x a ratio of data-set size and capacity in the stated units.
+    """F1 of membership inference as a law: 1/2 (1 + c1 sigmoid(c2 (x + c3))).
+
+    x is a ratio of data-set size and capacity, in the stated units.
 
     A saved folder holds law.parquet (a row a constant), points.parquet (a row a point, where fitted) and settings.json
     (the rest).
@@ -57,7 +59,9 @@ class MIScalingLaw(Result):
 
     @classmethod
     def published(cls) -> "MIScalingLaw":
-        """The law of arXiv:2505.24832, corrected: c1 = 1.34, c2 = -33.14, c3 = -0.034; x = samples of 64 tokens / parameters.
+        """The law of arXiv:2505.24832, corrected: c1 = 1.34, c2 = -33.14, c3 = -0.034.
+
+        x is samples of 64 tokens / parameters.
 
         The paper prints c2 = -0.034 and c3 = -33.14 and puts capacity / data in the place of x. So read, F1 rises with
         the data-set size, the opposite of what the paper measures and says. And whatever the unit of capacity, its
@@ -140,7 +144,9 @@ class MIScalingLaw(Result):
         return np.asarray(size * ratio if self.covariate == "data/capacity" else size / ratio)
 
     def interval(self, level: float = 0.95) -> Float64[np.ndarray, "constant end"]:
-        """Lower and upper ends for c1, c2, c3: Student's t with n - 3 degrees of freedom times stderr; NaN where that is NaN.
+        """Lower and upper ends of the intervals of c1, c2 and c3.
+
+        Student's t with n - 3 degrees of freedom, times stderr; NaN where stderr is NaN.
 
         Raises:
             InputError: a level outside (0, 1).
@@ -155,7 +161,7 @@ class MIScalingLaw(Result):
         return np.stack([constants - half, constants + half], axis=1)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a constant: constant, value, stderr, 95 % interval (low, high), and its covariance with c1, c2, c3."""
+        """One row a constant: its name, value, stderr, 95 % interval (low, high), and covariance with c1, c2, c3."""
         import pandas as pd
 
         ends = self.interval()

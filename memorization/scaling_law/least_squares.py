@@ -17,7 +17,7 @@ _NO_EFFECT = 0.01  # p-value of the F test from which F1 is taken to follow the 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedConstants:
-    """c1, c2, c3 of one least-squares fit, before units: covariance, scatter of F1, and why they mean nothing where they do."""
+    """c1, c2 and c3 of one least-squares fit, their covariance, the scatter of F1, and why not to trust them, if so."""
 
     constants: Float64[np.ndarray, " constant"]
     covariance: Float64[np.ndarray, "constant constant"]
@@ -142,7 +142,10 @@ def _without_effect(f1: Float64[np.ndarray, " point"], w: Float64[np.ndarray, " 
 def _undetermined(
     constants: Float64[np.ndarray, " constant"], covariance: Float64[np.ndarray, "constant constant"], df: int
 ) -> str:
-    """c1 = 0 or c2 = 0 is no law at all: where their intervals hold 0, the linearisation that made the intervals does not hold."""
+    """Why c1 or c2 may be 0, which would be no law at all; empty where their intervals exclude 0.
+
+    Where they hold 0, the linearisation that made the intervals does not hold.
+    """
     from scipy.special import stdtrit
 
     half = stdtrit(df, 0.975) * np.sqrt(np.diag(covariance))
@@ -157,7 +160,7 @@ def _bootstrap(
     residuals: Float64[np.ndarray, " point"],
     jacobian: Float64[np.ndarray, "point constant"],
 ) -> Float64[np.ndarray, "constant constant"]:
-    """Covariance of refits to the law plus residuals of random sign, each divided by what its own point left of it (1 - leverage)."""
+    """Covariance of refits to the law plus residuals of random sign, each divided by 1 - leverage of its point."""
     leverage = (np.linalg.qr(jacobian)[0] ** 2).sum(axis=1)
     free = residuals / np.maximum(1 - leverage, 1e-3)  # a point of leverage 1 has no residual to speak of
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (_RESAMPLES, len(u)))

@@ -1,4 +1,4 @@
-"""The trained models as they are given: columns checked, and the ratio that the law is about."""
+"""The points of a fit: columns checked, and the ratio that the law is about."""
 
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ def read_points(capacity: Any, dataset_size: Any, f1: Any, weights: Any) -> "dic
 
 
 def check_points(x: Float64[np.ndarray, " point"], f1: Float64[np.ndarray, " point"]) -> None:
-    """Refuse what no three constants can be fitted to."""
+    """Refuse points that three constants cannot be fitted to."""
     if len(x) < 4:
         raise InputError(
             f"the law has three constants and a scatter, which takes at least 4 points; there are {len(x)}"

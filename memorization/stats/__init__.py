@@ -1,1 +1,1 @@
-"""Arrays to estimates with errors: numpy and scipy only, no samples and no models."""
+"""From arrays to estimates with errors: numpy and scipy only, no samples and no models."""

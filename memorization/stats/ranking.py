@@ -1,4 +1,4 @@
-"""Two sets of numbers, ranked together: F1 at the pooled median, AUC, TPR at small FPR, best accuracy, with intervals."""
+"""How well scores rank one set above another: F1 at the pooled median, AUC, TPR at small FPR, best accuracy."""
 
 import math
 from collections.abc import Callable
@@ -41,7 +41,10 @@ def _count(places: Int64[np.ndarray, "resample sample"], n_places: int) -> Count
 
 
 def f1_of(members: Counts, nonmembers: Counts) -> Float64[np.ndarray, " resample"]:
-    """Share of n members among the n highest of n members and n non-members; of the tied at the edge, members in proportion."""
+    """Share of the n members among the n highest scores of n members and n non-members.
+
+    Of those tied at the edge, members count in proportion.
+    """
     at_place, n = members + nonmembers, members[0].sum()
     # The place that fills up: the first at which n scores stand at or above. It holds scores itself.
     edge = (np.cumsum(at_place, axis=1) < n).sum(axis=1)
@@ -101,7 +104,10 @@ def logit_interval(
 
 
 def best_accuracy_interval(best: float, n: int, level: float) -> Interval:
-    """best = (1 + D) / 2, D being Smirnov's one-sided statistic of two samples of n: within his critical value of the truth."""
+    """Interval of the best accuracy, from the critical value of Smirnov's statistic.
+
+    The best accuracy is (1 + D) / 2, D being the one-sided statistic of two samples of n.
+    """
     reach = math.sqrt(math.log(2 / (1 - level)) / n) / 2
     return Interval(max(0.5, best - reach), min(1.0, best + reach))
 
@@ -119,7 +125,10 @@ def tpr_of(members: Float64[np.ndarray, " member"], nonmembers: Float64[np.ndarr
 def tpr_interval(
     members: Float64[np.ndarray, " member"], nonmembers: Float64[np.ndarray, " nonmember"], fpr: float, level: float
 ) -> Interval:
-    """Each end at half of its tail for the threshold, which order statistics bracket, and half for the members above it."""
+    """Interval of a TPR at a given FPR.
+
+    Half of each tail goes to the threshold, which order statistics bracket, and half to the members above it.
+    """
     from scipy.stats import binom
 
     n, m, quarter = len(members), len(nonmembers), (1 - level) / 4

@@ -1,4 +1,4 @@
-"""Do two columns rank alike? Spearman's correlation with an interval, and a permutation test of a trend within groups."""
+"""Do two columns rank alike? Spearman's correlation with an interval, and a permutation test within groups."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""memU of a target against an oracle: measure both, subtract."""
+"""`unintended_memorization`: measure a target and an oracle, and subtract."""
 
 import math
 from collections.abc import Sequence
@@ -137,7 +137,7 @@ def unintended_memorization(
 def memorization_of(
     pairs: Sequence[Pair], *, joint: JointCode, baseline: Literal["uniform"] | CodeLengths = "uniform"
 ) -> Memorization:
-    """memU of code lengths under two models: those of the samples and, as a second pair, of the control; with its warnings."""
+    """memU and its warnings, from two code lengths of the samples and two of the control."""
     settings = {
         "joint": joint,
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
@@ -151,7 +151,7 @@ def memorization_of(
 
 
 def _baseline_bits(baseline: str | CodeLengths, pair: Pair) -> Float64[np.ndarray, " sample"]:
-    """H(x) of each sample; with the code of the token count wherever the target's length has it, so that it drops out of mem."""
+    """H(x) of each sample, with the code of the token count where the target's length has it, so that it cancels."""
     counted = {"token_count_code": differ_in_tokens(*pair)}
     if isinstance(baseline, CodeLengths):
         check_same_samples(baseline, pair[0], "the baseline")

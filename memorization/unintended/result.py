@@ -1,4 +1,4 @@
-"""memU of samples: what it is made of, its figures and its words."""
+"""The result of `unintended_memorization`: memU of samples and what it is made of."""
 
 import json
 import math
@@ -71,7 +71,7 @@ class Memorization(Result):
 
     @property
     def total_bits(self) -> float:
-        """memU of all samples together. For independent samples a lower bound of the memU of the data set (paper, section 2)."""
+        """memU of all samples together; for independent samples a lower bound for the data set (paper, section 2)."""
         return float(self.bits.sum())
 
     @property
@@ -101,7 +101,7 @@ class Memorization(Result):
 
     @property
     def capacity_share_non_embedding(self) -> float:
-        """The same with the parameters that are no embeddings; NaN where their number is unknown."""
+        """The same with non-embedding parameters; NaN where their number is unknown."""
         return self._share(self.target.settings["model"]["n_non_embedding_params"])
 
     def _share(self, n_params: int | None) -> float:
@@ -216,6 +216,7 @@ class Memorization(Result):
                 lines.append(
                     "               the target is the worse model of unseen text: read memU, net memU overstates it"
                 )
+        counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
         shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
             f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): "
@@ -227,7 +228,7 @@ class Memorization(Result):
             f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; "
             f"{describe_model(self.oracle.settings['model'])}",
             f"  first token  {describe_first_token(self.target.settings['first_token'])}",
-            f"  joint code   {settings['joint']}{', token counts added (two tokenizers)' if settings['token_count_code'] else ''}",
+            f"  joint code   {settings['joint']}{counts}",
             *left_out(
                 {
                     "samples": self.target.settings["samples"],
@@ -241,7 +242,7 @@ class Memorization(Result):
 def combine(
     pairs: Sequence[Pair], settings: dict[str, Any], baseline_bits: Float64[np.ndarray, " sample"]
 ) -> Memorization:
-    """memU and all that stands beside it, from the code lengths of the samples and, as a second pair, of the control."""
+    """The result, from two code lengths of the samples and two of the control: under the target, under the oracle."""
     target, oracle = pairs[0]
     settings = {**settings, "target": target.settings, "oracle": oracle.settings}
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
@@ -285,7 +286,7 @@ def _control(pair: Pair, settings: dict[str, Any], sample_signed_bits: Float64[n
 def with_count(
     bits: Float64[np.ndarray, " sample"], lengths: CodeLengths, settings: dict[str, Any]
 ) -> Float64[np.ndarray, " sample"]:
-    """Code lengths given the token count, or with two tokenizers the count's own code on top: Elias gamma, 2 floor(log2 n) + 1 bits."""
+    """Code lengths, with two tokenizers plus the code of the token count: Elias gamma, 2 floor(log2 n) + 1 bits."""
     return bits + 2 * np.floor(np.log2(lengths.n_tokens)) + 1 if settings["token_count_code"] else bits
 
 

@@ -20,7 +20,7 @@ _OPTIONS = ("heads", "experts", "top_k", "state")
 
 
 def _heads(width: int, multiple: int = 1) -> int:
-    """Heads near four, each of at least 4 channels, a `multiple` of them, at most 64 where the width allows; or else two.
+    """A number of heads near four that divides the width into 4 to 64 channels each, a multiple of `multiple`.
 
     Width 8 gets two heads of 4. Four instead of one at width 16 held 18 % more bits per parameter in a trial.
     """

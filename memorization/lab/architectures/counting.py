@@ -1,4 +1,4 @@
-"""How many parameters a model has, in the three senses that capacity per parameter can mean."""
+"""How many parameters a model has: all, without embeddings, and trainable."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Mixture of experts: GPT-2 whose feed-forward part is chosen token by token, routed as in Mixtral (Jiang et al., 2024)."""
+"""Mixture of experts: GPT-2 with feed-forward parts chosen token by token, as in Mixtral (Jiang et al., 2024)."""
 
 import math
 from functools import partial

@@ -71,7 +71,7 @@ class LSTMLayer(nn.Module):
 
 
 class GRULayer(nn.Module):
-    """Gates in torch.nn.GRU's order: reset, update, candidate; the second bias only where it differs, in the candidate."""
+    """Gates in torch.nn.GRU's order: reset, update, candidate; only the candidate has a second bias."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -125,7 +125,9 @@ def decaying_average(
     log_decay: Float[Tensor, " channel"],
     bonus: Float[Tensor, " channel"],
 ) -> Float[Tensor, "batch position channel"]:
-    """Average of values up to each position: weights exp(key - (age - 1) exp(log_decay)), of the newest exp(key + bonus).
+    """Average of the values up to each position, weighted by key and age.
+
+    Weights are exp(key - (age - 1) exp(log_decay)), and exp(key + bonus) for the newest.
 
     The weights of ages are the same for all samples, so a matrix product for each channel does it: a quarter of the
     time of a softmax over (position, position, channel). In float32 whatever the weights are.

@@ -1,4 +1,4 @@
-"""Canaries: random samples whose information is known to the bit, hidden in a training set, and memU of them after training."""
+"""Canaries: random samples of known information, hidden in a training set, and their memU after training."""
 
 from memorization.lab.canaries.experiment import canary_dose_response, dose_response, insert_canaries, make_canaries
 from memorization.lab.canaries.result import DoseResponse

@@ -1,4 +1,4 @@
-"""What comes in where canaries are made, hidden and measured, checked before anything is trained."""
+"""Checks of what canary functions are given, made before anything is trained."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[T
 
 
 def repetitions_of(repetitions: Any, n_canaries: int) -> Int64[np.ndarray, " canary"]:
-    """Repetitions of each canary, checked to be counts."""
+    """Repetitions of each canary, after checking that they are integers of 0 or more."""
     times = np.asarray(repetitions)
     if times.shape != (n_canaries,):
         raise InputError(
@@ -59,7 +59,7 @@ def repetitions_of(repetitions: Any, n_canaries: int) -> Int64[np.ndarray, " can
 
 
 def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.ndarray, " canary"]) -> None:
-    """Refuse counts that show no trend, and canaries that are not one each."""
+    """Refuse repetitions that can show no trend, and canaries that are equal to others."""
     counts, numbers = np.unique(times, return_counts=True)
     if len(counts) < 2:
         raise InputError(
@@ -81,7 +81,7 @@ def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.n
 
 
 def different_counts(repetitions: Any) -> list[int]:
-    """Numbers of repetitions, ascending, checked."""
+    """Numbers of repetitions in ascending order, after checking them."""
     counts = list(repetitions)
     whole = all(isinstance(count, (int, np.integer)) and not isinstance(count, bool) for count in counts)
     if not counts or not whole or min(counts) < 1 or len(set(counts)) < len(counts):
@@ -93,7 +93,7 @@ def different_counts(repetitions: Any) -> list[int]:
 
 
 def check_training(n_canaries: int, seeds: Sequence[int], epochs: int | float, batch_size: int, peak_lr: float) -> None:
-    """Refuse what nothing can be trained with."""
+    """Refuse training options outside their range."""
     if n_canaries < _LEAST:
         raise InputError(f"n_canaries must be at least {_LEAST} a count; it is {n_canaries}")
     if not seeds or len(set(seeds)) < len(seeds):

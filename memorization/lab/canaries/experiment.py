@@ -62,7 +62,9 @@ def make_canaries(n_canaries: int, seq_len: int, vocab_size: int, *, seed: int =
 
 
 def insert_canaries(background: Any, canaries: Any, repetitions: Any) -> Int64[Tensor, "sample position"]:
-    """The training set with canary i in it repetitions[i] times: the background's rows, then the canaries'. Shuffle it in training.
+    """The training set with canary i in it repetitions[i] times.
+
+    The background's rows come first, then the canaries': shuffle them in training.
 
     Args:
         background: int64 token ids (sample, position), a tensor or an array.
@@ -176,7 +178,7 @@ def canary_dose_response(
     store: str | Path | None = None,
     progress: bool = True,
 ) -> DoseResponse:
-    """Train models on a background with canaries in it, and measure in bits how much of these they hold, against repetitions.
+    """Train models on a background with canaries, and measure in bits how much of each they hold, by repetitions.
 
     Each seed draws canaries of its own, n_canaries for each count and as many for the control, which is not trained on.
     Its model reads token 0 and then a sample, and is trained on the shuffled rows by `train_stack`, the models of all
@@ -307,14 +309,17 @@ class Hidden:
         return self.background.shape[1]
 
     def canaries(self, seed: int) -> Int64[Tensor, "canary position"]:
-        """Those of one seed."""
+        """The canaries of one seed."""
         return make_canaries(len(self.times), self.seq_len, self.vocab_size, seed=seed)
 
 
 def train_and_measure(
     build: Builder, stacked: bool, hidden: Hidden, cells: Sequence[Cell], on_steps: OnSteps
 ) -> list[Outcome]:
-    """Train one stack of seeds, and measure the canaries of each. Plain data in, JSON out; the builder stands apart."""
+    """Train one stack of seeds and measure the canaries of each.
+
+    Plain data in, JSON out; the builder comes apart from them.
+    """
     canaries = [hidden.canaries(cell.seed) for cell in cells]
     models, done = train_cells(
         cells,

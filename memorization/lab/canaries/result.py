@@ -1,4 +1,4 @@
-"""What canaries show: memU of each, and how it rises with the repetitions in the training set."""
+"""The result of canaries: memU of each, and how it rises with repetitions in the training set."""
 
 import math
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class DoseResponse(Result):
 
     @property
     def max_excess_bits(self) -> float:
-        """The most that a canary's signed_bits lie above its information. Above 1 (the coder's rounding) the measurement is at fault."""
+        """The most that a canary's signed_bits exceed its information; above 1 the measurement is at fault."""
         return float(self.canaries["signed_bits"].max()) - self.information_bits
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -148,7 +148,7 @@ class DoseResponse(Result):
 
 
 def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse:
-    """The result of measured canaries, a row each, and of the settings, of which information_bits is one."""
+    """The result, from a row for each measured canary and from the settings."""
     trend, p_value = _trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
     return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
 
@@ -176,7 +176,7 @@ def _trend(repetitions: np.ndarray, signed_bits: np.ndarray, run: np.ndarray) ->
 
 
 def warn_of_faults(result: DoseResponse) -> None:
-    """Warn where the canaries show more than can be.
+    """Warn where canaries show more memorization than is possible.
 
     Warns:
         MeasurementWarning: memU above a canary's information, or a control that is memorized.

@@ -1,4 +1,4 @@
-"""Capacity of an architecture: trained on uniform random tokens to saturation."""
+"""Capacity of an architecture, trained on uniform random tokens to saturation."""
 
 from memorization.lab.capacity.experiment import capacity_bits_per_param
 

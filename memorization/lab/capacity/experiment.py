@@ -1,4 +1,4 @@
-"""Capacity of an architecture: train it on uniform random tokens, which hold nothing to generalize from, to saturation."""
+"""`capacity_bits_per_param`: an architecture trained on uniform random tokens until it holds no more."""
 
 import dataclasses
 import itertools
@@ -54,7 +54,7 @@ def capacity_bits_per_param(
     estimator: Estimator = "max",
     convention: Convention = "start",
 ) -> Capacity:
-    """Bits that an architecture can hold per parameter: trained on uniform random tokens until it holds no more.
+    """Bits per parameter that an architecture can hold, found by training it on uniform random tokens to saturation.
 
     Random tokens have no structure, so every bit that a model codes them below log2 V bits a token is memorized. Data
     sets of growing size are trained to saturation; what a model holds of them rises with the data, then stays: the
@@ -157,7 +157,7 @@ def capacity_bits_per_param(
 
 
 def _gains(rounds: list[Round]) -> list[float]:
-    """Growth of capacity from each round to the next, relative to the number of doublings: of the model size that grew most.
+    """Growth of capacity from round to round per doubling of the steps, of the model size that grew most.
 
     NaN where a size held nothing before, or holds nothing after.
     """

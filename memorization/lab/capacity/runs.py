@@ -1,4 +1,4 @@
-"""Train all cells of a capacity measurement for one number of steps after another, each at its best rate, and measure them."""
+"""The rounds of a capacity measurement: train all cells for more and more steps, at the best rate, and measure them."""
 
 import hashlib
 import math
@@ -103,7 +103,7 @@ class Grid:
 def _train(
     build: Builder, stacked: bool, protocol: Protocol, cells: Sequence[Cell], on_steps: OnSteps | None
 ) -> tuple[list[nn.Module], list[Int[Tensor, "_ position"]], StackTraining]:
-    """The models of a stack, their data, and what came of training."""
+    """The models of a stack, their data, and the outcome of training."""
     weights, autocast = PRECISIONS[protocol.dtype]
     data = [random_tokens(cell.n_samples, protocol.seq_len, protocol.vocab_size, cell.seed) for cell in cells]
     models, done = train_cells(
@@ -124,7 +124,10 @@ def _train(
 def train_and_measure(
     build: Builder, stacked: bool, protocol: Protocol, cells: Sequence[Cell], on_steps: OnSteps
 ) -> list[Outcome]:
-    """Train one stack of cells, and say what each model saves on its samples. Plain data in, JSON out; the builder stands apart."""
+    """Train one stack of cells and measure what each model saves on its samples.
+
+    Plain data in, JSON out; the builder comes apart from them.
+    """
     models, data, done = _train(build, stacked, protocol, cells, on_steps)
     measure = partial(_measured, cells[0].steps, protocol.vocab_size)
     return measure_each(measure, models, data, done.diverged_at.tolist())
@@ -193,7 +196,7 @@ class Round:
 
     @property
     def seconds(self) -> float:
-        """Of all its runs, one after another on all cores."""
+        """Seconds of all runs of a round, one after another on all cores."""
         return float(sum(run["seconds"] for run in self.runs))
 
 
@@ -264,5 +267,5 @@ def _total(runs: list[Run]) -> float:
 
 
 def _mean_bits(runs: list[Run], rate: float) -> float:
-    """Of the runs at a rate; a run that diverged holds nothing."""
+    """Mean memorized bits of the runs at a rate; a run that diverged counts as 0."""
     return statistics.fmean(run["memorized_bits"] or 0.0 for run in runs if run["peak_lr"] == rate)

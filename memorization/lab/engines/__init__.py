@@ -1,1 +1,1 @@
-"""Who runs the cells of an experiment."""
+"""Engines: where the cells of an experiment are run."""

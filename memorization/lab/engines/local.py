@@ -85,7 +85,7 @@ def run_cells(
 
 
 def versions_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Versions that runs were made with: of each package one, or several where the runs of a store are of several."""
+    """Versions of each package that the runs of a store were made with; several where they differ."""
     names = list(dict.fromkeys(name for run in runs for name in run["versions"]))
     return {name: ", ".join(sorted({run["versions"].get(name, "unknown") for run in runs})) for name in names}
 
@@ -96,7 +96,7 @@ def n_workers(device: torch.device) -> int:
 
 
 def stacks_of(cells: Sequence[Job], logits_a_cell: int, device: torch.device) -> list[list[Job]]:
-    """Cells that are trained at once: no more than the device has room for, and a stack for each worker where they are many."""
+    """Cells grouped into stacks: no more than fit on the device, and where there are many, a stack for each worker."""
     most = max(1, _STACK_LOGITS.get(device.type, _STACK_LOGITS["cuda"]) // logits_a_cell)
     n_stacks = max(-(-len(cells) // most), min(n_workers(device), len(cells) // 2))
     return [list(cells[begin::n_stacks]) for begin in range(n_stacks)]
@@ -105,7 +105,7 @@ def stacks_of(cells: Sequence[Job], logits_a_cell: int, device: torch.device) ->
 def side_by_side(
     jobs: Sequence[Job], work: Callable[[Job], Done], most: int, stopped: threading.Event | None = None
 ) -> Iterator[tuple[Job, Done | Exception, float]]:
-    """Jobs as they are finished, what came of each or its error, and its wall seconds divided by the number of workers.
+    """Each job as it finishes: its outcome or error, and its wall seconds divided by the number of workers.
 
     A thread a job, and none within its operations: these are short, and threads that wait for each other at the end of
     each one come to a standstill when anything else runs on the machine (a quarter of the speed of one thread was

@@ -1,4 +1,4 @@
-"""Real text: models trained on nested data sets of growing size, and all that the paper reads off them."""
+"""Sweeps over real text: models trained on nested, growing data sets, with the paper's measurements of each."""
 
 from memorization.lab.text.experiment import text_sweep
 from memorization.lab.text.result import TextSweep

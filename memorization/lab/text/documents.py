@@ -1,4 +1,4 @@
-"""Documents to samples of equal length: a byte-level tokenizer where none is given, consecutive runs of tokens, no sample twice."""
+"""Documents cut into samples of equal length, none twice, by a given tokenizer or a byte-level one trained here."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class FixedLength:
 def fixed_length(
     documents: Any, *, seq_len: int, vocab_size: int | None = None, tokenizer: Any = None, text_column: str = "text"
 ) -> FixedLength:
-    """Distinct samples of `seq_len` tokens: each document is cut into consecutive runs, what is left at its end is dropped.
+    """Distinct samples of `seq_len` tokens: documents cut into consecutive runs; a shorter rest is dropped.
 
     Args:
         documents: texts or token ids, as `compress_bits` takes them; a document is one of them.
@@ -115,7 +115,7 @@ def fixed_length(
 
 
 def documents_of(files: Sequence[Path] | None, text_column: str = "text") -> list[str]:
-    """Texts of several files, in their order; without files the addresses that come with the package, a paragraph a document.
+    """Texts of several files in order; without files, the paragraphs of the addresses that the package carries.
 
     Raises:
         InputError: a file that cannot be read, or that holds token ids.

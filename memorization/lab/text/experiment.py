@@ -54,7 +54,7 @@ def text_sweep(
     store: str | Path | None = None,
     progress: bool = True,
 ) -> TextSweep:
-    """Train models of several sizes on nested data sets of growing size, and measure in bits what each holds of its own.
+    """Train models of several sizes on nested, growing data sets, and measure in bits what each holds of its own.
 
     Documents become distinct samples of seq_len tokens. n_test of them, drawn at random, are the test samples, which no
     model here is trained on; the others are the pool. Each seed shuffles the pool, and its data sets are the first 2^k
@@ -223,7 +223,7 @@ def _shuffle(n_pool: int, seed: int) -> Int64[np.ndarray, " sample"]:
 
 
 def _capacity_bits(sizes: list[ModelSize], per_param: float, measured: Capacity | None) -> dict[str, float]:
-    """By number of parameters (as text: it is kept as JSON)."""
+    """Capacity in bits by number of parameters (a string, as the store keeps JSON)."""
     own = (
         {} if measured is None else dict(zip(measured.n_params.tolist(), measured.capacity_bits.tolist(), strict=True))
     )

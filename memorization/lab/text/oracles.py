@@ -1,4 +1,4 @@
-"""Oracles for samples of a pool: one trained on all of it, and others that each have not seen the samples they are asked about."""
+"""Oracles of a pool of samples: one trained on all of it, and others, each asked about samples it has not seen."""
 
 import math
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class OracleData:
     device: str
 
     def asked(self, fold: int) -> Bool[Tensor, " sample"]:
-        """The pool samples that an oracle is asked about: those of the fold it has not seen, or all."""
+        """The pool samples that an oracle measures: those of the fold it has not seen, or all."""
         parts = torch.arange(len(self.pool)) % self.folds
         return torch.ones(len(self.pool), dtype=torch.bool) if fold == SEEN else parts == fold
 
@@ -99,7 +99,7 @@ class TrainedOracles:
     progress: bool
 
     def bits(self, pool: Int64[Tensor, "sample position"], test: Int64[Tensor, "test position"]) -> OracleBits:
-        """Train the oracles, unless the store has what they say, and measure all samples of the pool and the test samples."""
+        """Bits of all pool and test samples under the oracles, which are trained unless the store has their answers."""
         data = OracleData(pool, test, self.folds, self.vocab_size, self.context, str(self.device))
         rate = self._rate(data)
         oracles = range(SEEN, self.folds)
@@ -150,7 +150,7 @@ class TrainedOracles:
 def _put_together(
     data: OracleData, runs: Sequence[Run], name: str
 ) -> tuple[Float64[np.ndarray, " sample"], Float64[np.ndarray, " test"]]:
-    """What the folds' oracles say of the pool, each of its fold, and of the test samples: as many of them by each oracle."""
+    """Bits of the pool, each fold by its own oracle, and of the test samples, dealt out evenly to all oracles."""
     n_test = len(data.test)
     on_pool, on_test = np.full(len(data.pool), np.nan), np.full(n_test, np.nan)
     for fold, run in enumerate(runs):

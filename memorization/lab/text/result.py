@@ -1,4 +1,4 @@
-"""What a sweep over text found: a row a run, bits of each member, and what is read off them."""
+"""The result of a sweep over text: a row for each run, bits of each member, and what follows from them."""
 
 import tempfile
 import warnings
@@ -73,7 +73,7 @@ class TextSweep(Result):
         return self.cells
 
     def peaks(self) -> "pd.DataFrame":
-        """Where the bits of the test samples peak over the data-set sizes: double descent. A row a model size and seed.
+        """Where double descent peaks: the data-set size of most test bits, one row for each model size and seed.
 
         Columns: n_params, seed; n_samples, data_per_capacity, uniform_data_per_capacity (the data at log2 V bits a
         token), data_bits_per_param, data_bits_per_non_embedding_param at the peak, all NaN where the largest test bits
@@ -145,13 +145,13 @@ class TextSweep(Result):
         )
 
     def _most_memorized(self) -> "pd.Series[float]":
-        """memU of all members less that of as many test samples, in bits: mean over seeds, by model size and data set."""
+        """memU of all members less memU of equally many test samples, in bits, averaged over seeds."""
         null = self.cells["test_memu_bits_a_sample"] * self.cells["n_samples"]
         by = [self.cells["n_params"], self.cells["n_samples"]]
         return (self.cells["memu_bits"] - null).groupby(by).mean()
 
     def laws(self) -> "pd.DataFrame":
-        """Which law fits: a row for each of both ratios, both capacities, all sizes together (n_params 0) and each size alone.
+        """Which membership law fits: by ratio, by capacity, for all sizes together (n_params 0) and each alone.
 
         Columns: n_params, covariate, capacity, c1, c2, c3, residual (scatter of F1 around the law), identified. Of one
         size alone both capacities are the same law in other units, so there it is parameters only. Rows that cannot be
@@ -201,7 +201,7 @@ class TextSweep(Result):
         )
 
     def rarity(self, n_params: int, n_samples: int, seed: int | None = None) -> "Rarity":
-        """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates; see `memorization.rarity`."""
+        """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates."""
         from memorization.rarity import which_samples
 
         found = self.members(n_params, n_samples, seed)

@@ -1,4 +1,4 @@
-"""Runs of a sweep over text: a model trained on its data set, many at once, then measured, attacked and asked for its members."""
+"""Runs of a sweep over text: models trained on their data sets, then measured, attacked and tried for extraction."""
 
 import math
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ def train_and_measure(
 
 
 def _measured(data: TextData, model: nn.Module, bits_per_token: float | None, cell: Cell) -> dict[str, Any]:
-    """Bits of all members and test samples; attacks and extraction on as many of one as of the other. None: it diverged."""
+    """Bits of all members and test samples; attacks and extraction on equally many of both; None if it diverged."""
     members = data.members_of(cell)
     n_each = min(len(members), len(data.test))
     test = data.test[:n_each]
@@ -184,7 +184,7 @@ def _scores(
     pair: tuple[CodeLengths, CodeLengths],
     ids: tuple[Int64[Tensor, "member position"], Int64[Tensor, "member position"]],
 ) -> dict[str, list[Any]]:
-    """Of each attack that needs no oracle the scores of members and of test samples."""
+    """Scores of members and of test samples, for each attack that needs no oracle."""
     scores = {
         "loss": [loss_attack(lengths) for lengths in pair],
         "min_k": [min_k_attack(lengths) for lengths in pair],
@@ -201,7 +201,7 @@ def _scores(
 
 
 def _head(lengths: CodeLengths, n_samples: int) -> CodeLengths:
-    """The first samples of code lengths, for attacks. Of the settings these read the model and its first token, not the samples."""
+    """Code lengths of the first samples alone, for attacks, which read the model and first token of the settings."""
     n_tokens = int(lengths.token_offsets[n_samples])
     return replace(
         lengths,
