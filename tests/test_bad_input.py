@@ -1,6 +1,8 @@
 """Bad input gets a sentence: what was expected, what came, where, what to try. Each at the boundary, with its legal neighbour."""
 
+import gzip
 import json
+import lzma
 import shutil
 
 import datasets
@@ -254,6 +256,96 @@ def test_a_limit_ends_before_the_row_that_does_not_fit(tmp_path):
 def test_jsonl_lines_that_do_not_fit(tmp_path, line, message):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "first"}}\n{line}\n')
     refused(tmp_path / "a.jsonl", message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text\nfoo\n".encode("utf-16"), "It begins like UTF-16"),
+        ("text\nfoo\n".encode("utf-32"), "It begins like UTF-32"),
+        ("text\nfoo\n".encode("utf-16-le"), "line 1 has a NUL beside each character, as UTF-16 has"),
+        ("text\nfoo\n".encode("utf-16-be"), "line 1 has a NUL beside each character, as UTF-16 has"),
+        (gzip.compress(b"text\nfoo\n"), "It begins like gzip. Unpack the file first"),
+        (lzma.compress(b"text\nfoo\n"), "It begins like xz. Unpack the file first"),
+        (b"PAR1\n\xff", "line 2 is not UTF-8 text .* It begins like parquet"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["txt", "csv", "jsonl"])
+def test_files_of_another_kind_than_their_ending(tmp_path, content, ending, message):
+    (tmp_path / f"a.{ending}").write_bytes(content)
+    if ending != "txt" and content.startswith(b"PAR1"):
+        message = "has no column|is not JSON"  # said of the first line, which is text
+    refused(tmp_path / f"a.{ending}", message)
+
+
+def test_a_nul_is_a_character(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\0b\n\0\n")
+    assert read_samples(tmp_path / "a.txt").texts == ["a\0b", "\0"]
+
+
+@pytest.mark.parametrize("beside", ["attention_mask", "labels"])
+@pytest.mark.parametrize("kind", ["parquet", "Table", "DataFrame", "jsonl"])
+def test_columns_that_tell_padding_are_there_once(tmp_path, kind, beside):
+    names, cells = ["input_ids", beside, beside], [[7, 8], [1, 0], [1, 1]]
+    table = pa.Table.from_arrays([pa.array([cell]) for cell in cells], names=names)
+    samples = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, samples)
+    elif kind == "jsonl":
+        pairs = zip(names, cells, strict=True)
+        samples.write_text("{" + ", ".join(f'"{name}": {cell}' for name, cell in pairs) + "}\n")
+    else:
+        samples = table if kind == "Table" else pd.DataFrame([cells], columns=names)
+    refused(samples, f"2 columns named '{beside}'|the key '{beside}' more than once", text_column="input_ids")
+
+
+@pytest.mark.parametrize("name", ["attention_mask", "labels"])
+@pytest.mark.parametrize("cell", [[1, [1], 0], "110", [None, 1, 0], {"a": 1}])
+def test_what_is_no_mask(name, cell):
+    data = {"input_ids": [[5, 6, 7]], name: [cell]}
+    if name == "attention_mask" or cell == [1, [1], 0]:
+        with pytest.raises(InputError, match=f"the {name.replace('_', ' ')} of sample 0"):
+            read_samples(data)
+    else:  # labels of another kind, such as the class of a text, tell nothing of padding
+        assert len(read_samples(data)) == 1
+
+
+def test_ids_that_are_masked_in_a_list():
+    rows = [np.ma.masked_array([5, 6, 0], mask=[0, 0, 1]), np.ma.masked_array([7, 8])]
+    refused(rows, "sample 0 is a masked array, and some of its ids are masked")
+    assert [ids.tolist() for ids in read_samples(rows[1:]).ids] == [[7, 8]]
+
+
+@pytest.mark.parametrize("kind", ["csv", "DataFrame", "jsonl"])
+def test_ids_that_were_written_as_text(tmp_path, kind):
+    samples = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        samples.write_text('input_ids\n"[1, 2]"\n')
+    elif kind == "jsonl":
+        samples.write_text('{"input_ids": "[1, 2]"}\n')
+    else:
+        samples = pd.DataFrame({"input_ids": ["[1, 2]"]})
+    refused(
+        samples, r"has a text in column 'input_ids', where token ids are expected: '\[1, 2\]'", text_column="input_ids"
+    )
+
+
+def test_names_of_files_in_a_list_are_warned_of(tmp_path):
+    names = [str(tmp_path / name) for name in ("a.txt", "b.csv")]
+    for name in names:
+        (tmp_path / name).write_text("text\n")
+    with pytest.warns(MeasurementWarning, match="each text of the list names a file that is there, the first is"):
+        assert read_samples(names).texts == names
+    assert read_samples([*names, "a text"]).texts[-1] == "a text"
+
+
+def test_a_column_has_one_name(tmp_path, no_type_checker):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    refused(tmp_path / "a.jsonl", r"text_column must be the name of one column; it is \['text'\]", text_column=["text"])
+
+
+def test_a_limit_beyond_all_counts():
+    assert len(read_samples(["a", "b"], limit=2**70)) == 2
 
 
 def test_jsonl_objects_may_repeat_what_is_not_read(tmp_path):

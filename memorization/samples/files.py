@@ -7,13 +7,13 @@ import csv
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from memorization.errors import InputError
-from memorization.samples.tables import LABELS, MASK, Row, arrow_rows, check_column, row_of
+from memorization.errors import InputError, MeasurementWarning, warn
+from memorization.samples.tables import LABELS, MASK, Row, arrow_rows, check_column, columns_read, row_of
 from memorization.samples.token_ids import shorten
 
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
@@ -25,6 +25,16 @@ _FIELD_LIMIT = threading.Lock()
 def named_as_file(samples: Any) -> "TypeGuard[str | os.PathLike[str]]":
     """Whether this is a Path, or a str that ends as a file of samples does."""
     return isinstance(samples, os.PathLike) or (isinstance(samples, str) and samples.lower().endswith(FILE_KINDS))
+
+
+def warn_of_file_names(texts: Sequence[Any]) -> None:
+    """Warn where each text of a list is the name of a file of samples: what the files hold may be meant."""
+    if all(isinstance(text, str) and text.lower().endswith(FILE_KINDS) and os.path.exists(text) for text in texts):
+        warn(
+            f"each text of the list names a file that is there, the first is {texts[0]}, and the names are measured, not "
+            "what the files hold. To measure that, pass one file by itself, or the texts of all as one list.",
+            MeasurementWarning,
+        )
 
 
 def rows_of_file(name: str | os.PathLike[str], column: str) -> Iterator[Row]:
@@ -76,16 +86,41 @@ def _check_exists(name: str | os.PathLike[str], path: Path) -> None:
     raise InputError(f"there is no file {name}.")
 
 
+# How files of other kinds begin, and what to do with them.
+_OTHER_KINDS = {
+    b"\xff\xfe\0\0": "It begins like UTF-32. Convert the file to UTF-8 first.",
+    b"\xff\xfe": "It begins like UTF-16. Convert the file to UTF-8 first.",
+    b"\xfe\xff": "It begins like UTF-16. Convert the file to UTF-8 first.",
+    b"\x1f\x8b": "It begins like gzip. Unpack the file first.",
+    b"PK\x03\x04": "It begins like a zip archive. Unpack the file first.",
+    b"\x28\xb5\x2f\xfd": "It begins like Zstandard. Unpack the file first.",
+    b"BZh": "It begins like bzip2. Unpack the file first.",
+    b"\xfd7zXZ": "It begins like xz. Unpack the file first.",
+    b"PAR1": "It begins like parquet. Give the file the ending .parquet.",
+}
+
+
+def _looks_like(start: bytes) -> str:
+    """What a file that is not UTF-8 seems to be, by its first bytes; with the remedy."""
+    return next((told for magic, told in _OTHER_KINDS.items() if start.startswith(magic)), _CONVERT)
+
+
+_CONVERT = "Convert the file to UTF-8 first."
+
+
 def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[str]:
     """The lines of a file, line feeds included, which alone end them here; without a byte order mark."""
+    start = b""
     for number, line in enumerate(file, 1):
+        start = start or line[:8]
+        if number == 1 and len(line) > 4 and 0 in line and {0} in (set(line[::2]), set(line[1::2])):
+            raise InputError(f"{path}, line 1 has a NUL beside each character, as UTF-16 has. {_CONVERT}")
         try:
             yield (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError as error:
-            looks = " It begins like UTF-16." if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
             raise InputError(
-                f"{path}, line {number} is not UTF-8 text (byte {error.start} of it: {error.reason}).{looks} "
-                "Convert the file to UTF-8 first."
+                f"{path}, line {number} is not UTF-8 text (byte {error.start} of it: {error.reason}). "
+                f"{_looks_like(start)}"
             ) from error
 
 
@@ -115,6 +150,8 @@ def _read_jsonl(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
             )
         if column in row.repeated:
             raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
+        if not isinstance(row.get(column), str) and (again := row.repeated & {MASK, LABELS}):
+            raise InputError(f"{where} has the key {min(again)!r} more than once: which of its values is meant?")
         yield row_of(where, row, column)
 
 
@@ -134,7 +171,7 @@ def _read_csv(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
                 "each double quote of its own written twice, as Python's csv.writer and DataFrame.to_csv write it; "
                 "or use .jsonl."
             )
-        yield Row(row[place])
+        yield row_of(f"{path}, line {number}", {column: row[place]}, column)
 
 
 def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -179,10 +216,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[Row]:
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a parquet file: {error}") from error
     with file:
-        names = file.schema_arrow.names
-        check_column(path, column, names)
-        wanted = [name for name in (column, MASK, LABELS) if name in names]
-        batches = file.iter_batches(columns=wanted)
+        batches = file.iter_batches(columns=columns_read(path, column, file.schema_arrow.names))
         while True:
             try:
                 batch = next(batches, None)

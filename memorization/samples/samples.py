@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import sys
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -13,7 +14,7 @@ from jaxtyping import Int64
 
 from memorization.errors import InputError, LossyTextError, MeasurementWarning, warn
 from memorization.integers import check_integer
-from memorization.samples.files import FILE_KINDS, named_as_file, rows_of_file
+from memorization.samples.files import FILE_KINDS, named_as_file, rows_of_file, warn_of_file_names
 from memorization.samples.round_trip import around, decode, difference, encode, first_difference
 from memorization.samples.tables import MASK, Row, rows_of_columns, rows_of_table
 from memorization.samples.token_ids import (
@@ -239,7 +240,9 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
         >>> read_samples(["To be", "or not"]).n_bytes.tolist()
         [5, 6]
     """
-    limit = None if limit is None else check_integer("limit", limit, besides="None")
+    limit = None if limit is None else min(check_integer("limit", limit, besides="None"), sys.maxsize)
+    if not isinstance(text_column, Hashable):
+        raise InputError(f"text_column must be the name of one column; it is {text_column!r}.")
     if isinstance(samples, Samples):
         return samples if limit is None else samples.first(limit)
     if named_as_file(samples):
@@ -301,6 +304,7 @@ def _from_sequence(samples: Any, limit: int | None) -> Samples:
         raise InputError("samples is empty: there is nothing to measure")
     if all(is_int(x) for x in samples):
         return _from_list([samples], "one list of ids", limit)
+    warn_of_file_names(samples)
     return _from_list(samples, f"list of {len(samples)}", limit)
 
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memorization.errors import InputError
-from memorization.samples.token_ids import is_int, is_tensor, kind_of, shorten, to_numpy
+from memorization.samples.token_ids import is_int, is_tensor, kind_of, quote, shorten, to_numpy
 
+IDS = "input_ids"
 MASK, LABELS = "attention_mask", "labels"  # columns of tokenized data that say which ids are padding
 
 
@@ -33,9 +34,8 @@ def rows_of_table(table: Any, column: str) -> Iterator[Row] | None:
     if "pandas" in package and hasattr(table, "isna"):
         if hasattr(table, "columns"):
             names = list(table.columns)
-            check_column(f"the {name}", column, names)
-            cells = [_pandas_cells(table[part]) for part in (column, MASK, LABELS) if part == column or part in names]
-            keys = [part for part in (column, MASK, LABELS) if part == column or part in names]
+            keys = columns_read(f"the {name}", column, names)
+            cells = [_pandas_cells(table[part]) for part in keys]
             return (
                 row_of(f"the {name}", dict(zip(keys, row, strict=True)), column) for row in zip(*cells, strict=True)
             )
@@ -47,7 +47,7 @@ def rows_of_table(table: Any, column: str) -> Iterator[Row] | None:
         return None
     if not hasattr(arrow, "schema"):
         return map(Row, arrow.to_pylist())
-    check_column(f"the {name}", column, arrow.schema.names)
+    columns_read(f"the {name}", column, arrow.schema.names)
     return arrow_rows(f"the {name}", arrow, column)
 
 
@@ -116,7 +116,7 @@ def _dataset_rows(dataset: Any, column: str) -> Iterator[Row]:
 def rows_of_columns(columns: Mapping[str, Any], column: str) -> Iterator[Row]:
     """Rows of columns by name, as a tokenizer returns them; `input_ids` where there is no column of texts."""
     where = f"the {type(columns).__name__}"
-    column = "input_ids" if column == "text" and "text" not in columns and "input_ids" in columns else column
+    column = IDS if column == "text" and "text" not in columns and IDS in columns else column
     check_column(where, column, list(columns))
     beside = [name for name in (column, MASK, LABELS) if name in columns]
     cells = {name: to_numpy(columns[name]) if is_tensor(columns[name]) else columns[name] for name in beside}
@@ -161,7 +161,24 @@ def row_of(where: str, cells: Mapping[str, Any], column: str) -> Row:
     """The cell of a row, and those beside it that tell padding."""
     if column not in cells:
         check_column(where, column, list(cells))
+    if column == IDS and isinstance(cells[column], str) and cells[column].strip():
+        raise InputError(
+            f"{where} has a text in column {IDS!r}, where token ids are expected: {quote(cells[column])}. A CSV file holds "
+            "texts alone; ids are read from .jsonl, .parquet and tables whose cells are lists."
+        )
     return Row(cells[column], *(None if name == column else cells.get(name) for name in (MASK, LABELS)))
+
+
+def columns_read(where: object, column: str, names: Sequence[Any]) -> list[str]:
+    """The column and those beside it that tell padding, after checking that each of them is there once."""
+    check_column(where, column, names)
+    beside = [name for name in (MASK, LABELS) if name in names and name != column]
+    for name in beside:
+        if list(names).count(name) > 1:
+            raise InputError(
+                f"{where} has {list(names).count(name)} columns named {name!r}: which of them belongs to {column!r}?"
+            )
+    return [column, *beside]
 
 
 def check_column(where: object, column: str, names: Sequence[Any]) -> None:

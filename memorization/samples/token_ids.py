@@ -24,7 +24,7 @@ def without_padding(ids: np.ndarray, mask: Any, i: int) -> np.ndarray:
     Raises:
         InputError: the mask is of another length, holds something else than 0 and 1, or has a gap.
     """
-    kept = np.asarray(mask)
+    kept = _beside("attention mask", mask, i)
     if kept.shape != ids.shape:
         raise InputError(
             f"the attention mask of sample {i} has shape {list(kept.shape)}, and its ids {list(ids.shape)}: "
@@ -47,7 +47,7 @@ def without_padding(ids: np.ndarray, mask: Any, i: int) -> np.ndarray:
 
 def check_labels(ids: np.ndarray, labels: Any, i: int) -> None:
     """Refuse a row whose labels mark its end, or a run of one id at its start, as left out of the loss."""
-    marked = np.asarray(labels)
+    marked = _beside("labels", labels, i)
     if marked.shape != ids.shape or marked.dtype.kind not in "iu":
         return
     ignored = marked == _IGNORED
@@ -60,6 +60,15 @@ def check_labels(ids: np.ndarray, labels: Any, i: int) -> None:
             f"sample {i} has labels of {_IGNORED} at its {f'last {at_end}' if at_end else f'first {at_start}'} "
             f"positions, as padding has, and no attention mask. {_REMEDY}"
         )
+
+
+def _beside(name: str, values: Any, i: int) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:  # lists within lists, of several lengths
+        raise InputError(
+            f"the {name} of sample {i} must be a flat list of integers; it is {kind_of(values)}."
+        ) from error
 
 
 def check_ignored(ids: np.ndarray, i: int) -> None:
@@ -113,6 +122,11 @@ def id_array(row: Any, i: int) -> np.ndarray:
         row = to_numpy(row)
     if not isinstance(row, (Sequence, np.ndarray)):
         raise InputError(f"sample {i} must be a text or a list of token ids; it is {kind_of(row)}")
+    if np.ma.is_masked(row):
+        raise InputError(
+            f"sample {i} is a masked array, and some of its ids are masked. Pass the ids that are not, as "
+            "row.compressed() gives them, or one masked array of all rows."
+        )
     if not isinstance(row, np.ndarray):
         for j, x in enumerate(row):
             if not is_int(x):
@@ -158,7 +172,7 @@ def to_numpy(tensor: Any) -> np.ndarray:
 
 def kind_of(x: Any) -> str:
     """Type and beginning of a value, for messages."""
-    return f"{type(x).__name__} {quote(str(x))}"
+    return f"{'dict' if isinstance(x, dict) else type(x).__name__} {quote(str(x))}"
 
 
 def quote(text: str) -> str:
