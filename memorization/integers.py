@@ -1,7 +1,7 @@
 """Checks of integer arguments: integers of any library pass, a bool or a float never does."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from memorization.errors import InputError
 
-__all__ = ["as_integer", "check_integer", "edges_of"]
+__all__ = ["as_integer", "check_integer", "check_integers", "edges_of"]
 
 
 def as_integer(value: Any) -> int | None:
@@ -28,13 +28,13 @@ def as_integer(value: Any) -> int | None:
         return None
 
 
-def check_integer(name: str, value: Any, *, at_least: int = 1, besides: str = "") -> int:
+def check_integer(name: str, value: Any, *, at_least: int | None = 1, besides: str = "") -> int:
     """An argument as an int, after checking that it is an integer and not too small.
 
     Args:
         name: of the argument, for the message.
         value: what came.
-        at_least: the smallest that is legal.
+        at_least: the smallest that is legal; None: any integer is.
         besides: what else the argument may be, for the message: 'None', '"auto"'.
 
     Raises:
@@ -45,11 +45,35 @@ def check_integer(name: str, value: Any, *, at_least: int = 1, besides: str = ""
         10
     """
     whole = as_integer(value)
-    if whole is None or whole < at_least:
+    if whole is None or (at_least is not None and whole < at_least):
         other = f"{besides} or " if besides else ""
+        bound = "" if at_least is None else f" of at least {at_least}"
         came = repr(value) if whole is None else str(whole)
-        raise InputError(f"{name} must be {other}an integer of at least {at_least}; it is {came}.")
+        raise InputError(f"{name} must be {other}an integer{bound}; it is {came}.")
     return whole
+
+
+def check_integers(
+    name: str, values: Any, *, at_least: int | None = None, different: bool = True, besides: str = ""
+) -> list[int]:
+    """Arguments as ints, in their order, after checking that there is one and, where `different`, that no two are equal.
+
+    Raises:
+        InputError: there is none, one is no integer or too small, or two are equal.
+
+    Examples:
+        >>> import numpy as np
+        >>> check_integers("seeds", np.arange(3))
+        [0, 1, 2]
+    """
+    given = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
+    whole = [as_integer(value) for value in given] if isinstance(given, list) else []
+    found = [number for number in whole if number is not None and (at_least is None or number >= at_least)]
+    if not found or len(found) < len(whole) or (different and len(set(found)) < len(found)):
+        other = f"{besides} or " if besides else ""
+        bound, kind = "" if at_least is None else f" of at least {at_least}", "different " if different else ""
+        raise InputError(f"{name} must be {other}{kind}integers{bound}, at least one; got {given!r}.")
+    return found
 
 
 def edges_of(lengths: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " edge"]:

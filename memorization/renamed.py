@@ -43,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "memorization.lab.side_by_side": ("memorization.lab.engines.local",),
     "memorization.lab.documents": ("memorization.lab.text.documents",),
     "memorization.lab.text.sweep": ("memorization.lab.text.experiment",),
-    "memorization.lab.canaries.dose": ("memorization.lab.canaries.experiment",),
+    "memorization.lab.canaries.dose": ("memorization.lab.canaries.experiment", "memorization.lab.canaries.making"),
     "memorization.lab.canaries.rows": ("memorization.lab.canaries.checks",),
     "memorization.cli.mi_law": ("memorization.cli.law",),
     "memorization.report.plots": (

@@ -267,7 +267,6 @@ EXPLAINED = {
 }
 # What is longer even so, and why.
 LONG = {
-    "memorization.lab.canaries.experiment": "the verb, and dose_response beside it, which shares its checks",
     "memorization.lab.text.experiment.text_sweep": "twenty arguments are checked and written into the experiment's record",
     "memorization.measure.code_lengths.measure": "one pass from samples to code lengths, whose locals are its record",
     "memorization.membership.audit.audit_membership": "four attacks of one pass each and the split, with what each may lack",

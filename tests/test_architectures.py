@@ -709,11 +709,11 @@ def test_quantizing_keeps_ties_zeros_types_and_modes():
         ),
         ({"name": "llama", "width": 12, "heads": 4}, r"heads=4 .* width=12 into heads of an even size .*: 1, 2, 3, 6"),
         ({"name": "llama", "width": 7}, "heads=1 does not divide width=7 into .*; try width=8"),
-        ({"name": "gpt2", "layers": 0}, "layers must be at least 1; it is 0"),
-        ({"name": "gpt2", "width": 0}, "width must be at least 1; it is 0"),
-        ({"name": "gpt2", "heads": 0}, "heads must be at least 1; it is 0"),
+        ({"name": "gpt2", "layers": 0}, "layers must be an integer of at least 1; it is 0"),
+        ({"name": "gpt2", "width": 0}, "width must be an integer of at least 1; it is 0"),
+        ({"name": "gpt2", "heads": 0}, "heads must be None or an integer of at least 1; it is 0"),
         ({"name": "moe", "experts": 2, "top_k": 3}, "top_k must be at most experts; top_k=3, experts=2"),
-        ({"name": "mamba", "state": 0}, "state must be at least 1; it is 0"),
+        ({"name": "mamba", "state": 0}, "state must be None or an integer of at least 1; it is 0"),
         ({"name": "lstm", "heads": 2}, r"'lstm' has no option heads \(got 2\); its options: none"),
         ({"name": "moe", "state": 2}, r"'moe' has no option state \(got 2\); its options: heads, experts, top_k"),
     ],
@@ -724,15 +724,15 @@ def test_impossible_architectures(arguments, message):
 
 
 def test_impossible_calls():
-    with pytest.raises(InputError, match="vocab_size must be at least 1; it is 0"):
+    with pytest.raises(InputError, match="vocab_size must be an integer of at least 1; it is 0"):
         Architecture("gpt2")(0, 4)
-    with pytest.raises(InputError, match="seq_len must be at least 1; it is 0"):
+    with pytest.raises(InputError, match="seq_len must be an integer of at least 1; it is 0"):
         Architecture("lstm")(4, 0)
     with pytest.raises(InputError, match=r"narrowest .*'gpt2', layers=1, width=2.* has .* more than n_params=100;"):
         solve_width("gpt2", 100, vocab_size=128, seq_len=32)
     with pytest.raises(InputError, match="no architecture is called 'elman'"):
         solve_width("elman", 100, vocab_size=128, seq_len=32)
-    with pytest.raises(InputError, match="heads must be at least 1; it is 0"):
+    with pytest.raises(InputError, match="heads must be None or an integer of at least 1; it is 0"):
         solve_width("gpt2", 9000, vocab_size=128, seq_len=32, heads=0)
     for bits in (16, 3, 0):
         with pytest.raises(InputError, match=f"bits must be one of 8, 4, 2; it is {bits}"):

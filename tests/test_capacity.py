@@ -402,7 +402,7 @@ def test_ceiling_of_paper_bits_is_that_of_paper():
         ({"seq_len": 0}, 'seq_len must be at least 1 with convention "start"; it is 0'),
         ({"seq_len": 1, "convention": "strict"}, 'seq_len must be at least 2 with convention "strict"; it is 1'),
         ({"seq_len": 1, "convention": "paper"}, 'seq_len must be at least 2 with convention "paper"'),
-        ({"vocab_size": 1}, "vocab_size must be at least 2.*it is 1"),
+        ({"vocab_size": 1}, "vocab_size must be .* of at least 2; it is 1"),
         ({"n_params": ["a", "b", "c"]}, "n_params must be a flat array of numbers"),
         ({"n_params": [[1], [2], [3]]}, r"n_params must be a flat array, one entry a run; its shape is \[3, 1\]"),
         ({"n_params": 5}, r"n_params must be a flat array, one entry a run; its shape is \[\]"),

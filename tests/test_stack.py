@@ -436,17 +436,17 @@ def test_narrow_arithmetic_runs():
         ({"data": DATA[:1]}, "'data': 1, 'peak_lrs': 2, 'seeds': 2}"),
         ({"peak_lrs": [0.1]}, "'peak_lrs': 1, 'seeds': 2}"),
         ({"seeds": [0, 1, 2]}, "'seeds': 3}"),
-        ({"steps": 0}, "at least one step and one sample a step; got steps=0, batch_size=8"),
-        ({"batch_size": 0}, "at least one step and one sample a step; got steps=2, batch_size=0"),
+        ({"steps": 0}, "steps must be an integer of at least 1; it is 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1; it is 0"),
         (
             {"data": [DATA[0], DATA[1][:0]]},
             r"all of one length of at least a token; got the shapes \[\(12, 6\), \(0, 6\)",
         ),
         ({"data": [DATA[0], DATA[1][:, :5]]}, r"got the shapes \[\(12, 6\), \(3, 5\)\]"),
         ({"data": [DATA[0][:, :0], DATA[1][:, :0]]}, r"got the shapes \[\(12, 0\), \(3, 0\)\]"),
-        ({"peak_lrs": [0.1, 0.0]}, r"learning rates must be above 0; got \[0\.1, 0\.0\]"),
-        ({"peak_lrs": [math.nan, 0.1]}, "learning rates must be above 0"),
-        ({"peak_lrs": [0.1, math.inf]}, "learning rates must be above 0"),
+        ({"peak_lrs": [0.1, 0.0]}, r"each of peak_lrs must be a number above 0; it is 0\.0"),
+        ({"peak_lrs": [math.nan, 0.1]}, "each of peak_lrs must be a number above 0; it is nan"),
+        ({"peak_lrs": [0.1, math.inf]}, "each of peak_lrs must be a number above 0; it is inf"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):

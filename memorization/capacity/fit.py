@@ -1,7 +1,7 @@
 """`fit_capacity`: from runs to a capacity."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from memorization.capacity.estimators import (
     weights_of,
 )
 from memorization.capacity.result import Capacity
-from memorization.capacity.runs import Convention, Estimator, ceiling_of_runs, check_options, curve_of, read_runs
+from memorization.capacity.runs import Convention, Estimator, ceiling_of_runs, check_protocol, curve_of, read_runs
 from memorization.errors import InputError
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
@@ -99,7 +99,9 @@ def fit_capacity(
         arXiv:2505.24832, section 3 and table 1, whose 3.51 and 3.83 are `mean` and whose 3.64 is `slope` over the rows
         with d >= 64.
     """
-    check_options(estimator, convention, seq_len, vocab_size)
+    if estimator not in get_args(Estimator):
+        raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}; it is {estimator!r}.")
+    seq_len, vocab_size = check_protocol(seq_len, vocab_size, convention)
     level = check_level(level)
     runs = read_runs(n_params, memorized_bits, n_samples, seed, n_non_embedding_params)
     ceiling_bits = ceiling_of_runs(runs, seq_len, vocab_size, convention)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, warn
+from memorization.integers import check_integer
 
 # Bits per parameter that GPT-2 style models hold (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32;
 # slope 3.64).
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 Estimator = Literal["max", "plateau", "slope", "slope_origin", "mean"]
 Convention = Literal["start", "strict", "paper"]
 
-_ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
-_CONVENTIONS = ("start", "strict", "paper")
 CURVE = ("n_params", "n_samples", "seed", "steps", "memorized_bits")
 
 
@@ -56,7 +55,7 @@ def information_ceiling_bits(
     Source:
         arXiv:2505.24832, section 3.1; the ceiling is Gibbs' inequality.
     """
-    _check_protocol(seq_len, vocab_size, convention)
+    check_protocol(seq_len, vocab_size, convention)
     samples = np.asarray(n_samples, dtype=np.float64)
     if not (np.isfinite(samples).all() and (samples >= 1).all()):
         raise InputError(f"n_samples must be at least 1 everywhere; it is {n_samples!r}")
@@ -68,21 +67,18 @@ def information_ceiling_bits(
     return np.asarray(strict if convention == "strict" else strict * seq_len / (seq_len - 1))
 
 
-def check_options(estimator: str, convention: str, seq_len: int | None, vocab_size: int | None) -> None:
-    """Refuse options outside their range."""
-    if estimator not in _ESTIMATORS:
-        raise InputError(f"estimator must be one of {', '.join(_ESTIMATORS)}; it is {estimator!r}")
-    _check_protocol(seq_len, vocab_size, convention)
-
-
-def _check_protocol(seq_len: int | None, vocab_size: int | None, convention: str) -> None:
-    if convention not in _CONVENTIONS:
-        raise InputError(f"convention must be one of {', '.join(_CONVENTIONS)}; it is {convention!r}")
+def check_protocol(seq_len: int | None, vocab_size: int | None, convention: str) -> tuple[int | None, int | None]:
+    """The two numbers as int, checked against each other and the convention; None stays None."""
+    if convention not in get_args(Convention):
+        raise InputError(f"convention must be one of {', '.join(get_args(Convention))}; it is {convention!r}.")
     least = 1 if convention == "start" else 2
-    if seq_len is not None and seq_len < least:
-        raise InputError(f'seq_len must be at least {least} with convention "{convention}"; it is {seq_len}')
-    if vocab_size is not None and vocab_size < 2:
-        raise InputError(f"vocab_size must be at least 2: a vocabulary of one token holds no bits; it is {vocab_size}")
+    if seq_len is not None:
+        seq_len = check_integer("seq_len", seq_len, at_least=None, besides="None")
+        if seq_len < least:
+            raise InputError(f'seq_len must be at least {least} with convention "{convention}"; it is {seq_len}.')
+    if vocab_size is not None:
+        vocab_size = check_integer("vocab_size", vocab_size, at_least=2, besides="None")
+    return seq_len, vocab_size
 
 
 def read_runs(
@@ -116,9 +112,13 @@ def read_runs(
 
 def _column(name: str, values: Any) -> Float64[np.ndarray, " run"]:
     try:
-        column = np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        column = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be a flat array of numbers, one a run: {error}") from error
+    strange = [value for value in given.ravel().tolist() if isinstance(value, bool | str | bytes)]
+    if strange:
+        raise InputError(f"{name} must be numbers; {strange[0]!r} is none ({len(strange)} such).")
     if column.ndim != 1:
         raise InputError(f"{name} must be a flat array, one entry a run; its shape is {list(column.shape)}")
     if not len(column):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from memorization.data import addresses
 from memorization.errors import InputError
+from memorization.integers import check_integer
 from memorization.lab.text.documents import byte_level_bpe, with_end_of_text
 from memorization.lab.training import train
 from memorization.results import Result, Saved
@@ -179,7 +180,7 @@ def run_quickstart(output: Path, *, seed: int = 0, progress: bool = True) -> Qui
         assert result.members.bits.mean() > 100 and result.heldout.bits.mean() < 1
         ```
     """
-    started = time.perf_counter()
+    started, seed = time.perf_counter(), check_integer("seed", seed, at_least=None)
     output = Path(output)
     _claim(output)
     tokenizer, texts, ids = _tokenize_addresses()

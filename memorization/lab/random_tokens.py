@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from memorization.integers import check_integer
 from memorization.lab.builders import stream
 
 __all__ = ["random_tokens"]
@@ -12,9 +13,14 @@ __all__ = ["random_tokens"]
 def random_tokens(n_samples: int, seq_len: int, vocab_size: int, seed: int) -> Int[Tensor, "sample position"]:
     """Uniform random token ids, int64, (n_samples, seq_len); a smaller set is the beginning of a larger one.
 
+    Raises:
+        InputError: something else than integers, or fewer than one sample, token or id.
+
     Examples:
         >>> bool((random_tokens(2, 4, 16, seed=0) == random_tokens(3, 4, 16, seed=0)[:2]).all())
         True
     """
+    rows, length = check_integer("n_samples", n_samples), check_integer("seq_len", seq_len)
+    vocab_size, seed = check_integer("vocab_size", vocab_size), check_integer("seed", seed, at_least=None)
     generator = torch.Generator().manual_seed(stream("data", seed))
-    return torch.randint(vocab_size, (n_samples, seq_len), generator=generator)
+    return torch.randint(vocab_size, (rows, length), generator=generator)

@@ -10,6 +10,8 @@ from jaxtyping import Float32, Float64, Int
 from torch import Tensor, nn
 
 from memorization.errors import InputError
+from memorization.integers import check_integer, check_integers
+from memorization.lab.options import check_positive
 from memorization.lab.vmapped import InTurn, Vmapped, can_stack, check_repeatable
 from memorization.renamed import renamed_keywords
 
@@ -114,7 +116,12 @@ def train_stack(
     Source: the protocol of Morris et al., arXiv:2505.24832, section 3.1, with the start token of this library and a
     decaying learning rate.
     """
-    _check(models, data, steps, batch_size, peak_lrs, seeds)
+    steps, batch_size = check_integer("steps", steps), check_integer("batch_size", batch_size)
+    context = check_integer("context", context, at_least=0)
+    warmup_steps = check_integer("warmup_steps", warmup_steps, at_least=0)
+    peak_lrs = [check_positive("each of peak_lrs", rate) for rate in peak_lrs]
+    seeds = check_integers("seeds", seeds, different=False)
+    _check(models, data, peak_lrs, seeds)
     if stacked is None:
         stacked = _asked(models, data, context, autocast)
     return trained(
@@ -271,18 +278,12 @@ class _Draws:
 def _check(
     models: Sequence[nn.Module],
     data: Sequence[Int[Tensor, "_ position"]],
-    steps: int,
-    batch_size: int,
     peak_lrs: Sequence[float],
     seeds: Sequence[int],
 ) -> None:
     lengths = {"models": len(models), "data": len(data), "peak_lrs": len(peak_lrs), "seeds": len(seeds)}
     if not models or len(set(lengths.values())) > 1:
         raise InputError(f"models, data, peak_lrs and seeds need one entry a model, and at least one; got {lengths}.")
-    if steps < 1 or batch_size < 1:
-        raise InputError(f"training needs at least one step and one sample a step; got {steps=}, {batch_size=}.")
     shapes = [tuple(ids.shape) for ids in data]
     if min(map(min, shapes)) < 1 or len({length for _, length in shapes}) > 1:
         raise InputError(f"each model needs samples, all of one length of at least a token; got the shapes {shapes}.")
-    if not all(rate > 0 and math.isfinite(rate) for rate in peak_lrs):
-        raise InputError(f"learning rates must be above 0; got {list(peak_lrs)}.")

@@ -4,6 +4,8 @@ from jaxtyping import Float32, Float64, Int
 from torch import Tensor, nn
 
 from memorization.errors import DivergedError, InputError
+from memorization.integers import check_integer
+from memorization.lab.options import check_positive
 from memorization.lab.stack import trained
 from memorization.progress import progress_bar
 from memorization.renamed import renamed_keywords
@@ -72,8 +74,14 @@ def train(
         0.811
     """
     n_samples, n_positions = ids.shape
-    if steps < 1 or n_samples < 1 or n_positions < 1:
-        raise InputError(f"training needs a step, a sample and a token; got steps={steps}, ids of {tuple(ids.shape)}.")
+    steps, batch_size = check_integer("steps", steps), check_integer("batch_size", batch_size)
+    context, seed = check_integer("context", context, at_least=0), check_integer("seed", seed, at_least=None)
+    warmup_steps = check_integer("warmup_steps", warmup_steps, at_least=0)
+    peak_lr = check_positive("peak_lr", peak_lr)
+    if max_grad_norm is not None:
+        max_grad_norm = check_positive("max_grad_norm", max_grad_norm, besides="None")
+    if n_samples < 1 or n_positions < 1:
+        raise InputError(f"training needs a sample and a token; got ids of {tuple(ids.shape)}.")
     if not 1 <= batch_size <= n_samples:
         raise InputError(f"batch_size must lie in [1, {n_samples}], the number of samples; got {batch_size}.")
     name = f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters"

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from memorization.errors import InputError
+from memorization.integers import check_integer
 from memorization.lab.architectures.counting import count_params
 from memorization.lab.architectures.gpt2 import GPT2
 from memorization.lab.architectures.llama import Llama
@@ -105,7 +106,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         family = _family(self.name)
-        _check_at_least_one(layers=self.layers, width=self.width)
+        for size in ("layers", "width"):  # whole numbers of any library, and plain ones in the repr
+            object.__setattr__(self, size, check_integer(size, getattr(self, size)))
         for option in _OPTIONS:
             given = getattr(self, option)
             if option not in family.options:
@@ -115,7 +117,7 @@ class Architecture:
             elif given is None:
                 object.__setattr__(self, option, family.options[option](self.width))
             else:
-                _check_at_least_one(**{option: given})
+                object.__setattr__(self, option, check_integer(option, given, besides="None"))
         if self.heads is not None:
             self._check_heads(self.heads, family.channels_per_head)
         if self.top_k is not None and self.experts is not None and self.top_k > self.experts:
@@ -137,7 +139,7 @@ class Architecture:
             seq_len: longest input, in tokens, of families that have a parameter for each position ("gpt2", "moe",
                 "mlp"); the others take any length.
         """
-        _check_at_least_one(vocab_size=vocab_size, seq_len=seq_len)
+        vocab_size, seq_len = check_integer("vocab_size", vocab_size), check_integer("seq_len", seq_len)
         build = _FAMILIES[self.name].model
         return build(vocab_size=vocab_size, seq_len=seq_len, layers=self.layers, width=self.width, **self._options())
 
@@ -188,7 +190,7 @@ def solve_width(
         >>> solve_width("lstm", 5000, vocab_size=128, seq_len=32)
         Architecture('lstm', layers=1, width=18)
     """
-    step = _width_step(name, heads)
+    step, n_params = _width_step(name, heads), check_integer("n_params", n_params)
 
     def sized(k: int) -> tuple[Architecture, int]:
         found = Architecture(name, layers, k * step, heads=heads, experts=experts, top_k=top_k, state=state)
@@ -217,17 +219,10 @@ def _width_step(name: str, heads: int | None) -> int:
         return 1
     if heads is None:
         return 2
-    _check_at_least_one(heads=heads)
-    return heads * family.channels_per_head
+    return check_integer("heads", heads, besides="None") * family.channels_per_head
 
 
 def _family(name: str) -> _Family:
     if name not in _FAMILIES:
         raise InputError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}")
     return _FAMILIES[name]
-
-
-def _check_at_least_one(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1; it is {value}")

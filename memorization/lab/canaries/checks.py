@@ -1,7 +1,6 @@
 """Checks of what canary functions are given, made before anything is trained."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from memorization.errors import InputError
+from memorization.integers import as_integer
 
 _LEAST = 2  # canaries of a count: one has no spread
 
@@ -29,8 +29,6 @@ def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[T
         raise InputError(f"{name} must hold a sample, and two tokens a sample; its shape is {tuple(ids.shape)}")
     ids = ids.to(torch.int64)
     if vocab_size is not None:
-        if vocab_size < 2:
-            raise InputError(f"vocab_size must be at least 2, or a token carries no bits; it is {vocab_size}")
         wrong = ((ids < 0) | (ids >= vocab_size)).nonzero()
         if len(wrong):
             sample, position = wrong[0].tolist()
@@ -82,25 +80,11 @@ def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.n
 
 def different_counts(repetitions: Any) -> list[int]:
     """Numbers of repetitions in ascending order, after checking them."""
-    counts = list(repetitions)
-    whole = all(isinstance(count, (int, np.integer)) and not isinstance(count, bool) for count in counts)
-    if not counts or not whole or min(counts) < 1 or len(set(counts)) < len(counts):
+    given = list(repetitions) if isinstance(repetitions, Iterable) else [repetitions]
+    counts = [number for number in map(as_integer, given) if number is not None and number >= 1]
+    if not counts or len(set(counts)) < len(given):
         raise InputError(
-            f"repetitions must be different positive integers, at least one; got {counts}. The control, 0, is always "
-            "there"
+            f"repetitions must be different positive integers, at least one; got {given}. The control, 0, is always "
+            "there."
         )
-    return sorted(map(int, counts))
-
-
-def check_training(n_canaries: int, seeds: Sequence[int], epochs: int | float, batch_size: int, peak_lr: float) -> None:
-    """Refuse training options outside their range."""
-    if n_canaries < _LEAST:
-        raise InputError(f"n_canaries must be at least {_LEAST} a count; it is {n_canaries}")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}")
-    if not 0 < epochs < math.inf:
-        raise InputError(f"epochs must be above 0; it is {epochs}")
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1; it is {batch_size}")
-    if not 0 < peak_lr < math.inf:
-        raise InputError(f"peak_lr must be above 0; it is {peak_lr}")
+    return sorted(counts)

@@ -1,4 +1,4 @@
-"""Canaries made, hidden in a training set, trained on, and measured."""
+"""Canaries measured in a model that was trained on them; and models trained on them and measured."""
 
 import hashlib
 import math
@@ -14,81 +14,20 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from memorization.errors import DivergedError, ImpossibleTokenError, InputError, ModelError
-from memorization.lab.builders import Builder, known_builder, stream
-from memorization.lab.canaries.checks import (
-    check_canaries,
-    check_training,
-    different_counts,
-    repetitions_of,
-    token_rows,
-)
+from memorization.integers import check_integer, check_integers
+from memorization.lab.builders import Builder, known_builder
+from memorization.lab.canaries.checks import check_canaries, different_counts, repetitions_of, token_rows
+from memorization.lab.canaries.making import insert_canaries, make_canaries
 from memorization.lab.canaries.result import DoseResponse, assemble, warn_of_faults
 from memorization.lab.cells import Cell, OnSteps, Outcome, device_of, experiment, measure_each, stackable, train_cells
 from memorization.lab.engines.local import run_cells, versions_of
-from memorization.lab.random_tokens import random_tokens
+from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.measure.opening import UniformModel
 from memorization.results import describe_model, versions
 from memorization.unintended import unintended_memorization
 
-__all__ = ["DoseResponse", "canary_dose_response", "dose_response", "insert_canaries", "make_canaries"]
-
-
-def make_canaries(n_canaries: int, seq_len: int, vocab_size: int, *, seed: int = 0) -> Int64[Tensor, "canary position"]:
-    """Random token samples of exactly seq_len x log2(vocab_size) bits of information each, int64 (n_canaries, seq_len).
-
-    Nothing predicts them but having seen them. A smaller set is the beginning of a larger one.
-
-    Args:
-        n_canaries: how many, those of the control included.
-        seq_len: tokens of each, at least 2.
-        vocab_size: ids are drawn uniformly from [0, vocab_size).
-        seed: of the draw. `random_tokens` with the same seed draws others.
-
-    Raises:
-        InputError: a number out of range.
-
-    Examples:
-        >>> canaries = make_canaries(3, seq_len=16, vocab_size=256)
-        >>> canaries.shape, bool((canaries[:2] == make_canaries(2, 16, 256)).all())
-        (torch.Size([3, 16]), True)
-    """
-    if n_canaries < 1 or seq_len < 2 or vocab_size < 2:
-        raise InputError(
-            f"canaries need n_canaries >= 1, seq_len >= 2 and vocab_size >= 2; got {n_canaries=}, {seq_len=}, "
-            f"{vocab_size=}"
-        )
-    return random_tokens(n_canaries, seq_len, vocab_size, seed=stream("canaries", seed))
-
-
-def insert_canaries(background: Any, canaries: Any, repetitions: Any) -> Int64[Tensor, "sample position"]:
-    """The training set with canary i in it repetitions[i] times.
-
-    The background's rows come first, then the canaries': shuffle them in training.
-
-    Args:
-        background: int64 token ids (sample, position), a tensor or an array.
-        canaries: int64 (canary, position), of the same length.
-        repetitions: one number a canary; 0 leaves it out, for the control.
-
-    Returns:
-        int64, (background samples + sum of repetitions, position).
-
-    Raises:
-        InputError: samples of two lengths, or not one number a canary.
-
-    Examples:
-        >>> insert_canaries([[1, 2]], [[3, 4], [5, 6], [7, 8]], [2, 1, 0]).tolist()
-        [[1, 2], [3, 4], [3, 4], [5, 6]]
-    """
-    rows, own = token_rows("background", background), token_rows("canaries", canaries)
-    times = repetitions_of(repetitions, len(own))
-    if rows.shape[1] != own.shape[1]:
-        raise InputError(
-            f"background and canaries must have one length; their samples have {rows.shape[1]} and {own.shape[1]} "
-            "tokens"
-        )
-    return torch.cat([rows, own.repeat_interleave(torch.from_numpy(times), dim=0)])
+__all__ = ["DoseResponse", "canary_dose_response", "dose_response"]
 
 
 def dose_response(
@@ -146,6 +85,7 @@ def dose_response(
     Source:
         memU: Morris et al., arXiv:2505.24832, section 2.3. Canaries and exposure: Carlini et al., arXiv:1802.08232.
     """
+    vocab_size = check_integer("vocab_size", vocab_size, at_least=2)
     ids = token_rows("canaries", canaries, vocab_size)
     times = repetitions_of(repetitions, len(ids))
     check_canaries(ids, times)
@@ -239,9 +179,11 @@ def canary_dose_response(
         Carlini et al., arXiv:1802.08232, for canaries in a training set; the measurement is that of Morris et al.,
         arXiv:2505.24832.
     """
+    vocab_size, counts = check_integer("vocab_size", vocab_size, at_least=2), different_counts(repetitions)
     rows = token_rows("background", background, vocab_size)
-    counts = different_counts(repetitions)
-    check_training(n_canaries, seeds, epochs, batch_size, peak_lr)
+    n_canaries = check_integer("n_canaries", n_canaries, at_least=2)
+    seeds, batch_size = check_integers("seeds", seeds), check_integer("batch_size", batch_size)
+    epochs, peak_lr = check_positive("epochs", epochs), check_positive("peak_lr", peak_lr)
     times = np.repeat([0, *counts], n_canaries)
     place = device_of(device)
     hidden = Hidden(rows, times, vocab_size, str(place))
@@ -258,10 +200,7 @@ def canary_dose_response(
         "background_sha256": hashlib.sha256(rows.numpy().astype("<i8").tobytes()).hexdigest(),
     }
     runs = run_cells(
-        [
-            Cell(known.identity, known.params.total, n_rows, int(seed), float(peak_lr), steps, batch_size)
-            for seed in seeds
-        ],
+        [Cell(known.identity, known.params.total, n_rows, seed, peak_lr, steps, batch_size) for seed in seeds],
         partial(train_and_measure, build_model, stackable(build_model, vocab_size, hidden.seq_len, place), hidden),
         Store(store, experiment("memU of canaries", place, **facts)),
         device=place,
@@ -277,17 +216,17 @@ def canary_dose_response(
             )
     training = {
         "model": known.identity,
-        "epochs": float(epochs),
+        "epochs": epochs,
         "steps": steps,
         "batch_size": batch_size,
-        "peak_lr": float(peak_lr),
+        "peak_lr": peak_lr,
     }
     settings = {
         **runs[0]["facts"],
         "model": known.name,
         "n_training_samples": n_rows,
         "training": training,
-        "seeds": list(seeds),
+        "seeds": seeds,
         "background_sha256": facts["background_sha256"],
         "versions": versions_of(runs),
     }

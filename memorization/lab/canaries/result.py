@@ -9,6 +9,7 @@ import numpy as np
 from memorization.errors import MeasurementWarning, warn
 from memorization.results import Result, Saved, describe_first_token
 from memorization.stats.bootstrap import mean_interval
+from memorization.stats.ranks import PERMUTATIONS, permutation_trend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["DoseResponse", "assemble", "warn_of_faults"]
 
 COLUMNS = ("run", "canary", "repetitions", "bits", "signed_bits", "ideal_signed_bits", "second_half_bits")
-_PERMUTATIONS = 9_999
-_DRAWS = 1_000_000  # of a batch of permutations: held in memory
 _SLACK_BITS = 1.0  # the range coder's rounding, at most
 _CHANCE = 1e-3  # of a warning about a control that nothing is wrong with
 _RECITED_BITS = 1.0  # probability 1/2: greedy decoding cannot go another way then
@@ -128,7 +127,7 @@ class DoseResponse(Result):
                 f"{100 * row.information_share:>6.0f} %{100 * row.recited_share:>7.0f} %{by_heart:>10}"
             )
         rises = "unknown: all canaries cost the same" if math.isnan(self.trend) else f"{self.trend:+.2f}"
-        least = "<= " if self.trend_p_value <= 1 / (1 + _PERMUTATIONS) else "= "
+        least = "<= " if self.trend_p_value <= 1 / (1 + PERMUTATIONS) else "= "
         lines.append(
             f"  trend        rank correlation {rises} of repetitions and signed memU, p {least}{self.trend_p_value:.2g}"
         )
@@ -148,31 +147,13 @@ class DoseResponse(Result):
 
 
 def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse:
-    """The result, from a row for each measured canary and from the settings."""
-    trend, p_value = _trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
-    return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
-
-
-def _trend(repetitions: np.ndarray, signed_bits: np.ndarray, run: np.ndarray) -> tuple[float, float]:
-    """Spearman's rho, and the share of permutations within runs that have as large a one.
+    """The result, from a row for each measured canary and from the settings.
 
     Canaries are drawn alike, so where training did nothing to them, those of one model can change places. Those of two
-    models cannot, and neither do they here: what a model does to all of its canaries does not count as evidence.
+    models cannot, so the trend's permutations stay within runs: what a model does to all of its canaries is no evidence.
     """
-    from scipy.stats import rankdata
-
-    doses, ranks = (rankdata(values) - (len(values) + 1) / 2 for values in (repetitions, signed_bits))
-    scale = math.sqrt((doses @ doses) * (ranks @ ranks))
-    groups = [(doses[run == one], ranks[run == one]) for one in np.unique(run)]
-    draws = np.random.default_rng(0)
-    as_large, observed = 0, float(doses @ ranks)
-    batch = max(1, _DRAWS // len(doses))
-    for begin in range(0, _PERMUTATIONS, batch):
-        rows = min(batch, _PERMUTATIONS - begin)
-        sums = sum(draws.permuted(np.tile(dose, (rows, 1)), axis=1) @ rank for dose, rank in groups)
-        as_large += int(np.sum(sums >= observed - 1e-9 * scale))  # equal sums may differ in the last bit
-    rho = observed / scale if scale > 0 else math.nan
-    return rho, (1 + as_large) / (1 + _PERMUTATIONS)
+    trend, p_value = permutation_trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
+    return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
 
 
 def warn_of_faults(result: DoseResponse) -> None:

@@ -5,17 +5,19 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
 from memorization.capacity import Capacity, Convention, Estimator, information_ceiling_bits
 from memorization.errors import InputError, NotConvergedWarning, warn
+from memorization.integers import check_integer, check_integers
 from memorization.lab.builders import Builder, list_of_builders
 from memorization.lab.capacity.runs import Grid, Protocol, Round, first_steps, pilot, train_round
 from memorization.lab.capacity.sizes import PRECISIONS, Size, size_of
 from memorization.lab.cells import device_of, experiment
 from memorization.lab.engines.local import versions_of
+from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.renamed import renamed_keywords
 
@@ -122,7 +124,16 @@ def capacity_bits_per_param(
     Source: arXiv:2505.24832, section 3.1. Differences from the paper: the start token, decaying rates, two rates a run.
     """
     builders = list_of_builders("build_model", build_model)
-    _check_options(vocab_size, seq_len, seeds, steps, dtype, budget_seconds, peak_lr, batch_size)
+    vocab_size, seq_len = check_integer("vocab_size", vocab_size, at_least=2), check_integer("seq_len", seq_len)
+    seeds = check_integers("seeds", seeds)
+    if steps != "auto":
+        steps = check_integer("steps", steps, besides='"auto"')
+    if peak_lr != "auto":
+        peak_lr = check_positive("peak_lr", peak_lr, besides='"auto"')
+    if budget_seconds is not None and budget_seconds != math.inf:
+        budget_seconds = check_positive("budget_seconds", budget_seconds, besides="None (no limit)")
+    if dtype not in PRECISIONS:
+        raise InputError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}.")
     information_ceiling_bits(1, seq_len, vocab_size, convention)  # refuses before training what the fit would after it
     if estimator not in get_args(Estimator):
         raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}; it is {estimator!r}.")
@@ -226,31 +237,3 @@ def _check_sizes(sizes: Sequence[Size], estimator: Estimator) -> None:
         raise InputError(
             f'estimator "slope" needs 3 model sizes; there are {len(sizes)}: give more builders, or take "mean".'
         )
-
-
-def _check_options(
-    vocab_size: int,
-    seq_len: int,
-    seeds: Sequence[int],
-    steps: Any,
-    dtype: str,
-    budget_seconds: int | float | None,
-    peak_lr: Any,
-    batch_size: Any,
-) -> None:
-    if vocab_size < 2:
-        raise InputError(f"vocab_size must be at least 2, or a token carries no bits; it is {vocab_size}.")
-    if seq_len < 1:
-        raise InputError(f"seq_len must be at least 1; it is {seq_len}.")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds must be different numbers, at least one; got {list(seeds)}.")
-    if steps != "auto" and steps < 1:
-        raise InputError(f'steps must be "auto" or at least 1; got {steps!r}.')
-    if dtype not in PRECISIONS:
-        raise InputError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}.")
-    if budget_seconds is not None and not budget_seconds > 0:
-        raise InputError(f"budget_seconds must be above 0, or None for no limit; got {budget_seconds}.")
-    if peak_lr != "auto" and not 0 < peak_lr < math.inf:
-        raise InputError(f'peak_lr must be "auto" or above 0; got {peak_lr}.')
-    if batch_size != "auto" and batch_size < 1:
-        raise InputError(f'batch_size must be "auto" or at least 1; got {batch_size}.')

@@ -9,9 +9,11 @@ import torch
 
 from memorization.capacity import EXPECTED_BITS_PER_PARAM, PLATEAU_INFORMATION, information_ceiling_bits
 from memorization.errors import InputError
+from memorization.integers import check_integer, check_integers
 from memorization.lab.architectures import ParamCounts
 from memorization.lab.builders import Builder, known_builder
 from memorization.lab.cells import stackable
+from memorization.lab.options import check_positive
 
 __all__ = ["PRECISIONS", "Size", "size_of"]
 
@@ -50,12 +52,13 @@ def size_of(
     params = known.params
     expected = EXPECTED_BITS_PER_PARAM * params.trainable
     sample_bits = seq_len * math.log2(vocab_size)
-    if n_samples != "auto" and (not n_samples or min(n_samples) < 1):
-        raise InputError(f'n_samples must be "auto" or numbers of at least 1; got {list(n_samples)}.')
-    if not data_multiples or min(data_multiples) <= 0:
-        raise InputError(f"data_multiples must be above 0, at least one; got {list(data_multiples)}.")
-    automatic = sorted({max(1, round(multiple * expected / sample_bits)) for multiple in data_multiples})
-    grid = automatic if n_samples == "auto" else sorted(set(n_samples))
+    multiples = [check_positive("each of data_multiples", multiple) for multiple in data_multiples]
+    if not multiples:
+        raise InputError("data_multiples is empty; give one at least.")
+    if isinstance(n_samples, str) and n_samples == "auto":
+        grid = sorted({max(1, round(multiple * expected / sample_bits)) for multiple in multiples})
+    else:
+        grid = sorted(set(check_integers("n_samples", n_samples, at_least=1, different=False, besides='"auto"')))
     held = float(information_ceiling_bits(grid, seq_len, vocab_size).max())
     if held < PLATEAU_INFORMATION * expected:
         least = math.ceil(PLATEAU_INFORMATION * expected / sample_bits)
@@ -68,6 +71,7 @@ def size_of(
             f"parameters are expected to hold {expected:,.0f}; the largest set must have more than {least} samples, "
             f"better {2 * least} and more{longer}."
         )
-    batch = max(1, round(expected / sample_bits / 2)) if batch_size == "auto" else batch_size
+    wanted = 1 if batch_size == "auto" else check_integer("batch_size", batch_size, besides='"auto"')
+    batch = max(1, round(expected / sample_bits / 2)) if batch_size == "auto" else wanted
     stacked = stackable(build, vocab_size, seq_len, device, *PRECISIONS[dtype])
     return Size(build, known.identity, params, tuple(grid), batch, stacked)

@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from memorization.data import addresses
 from memorization.errors import InputError
+from memorization.integers import check_integer
 from memorization.samples import read_samples
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def fixed_length(
 
     Source: de-duplication after cutting follows Morris et al., arXiv:2505.24832, section 4.
     """
-    if seq_len < 2:
-        raise InputError(f"seq_len must be at least 2; it is {seq_len}")
+    seq_len = check_integer("seq_len", seq_len, at_least=2)
+    vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, besides="None")
     read = read_samples(documents, text_column=text_column)
     given = tokenizer is not None
     if given:

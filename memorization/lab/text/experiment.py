@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from operator import index
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
@@ -13,8 +12,10 @@ from jaxtyping import Int64
 
 from memorization.capacity import EXPECTED_BITS_PER_PARAM, Capacity
 from memorization.errors import InputError, MeasurementWarning, warn
+from memorization.integers import check_integer, check_integers
 from memorization.lab.builders import Builder, known_builder, list_of_builders, stream
 from memorization.lab.cells import device_of, experiment, stackable
+from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.lab.text.documents import fixed_length
 from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
@@ -134,13 +135,19 @@ def text_sweep(
     cross-fitted oracles.
     """
     builders = list_of_builders("build_models", build_models)
-    chosen_seeds, prefixes = [index(seed) for seed in seeds], [index(prefix) for prefix in prefix_tokens]
-    counts = {"seq_len": seq_len, "n_test": n_test, "steps": steps, "batch_size": batch_size, "folds": folds}
-    _check_options(chosen_seeds, {**counts, "oracle_batch_size": oracle_batch_size}, oracle_epochs, peak_lr, prefixes)
+    chosen_seeds, wanted = check_integers("seeds", seeds), _wanted(n_samples)
+    seq_len, n_test, folds = (
+        check_integer(name, value, at_least=2)
+        for name, value in (("seq_len", seq_len), ("n_test", n_test), ("folds", folds))
+    )
+    steps, batch_size = check_integer("steps", steps), check_integer("batch_size", batch_size)
+    oracle_batch_size = check_integer("oracle_batch_size", oracle_batch_size)
+    oracle_epochs = check_positive("oracle_epochs", oracle_epochs)
+    if peak_lr != "auto":
+        peak_lr = check_positive("peak_lr", peak_lr, besides='"auto"')
+    prefixes = _prefixes(prefix_tokens, seq_len)
     measured = bits_per_param if isinstance(bits_per_param, Capacity) else None
-    per_param = float(bits_per_param) if measured is None else measured.bits_per_param  # type: ignore[arg-type]
-    if not (per_param > 0 and math.isfinite(per_param)):
-        raise InputError(f"bits_per_param must be above 0; it is {per_param}")
+    per_param = check_positive("bits_per_param", bits_per_param if measured is None else measured.bits_per_param)
     samples = fixed_length(
         documents, seq_len=seq_len, vocab_size=vocab_size, tokenizer=tokenizer, text_column=text_column
     )
@@ -151,7 +158,6 @@ def text_sweep(
             f"{2 * _FEWEST} need more: bring more text, or take a smaller n_test or seq_len"
         )
     test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
-    wanted = n_samples if isinstance(n_samples, str) else sorted({index(n) for n in n_samples})
     place = device_of(device)
     sizes = [_size(build, samples.vocab_size, seq_len, wanted, len(pool), place) for build in builders]
     sizes.sort(key=lambda size: size.params.total)
@@ -242,22 +248,18 @@ def _size(
     build: Builder,
     vocab_size: int,
     seq_len: int,
-    n_samples: str | list[int],
+    wanted: list[int] | None,
     n_pool: int,
     device: torch.device,
 ) -> ModelSize:
     known = known_builder(build, vocab_size, seq_len)
-    if not isinstance(n_samples, str):
-        grid = n_samples
-        if not grid or grid[0] < 2:
-            raise InputError(f'n_samples must be "auto" or numbers of at least 2; got {grid}')
+    if wanted is not None:
+        grid = wanted
         if grid[-1] > n_pool:
             raise InputError(
                 f"a data set of {grid[-1]} samples was asked for, and the pool holds {n_pool}: bring more text, or "
-                "take fewer or shorter samples"
+                "take fewer or shorter samples."
             )
-    elif n_samples != "auto":
-        raise InputError(f'n_samples must be "auto" or numbers of at least 2; it is {n_samples!r}')
     else:
         full = EXPECTED_BITS_PER_PARAM * known.params.total / (seq_len * math.log2(vocab_size) / 2)
         first = max(math.log2(_FEWEST), round(math.log2(full * _LEAST_MULTIPLE)))
@@ -267,27 +269,17 @@ def _size(
     return ModelSize(build, known.identity, known.params, tuple(grid), stacked)
 
 
-def _check_options(
-    seeds: list[int],
-    counts: dict[str, int],
-    oracle_epochs: int | float,
-    peak_lr: Literal["auto"] | float,
-    prefix_tokens: list[int],
-) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds must be different numbers, at least one; got {seeds}")
-    for name, value in counts.items():
-        least = 2 if name in ("seq_len", "n_test", "folds") else 1
-        if value < least:
-            raise InputError(f"{name} must be at least {least}; it is {value}")
-    if not 0 < oracle_epochs < math.inf:
-        raise InputError(f"oracle_epochs must be above 0; it is {oracle_epochs}")
-    number = isinstance(peak_lr, (int, float)) and peak_lr > 0 and math.isfinite(peak_lr)
-    if peak_lr != "auto" and not number:
-        raise InputError(f'peak_lr must be "auto" or above 0; it is {peak_lr}')
-    seq_len = counts["seq_len"]
-    long = [prefix for prefix in prefix_tokens if not 0 < prefix < seq_len]
-    if long or not prefix_tokens:
+def _wanted(n_samples: Any) -> list[int] | None:
+    """Sizes of the data sets, ascending; None: those that fit the model sizes."""
+    if isinstance(n_samples, str) and n_samples == "auto":
+        return None
+    return sorted(set(check_integers("n_samples", n_samples, at_least=2, different=False, besides='"auto"')))
+
+
+def _prefixes(prefix_tokens: Any, seq_len: int) -> list[int]:
+    prefixes = check_integers("prefix_tokens", prefix_tokens, at_least=1, different=False)
+    if max(prefixes) >= seq_len:
         raise InputError(
-            f"prefix_tokens must lie in [1, seq_len - 1] = [1, {seq_len - 1}], at least one; got {prefix_tokens}"
+            f"prefix_tokens must lie in [1, seq_len - 1] = [1, {seq_len - 1}], at least one; got {prefixes}."
         )
+    return prefixes
