@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,10 +204,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_measuring(
 def test_what_was_measured_survives_a_failing_disk(model_folder, data, tmp_path, monkeypatch, capsys):
     whole_save, output = CodeLengths.save, tmp_path / "out"
 
-    def save(self, folder):
+    def save(self, folder, **options):
         if Path(folder) == output:
             raise OSError(28, "No space left on device")
-        whole_save(self, folder)
+        whole_save(self, folder, **options)
 
     monkeypatch.setattr(CodeLengths, "save", save)
     assert run("bits", "--target", model_folder, "--data", data, "--output", output, "--quiet") == 1
@@ -229,8 +230,7 @@ def test_doctor_fails_where_numbers_are_wrong(monkeypatch, capsys):
 
     def wrong(model, samples, **options):
         lengths = whole(model, samples, **options)
-        lengths.ideal_bits[:] *= 1.001
-        return lengths
+        return replace(lengths, ideal_bits=1.001 * lengths.ideal_bits)
 
     monkeypatch.setattr(doctor, "compress_bits", wrong)
     assert run("doctor") == 1
@@ -295,7 +295,7 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
     arguments = ["capacity", "--output", tmp_path / "out", *TINY, "--width", 2, "--seeds", 1]
     assert run(*arguments) == 0
     first = Capacity.load(tmp_path / "out")
-    monkeypatch.setattr("memorization.lab.capacity.runs.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("memorization.lab.cells.train_stack", lambda *_, **__: pytest.fail("trained again"))
     capsys.readouterr()
     assert run(*arguments) == 2
     assert "holds the results of an earlier run: name another --output, or pass --overwrite" in capsys.readouterr().err
@@ -319,7 +319,7 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
             "no architecture is called 'gpt3'; there are gpt2, llama, moe, mamba, rwkv, lstm, gru, mlp",
         ),
         (["--seeds", "0"], "Invalid value for '--seeds': .*1"),
-        (["--steps", "0"], '--steps must be "auto" or at least 1; got 0'),
+        (["--steps", "0"], '--steps must be "auto" or an integer of at least 1; it is 0'),
         (["--dtype", "float16"], "--dtype must be one of float32, bfloat16, autocast; got 'float16'"),
         (["--convention", "end"], "--convention must be one of start, strict, paper; it is 'end'"),
         (["--estimator", "median"], "--estimator must be one of max, .*; it is 'median'"),
@@ -592,8 +592,7 @@ def test_text_sweep_trains_writes_and_goes_on(tmp_path, capsys, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_csv(output / "cells.csv"), result.cells)
     assert (output / "laws.csv").exists()
     assert (output / "sweep.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr("memorization.lab.text.runs.train_stack", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr("memorization.lab.text.oracles.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("memorization.lab.cells.train_stack", lambda *_, **__: pytest.fail("trained again"))
     assert run(*arguments) == 2
     assert "holds the results of an earlier run" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0

@@ -404,13 +404,13 @@ def test_ctrl_c_in_a_measurement_says_that_nothing_was_written(model_folder, tmp
 
 
 def test_an_interruption_while_results_are_written_says_so(model_folder, data, tmp_path, monkeypatch, capsys):
-    def save(*_: object) -> None:
+    def save(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CodeLengths, "save", save)
     output = tmp_path / "out"
     assert run("bits", "--target", model_folder, "--data", data, "--output", output, "--quiet") == 130
-    assert f"interrupted: {output} may be written in part; run the same command" in capsys.readouterr().err
+    assert f"interrupted: {output} holds what it held before, or all of the new result" in capsys.readouterr().err
 
 
 # --- progress

@@ -29,6 +29,7 @@ from memorization.membership import (
     token_moments,
     zlib_attack,
 )
+from memorization.stats.levels import Interval
 
 IDS = [[1, 2, 3, 4, 5, 6, 7], [8, 9, 2], [4], [5, 5, 5, 5, 1, 0, 3, 2, 9, 9, 1]]
 SCORES = st.lists(st.integers(-4, 4).map(float), min_size=2, max_size=12)
@@ -529,8 +530,8 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
 
 
 def test_leaks_at_the_boundary():
-    assert not BagOfWords(0.6, (0.5, 0.7), 0.95, 10, 10, 5).leaks
-    assert BagOfWords(0.6, (0.501, 0.7), 0.95, 10, 10, 5).leaks
+    assert not BagOfWords(0.6, Interval(0.5, 0.7), 0.95, 10, 10, 5).leaks
+    assert BagOfWords(0.6, Interval(0.501, 0.7), 0.95, 10, 10, 5).leaks
 
 
 # --- the result

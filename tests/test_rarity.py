@@ -121,6 +121,9 @@ def test_tfidf_refusals(bpe_tokenizer):
             assert not add_special_tokens
             return {"input_ids": [[] if text == "?" else [1] for text in texts]}
 
+        def get_vocab(self):
+            return {"a": 1}
+
     with pytest.raises(InputError, match=r"sample 1 is '\?', of which the tokenizer makes no token; 2 such"):
         tfidf_bits(["a", "?", "?"], tokenizer=Deaf())
 

@@ -167,7 +167,7 @@ def test_what_is_not_known_is_null_in_json_and_nan_in_memory(tmp_path):
     assert all(math.isnan(one) for one in (back.gain_per_doubling, back.bias, *back.interval))
 
 
-def test_a_measurement_with_numpy_options_is_saved(tmp_path):
+def test_a_measurement_with_numpy_options_is_saved(tmp_path, no_type_checker):
     found = compress_bits(UniformModel(16), [[1, 2, 3]], batch_size=np.int64(2), progress=False)
     found = dataclasses.replace(found, settings={**found.settings, "batch_size": np.int64(2)})
     found.save(tmp_path)

@@ -43,12 +43,12 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
 
 def save(result: Result, output: Path) -> None:
     """Write to the output folder; where that fails, to a temporary one, and say so."""
-    KEPT.set(f"{output} may be written in part; run the same command with --overwrite")
+    KEPT.set(f"{output} holds what it held before, or all of the new result; the same command goes on with --overwrite")
     try:
         result.save(output, overwrite=True)  # `claim` has refused what is not to be replaced
     except (OSError, ResultError) as error:
         rescue = Path(tempfile.mkdtemp(prefix="memorization-"))
-        result.save(rescue)
+        result.save(rescue, overwrite=True)
         complain(
             f"could not write to {output} ({getattr(error, 'strerror', None) or error}); what was measured is in "
             f"{rescue}"

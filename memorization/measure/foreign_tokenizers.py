@@ -14,10 +14,8 @@ _EXPECTED = (
 
 
 def is_of_transformers(tokenizer: Any) -> bool:
-    """Whether a tokenizer has the methods that measuring uses already."""
-    return callable(tokenizer) and all(
-        hasattr(tokenizer, name) for name in ("decode", "get_vocab", "convert_ids_to_tokens")
-    )
+    """Whether a tokenizer has the methods that measuring uses already. For samples that are ids it need not encode."""
+    return hasattr(tokenizer, "get_vocab") and not hasattr(tokenizer, "token_to_id")  # as tokenizers.Tokenizer has
 
 
 def adopted(tokenizer: Any) -> Any:

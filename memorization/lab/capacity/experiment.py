@@ -199,7 +199,7 @@ def _result(grid: Grid, rounds: list[Round], seconds: float) -> Capacity:
         gain_per_doubling=gains[-1] if gains else math.nan,
         settings={
             **last.capacity.settings,
-            "models": [size.identity for size in grid.sizes],
+            "models": [size.identity.rsplit(" ", 1)[0] for size in grid.sizes],
             "parameters": [dataclasses.asdict(size.params) for size in grid.sizes],
             "seeds": list(grid.seeds),
             "n_samples": [list(size.n_samples) for size in grid.sizes],

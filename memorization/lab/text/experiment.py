@@ -216,7 +216,7 @@ def text_sweep(
         "seeds": list(chosen_seeds),
         "steps": steps,
         "batch_size": batch_size,
-        "models": [size.identity for size in sizes],
+        "models": [size.identity.rsplit(" ", 1)[0] for size in sizes],
         "capacity_bits": _capacity_bits(sizes, per_param, measured),
         "oracle": {**oracle_bits.record, "bits_per_token": oracle_bits.bits_per_token},
         "device": str(place),
