@@ -268,8 +268,8 @@ EXPLAINED = {
 # What is longer even so, and why.
 LONG = {
     "memorization.lab.text.experiment.text_sweep": "twenty arguments are checked and written into the experiment's record",
+    "memorization.membership.audit.audit_membership": "one model or two are measured, each call with all of its keywords",
     "memorization.measure.code_lengths.measure": "one pass from samples to code lengths, whose locals are its record",
-    "memorization.membership.audit.audit_membership": "four attacks of one pass each and the split, with what each may lack",
 }
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -255,3 +256,28 @@ def test_an_open_model_and_read_samples_are_audited_as_they_are(model, sets):
     again = audit_membership(model, *sets[:2], oracle=oracle, first_token=0, progress=False)
     for name, metrics in found.attacks.items():
         np.testing.assert_array_equal(metrics.member_scores, again.attacks[name].member_scores)
+
+
+def test_texts_that_were_left_out_are_counted_and_recorded(tmp_path):
+    lossy = tokenizers.Tokenizer(tokenizers.models.BPE())
+    lossy.normalizer, lossy.decoder = tokenizers.normalizers.Lowercase(), tokenizers.decoders.ByteLevel()
+    lossy.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    lossy.train_from_iterator([], tokenizers.trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
+    size = lossy.get_vocab_size()
+    options = {"target_tokenizer": lossy, "on_lossy_text": "skip", "first_token": "uniform", "progress": False}
+    for oracle in (None, UniformModel(size)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = audit_membership(
+                UniformModel(size), ["a b", "A b", "b c", "NO"], ["c d", "C d", "e f"], oracle=oracle, **options
+            )
+        assert found.settings["members"]["lossy_skipped"] == [1, 3]
+        assert found.settings["members"]["n_samples"] == 2
+        assert found.settings["nonmembers"]["lossy_skipped"] == [1]
+        found.save(tmp_path / str(oracle))
+        for shown in (found, MembershipAudit.load(tmp_path / str(oracle))):
+            text = repr(shown)
+            assert "MembershipAudit of 2 members and 2 non-members" in text
+            assert "left out         2 of 4 texts of the members" in text
+            assert "left out         1 of 3 texts of the non-members" in text

@@ -159,7 +159,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("two_steps")
-def test_the_oracle_sees_neither_members_nor_heldout_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oracle_sees_neither_members_nor_heldout_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained = {}
 
     def recorded(model: nn.Module, ids: Tensor, **settings: object) -> Tensor:
@@ -167,7 +169,10 @@ def test_the_oracle_sees_neither_members_nor_heldout_samples(tmp_path: Path, mon
         return train(model, ids, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(quickstart, "train", recorded)
-    result = run_quickstart(tmp_path, progress=False)
+    result = run_quickstart(tmp_path, progress=True)
+    bars = capsys.readouterr().err
+    assert "target: 100%" in bars
+    assert "oracle: 100%" in bars
     members, heldout = (
         {tuple(row) for row in lengths.token_ids.reshape(-1, 64).tolist()}
         for lengths in (result.members.oracle, result.heldout.oracle)

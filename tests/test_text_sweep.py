@@ -24,6 +24,7 @@ from memorization.lab.text import oracles, text_sweep
 from memorization.lab.text import runs as text_runs
 from memorization.lab.text.documents import byte_level_bpe, documents_of, fixed_length, with_end_of_text
 from memorization.lab.text.result import TextSweep
+from memorization.measure import opening
 from memorization.report.text_sweep import plot_bits_per_token, plot_extraction_rates, plot_f1, plot_memu
 
 SEQ_LEN, VOCAB = 8, 300
@@ -441,6 +442,26 @@ def test_numpy_numbers_and_short_samples_of_plain_modules(documents):
     assert found.cells["n_samples"].tolist() == [16, 32]
     assert found.cells["auc_min_k_plus_plus"].notna().all()
     assert found.cells["f1_zlib"].isna().all()  # token ids
+
+
+def test_each_trained_model_is_opened_once_and_a_given_oracle_too(few, monkeypatch):
+    """For code lengths, moments of tokens and extraction; looked at by the probes that opening makes."""
+    probed = []
+
+    def counting(forward, place, declared, shortest, name):
+        probed.append(name)
+        return probe(forward, place, declared, shortest, name)
+
+    probe = opening.probe
+    monkeypatch.setattr(opening, "probe", counting)
+    options = {**OPTIONS, "n_samples": [16], "steps": 2, "oracle": UniformModel(VOCAB)}
+    counts = []
+    for seeds in ([0], [0, 1, 2]):
+        probed.clear()
+        text_sweep(BUILDS[0], few, **{**options, "seeds": seeds})
+        assert probed.count(f"UniformModel({VOCAB})") == 1
+        counts.append(len(probed))
+    assert counts[1] - counts[0] == 2  # a probe for each model more
 
 
 def test_a_wider_oracle_is_one_with_padded_embeddings(few):

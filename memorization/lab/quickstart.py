@@ -317,6 +317,7 @@ def _train_once(
         max_grad_norm=recipe.max_grad_norm,
         seed=seed,
         progress=progress,
+        name=folder.name,
     )
     # A folder is renamed into place only when it is whole: a run killed at any moment leaves no half model behind.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:

@@ -13,7 +13,7 @@ from memorization.renamed import renamed_keywords
 __all__ = ["train"]
 
 
-@renamed_keywords(betas="", weight_decay="", description="")
+@renamed_keywords(betas="", weight_decay="", description="name")
 def train(
     model: nn.Module,
     ids: Int[Tensor, "sample position"],
@@ -26,6 +26,7 @@ def train(
     warmup_steps: int = 100,
     max_grad_norm: float | None = None,
     progress: bool = True,
+    name: str | None = None,
 ) -> Float64[Tensor, " step"]:
     r"""Train `model` in place to predict every token of `ids`; returns bits per token at each step.
 
@@ -45,6 +46,7 @@ def train(
         warmup_steps: steps of the linear rise; at most half of `steps` are used.
         max_grad_norm: scale larger gradients down to this norm; None leaves them.
         progress: a bar on stderr with the mean bits per token of the last steps.
+        name: of the bar; None: the number of parameters.
 
     Returns:
         float64, on the CPU: mean bits per token of each step's batch, before that step's update.
@@ -84,8 +86,8 @@ def train(
         raise InputError(f"training needs a sample and a token; got ids of {tuple(ids.shape)}.")
     if not 1 <= batch_size <= n_samples:
         raise InputError(f"batch_size must lie in [1, {n_samples}], the number of samples; got {batch_size}.")
-    name = f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters"
-    with progress_bar(steps, name, unit="step", shown=progress) as bar:
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    with progress_bar(steps, name or f"{n_params:,} parameters", unit="step", shown=progress) as bar:
 
         def look(n_steps: int, bits: Float32[Tensor, "model looked"]) -> None:
             if progress:

@@ -26,6 +26,7 @@ from memorization.renamed import renamed_keywords
 from memorization.results import versions
 from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples
 from memorization.stats.levels import check_level
+from memorization.unintended import Memorization
 from memorization.unintended.measure import memorization_of
 
 _SHORT = 10  # of a kind: fewer cannot be split into folds for the check of the split, which then says nothing
@@ -109,14 +110,8 @@ def audit_membership(
     """
     level = check_level(level)
     check_k_percent(k_percent)
-    sets = [read_samples(part, text_column=text_column, limit=limit) for part in (samples, control)]
-    for name, part in zip(("samples", "control samples"), sets, strict=True):
-        if len(part) < 2:
-            raise InputError(
-                f"membership needs at least two {name}, to rank them and to say how sure that is; there is {len(part)}."
-            )
-    check_disjoint(*sets)
-    scores: dict[str, list[Float64[np.ndarray, " _"]]] = {}
+    sets = _both(samples, control, text_column, limit)
+    memorized: Memorization | None = None
     moments: list[tuple[np.ndarray, np.ndarray]] = []
 
     def ask_again(model: OpenModel, lengths: list[CodeLengths]) -> None:
@@ -171,19 +166,19 @@ def audit_membership(
         memorized = memorization_of(pairs, joint="max")
         assert memorized.control is not None
         lengths = [memorized.target, memorized.control.target]
-        scores["reference"] = [memorized.ideal_signed_bits, memorized.control.ideal_signed_bits]
-    scores |= _scores(lengths, sets, moments, k_percent)
+    scores = _scores(lengths, memorized, sets, moments, k_percent)
     words, why = _bag_of_words(sets, level, seed)
+    measured = lengths[0].settings
     return MembershipAudit(
-        attacks=_metrics({name: scores[name] for name in _ATTACKS if name in scores}, level, seed),
+        attacks=_metrics(scores, level, seed),
         bag_of_words=words,
         settings={
-            "target": lengths[0].settings["model"],
-            "oracle": None if oracle is None else memorized.oracle.settings["model"],
-            "first_token": lengths[0].settings["first_token"],
-            "members": sets[0].record(),
-            "nonmembers": sets[1].record(),
-            "windows": {name: lengths[0].settings[name] for name in ("max_length", "stride", "batch_size")},
+            "target": measured["model"],
+            "oracle": None if memorized is None else memorized.oracle.settings["model"],
+            "first_token": measured["first_token"],
+            "members": measured["samples"],
+            "nonmembers": lengths[1].settings["samples"],
+            "windows": {name: measured[name] for name in ("max_length", "stride", "batch_size")},
             "k_percent": k_percent,
             "seed": seed,
             "why_no_bag_of_words": why,
@@ -192,19 +187,32 @@ def audit_membership(
     )
 
 
-_ATTACKS = ("loss", "reference", "zlib", "min_k", "min_k_plus_plus")  # in the order of the table
+def _both(samples: SamplesLike, control: SamplesLike, text_column: str, limit: int | None) -> list[Samples]:
+    """Samples and control samples, after checking that there are enough of both and that none is in both."""
+    sets = [read_samples(part, text_column=text_column, limit=limit) for part in (samples, control)]
+    for name, part in zip(("samples", "control samples"), sets, strict=True):
+        if len(part) < 2:
+            raise InputError(
+                f"membership needs at least two {name}, to rank them and to say how sure that is; there is {len(part)}."
+            )
+    check_disjoint(*sets)
+    return sets
 
 
 def _scores(
-    lengths: list[CodeLengths], sets: list[Samples], moments: list[tuple[np.ndarray, np.ndarray]], k_percent: float
+    lengths: list[CodeLengths],
+    memorized: Memorization | None,
+    sets: list[Samples],
+    moments: list[tuple[np.ndarray, np.ndarray]],
+    k_percent: float,
 ) -> dict[str, list[Float64[np.ndarray, " _"]]]:
-    """Scores of samples and of control samples, for each attack that needs no oracle."""
-    scores = {
-        "loss": [loss_attack(part) for part in lengths],
-        "min_k": [min_k_attack(part, k_percent=k_percent) for part in lengths],
-    }
+    """Scores of samples and of control samples, for each attack that can be made, in the order of the table."""
+    scores = {"loss": [loss_attack(part) for part in lengths]}
+    if memorized is not None and memorized.control is not None:
+        scores["reference"] = [memorized.ideal_signed_bits, memorized.control.ideal_signed_bits]
     if sets[0].texts is not None:
         scores["zlib"] = [zlib_attack(part, own) for part, own in zip(lengths, sets, strict=True)]
+    scores["min_k"] = [min_k_attack(part, k_percent=k_percent) for part in lengths]
     if moments:
         scores["min_k_plus_plus"] = [
             min_k_plus_plus_attack(part, *own, k_percent=k_percent) for part, own in zip(lengths, moments, strict=True)

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from memorization.membership.split import BagOfWords
 from memorization.results import Result, Saved, describe_first_token, describe_model, number
+from memorization.samples import left_out
 from memorization.stats.levels import Interval, with_interval
 from memorization.stats.ranking import counts_of, places_of
 
@@ -184,6 +185,8 @@ class MembershipAudit(Result):
             lines.append(
                 f"  {name:<17}{_short(found.auc, found.auc_interval):<25}{_short(found.f1, found.f1_interval):<25}{tpr}"
             )
+        records = {"members": self.settings["members"], "non-members": self.settings["nonmembers"]}
+        lines += left_out(records, 17)
         if self.bag_of_words is None:
             lines.append(f"  split            not checked: {self.settings['why_no_bag_of_words']}")
         else:

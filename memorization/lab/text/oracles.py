@@ -18,6 +18,7 @@ from memorization.lab.engines.local import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import compress_bits
+from memorization.measure.opening import ModelLike, open_model
 
 __all__ = ["OracleBits", "OracleData", "TrainedOracles", "given_oracle_bits", "train_and_ask"]
 
@@ -188,7 +189,7 @@ def train_and_ask(build: Builder, data: OracleData, cells: Sequence[Cell], on_st
 
 
 def given_oracle_bits(
-    oracle: Any,
+    oracle: ModelLike,
     pool: Int64[Tensor, "sample position"],
     test: Int64[Tensor, "test position"],
     asked: Bool[np.ndarray, " sample"],
@@ -203,21 +204,17 @@ def given_oracle_bits(
     Raises:
         InputError: its vocabulary is another.
     """
-
-    def lengths_of(rows: Int64[Tensor, "some position"]) -> Any:
-        return compress_bits(
-            oracle, rows, first_token=context, max_length=rows.shape[1], device=device, progress=progress
-        )
-
-    # One sample first: many would take long, and fail then.
-    model = lengths_of(torch.full((1, pool.shape[1]), context)).settings["model"]
-    if model["vocab_size"] < vocab_size:
-        raise InputError(
-            f"the oracle {model['name']} has a vocabulary of {model['vocab_size']} tokens, and the samples one of "
-            f"{vocab_size}: they have to be of one tokenizer. Pass the oracle's tokenizer with the texts, or leave "
-            "the oracle out to have one trained"
-        )
-    lengths = lengths_of(torch.cat([pool[torch.from_numpy(asked)], test]))
+    n_inputs = pool.shape[1]
+    with open_model(oracle, device=device, max_length=n_inputs, progress=progress) as opened:
+        model = opened.record
+        if model["vocab_size"] < vocab_size:
+            raise InputError(
+                f"the oracle {model['name']} has a vocabulary of {model['vocab_size']} tokens, and the samples one of "
+                f"{vocab_size}: they have to be of one tokenizer. Pass the oracle's tokenizer with the texts, or leave "
+                "the oracle out to have one trained."
+            )
+        rows = torch.cat([pool[torch.from_numpy(asked)], test])
+        lengths = compress_bits(opened, rows, first_token=context, max_length=n_inputs, progress=progress)
     n_asked, nothing = int(asked.sum()), np.full(len(pool), np.nan)
     on_pool, ideal_pool = nothing.copy(), nothing.copy()
     on_pool[asked], ideal_pool[asked] = lengths.bits[:n_asked], lengths.ideal_bits[:n_asked]

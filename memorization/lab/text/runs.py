@@ -20,6 +20,7 @@ from memorization.lab.engines.local import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import CodeLengths, compress_bits
+from memorization.measure.opening import OpenModel, open_model
 from memorization.membership import (
     f1_and_auc,
     loss_attack,
@@ -147,21 +148,24 @@ def _measured(data: TextData, model: nn.Module, bits_per_token: float | None, ce
     if bits_per_token is None:
         return {"member_bits": None, "failed": f"diverged at a rate of {cell.peak_lr:g}: give a lower peak_lr"}
     try:
-        on_members, on_test = _lengths(data, model, members), _lengths(data, model, data.test)
+        # Opened once for code lengths, moments and extraction.
+        with open_model(model, max_length=members.shape[1], progress=False) as opened:
+            on_members, on_test = _lengths(data, opened, members), _lengths(data, opened, data.test)
+            pair = _head(on_members, n_each), _head(on_test, n_each)
+            scores = _scores(data, opened, pair, (members[:n_each], test))
+            taken = extract(
+                opened,
+                members[:n_each],
+                test,
+                prefix_tokens=data.prefix_tokens,
+                first_token=data.context,
+                progress=False,
+            ).to_pandas()
     except ImpossibleTokenError as error:  # the last update may break a model; or it masks tokens
         return {"member_bits": None, "failed": str(error)}
-    pair = _head(on_members, n_each), _head(on_test, n_each)
     values: dict[str, float | None] = {}
-    for name, (ours, theirs) in _scores(data, model, pair, (members[:n_each], test)).items():
+    for name, (ours, theirs) in scores.items():
         values[f"f1_{name}"], values[f"auc_{name}"] = f1_and_auc(ours, theirs)
-    taken = extract(
-        model,
-        members[:n_each],
-        test,
-        prefix_tokens=data.prefix_tokens,
-        first_token=data.context,
-        progress=False,
-    ).to_pandas()
     for row in taken.itertuples():
         values[f"extracted_{row.prefix_tokens}"] = float(row.member_rate)
         values[f"extracted_test_{row.prefix_tokens}"] = float(row.heldout_rate)
@@ -174,13 +178,13 @@ def _measured(data: TextData, model: nn.Module, bits_per_token: float | None, ce
     }
 
 
-def _lengths(data: TextData, model: nn.Module, ids: Int64[Tensor, "_ position"]) -> CodeLengths:
+def _lengths(data: TextData, model: OpenModel, ids: Int64[Tensor, "_ position"]) -> CodeLengths:
     return compress_bits(model, ids, first_token=data.context, max_length=ids.shape[1], progress=False)
 
 
 def _scores(
     data: TextData,
-    model: nn.Module,
+    model: OpenModel,
     pair: tuple[CodeLengths, CodeLengths],
     ids: tuple[Int64[Tensor, "member position"], Int64[Tensor, "member position"]],
 ) -> dict[str, list[Any]]:
