@@ -1,7 +1,7 @@
 """`fit_capacity`: from runs to a capacity."""
 
 import math
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -22,17 +22,18 @@ from memorization.capacity.runs import Convention, Estimator, ceiling_of_runs, c
 from memorization.errors import InputError
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
+from memorization.stats.arrays import ArrayLike
 from memorization.stats.levels import Interval, check_level
 
 
 @renamed_keywords(interval="level")
 def fit_capacity(
-    n_params: Any,
-    memorized_bits: Any,
+    n_params: ArrayLike,
+    memorized_bits: ArrayLike,
     *,
-    n_samples: Any = None,
-    seed: Any = None,
-    n_non_embedding_params: Any = None,
+    n_samples: ArrayLike | None = None,
+    seed: ArrayLike | None = None,
+    n_non_embedding_params: ArrayLike | None = None,
     seq_len: int | None = None,
     vocab_size: int | None = None,
     estimator: Estimator = "max",

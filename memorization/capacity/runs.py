@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.integers import check_integer
+from memorization.stats.arrays import ArrayLike
 
 # Bits per parameter that GPT-2 style models hold (arXiv:2505.24832, table 1: 3.51 +- 0.1 in bfloat16, 3.83 in float32;
 # slope 3.64).
@@ -24,7 +25,7 @@ CURVE = ("n_params", "n_samples", "seed", "steps", "memorized_bits")
 
 
 def information_ceiling_bits(
-    n_samples: Any, seq_len: int, vocab_size: int, convention: Convention = "start"
+    n_samples: ArrayLike, seq_len: int, vocab_size: int, convention: Convention = "start"
 ) -> Float64[np.ndarray, "*shape"]:
     """Bits that a model can hold at most of n_samples distinct uniform random samples, whatever its size.
 
@@ -82,11 +83,11 @@ def check_protocol(seq_len: int | None, vocab_size: int | None, convention: str)
 
 
 def read_runs(
-    n_params: Any,
-    memorized_bits: Any,
-    n_samples: Any,
-    seed: Any,
-    n_non_embedding_params: Any,
+    n_params: ArrayLike,
+    memorized_bits: ArrayLike,
+    n_samples: ArrayLike | None,
+    seed: ArrayLike | None,
+    n_non_embedding_params: ArrayLike | None,
 ) -> dict[str, np.ndarray]:
     """The columns of the runs, checked; float64 with NaN where a column may be missing."""
     runs = {
@@ -110,7 +111,7 @@ def read_runs(
     return runs
 
 
-def _column(name: str, values: Any) -> Float64[np.ndarray, " run"]:
+def _column(name: str, values: ArrayLike) -> Float64[np.ndarray, " run"]:
     try:
         given = np.asarray(values)
         column = given.astype(np.float64)
@@ -131,7 +132,7 @@ def _column(name: str, values: Any) -> Float64[np.ndarray, " run"]:
     return column
 
 
-def _whole_column(name: str, values: Any, *, least: int | None) -> Int64[np.ndarray, " run"]:
+def _whole_column(name: str, values: ArrayLike, *, least: int | None) -> Int64[np.ndarray, " run"]:
     column = _column(name, values)
     wrong = np.flatnonzero((column != np.floor(column)) | (column < (-np.inf if least is None else least)))
     if len(wrong):

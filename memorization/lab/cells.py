@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from memorization.lab.builders import Builder, build_seeded, stream
 from memorization.lab.stack import RECIPE, RECIPE_IN_WORDS, StackTraining, train_stack, training_mode
 from memorization.lab.vmapped import can_stack
+from memorization.measure.opening import DeviceLike
 
 __all__ = [
     "Cell",
@@ -64,7 +65,7 @@ Work = Callable[
 ]  # trains a stack of cells and measures each; plain data in and out
 
 
-def device_of(device: str | torch.device | None) -> torch.device:
+def device_of(device: DeviceLike | None) -> torch.device:
     """The device that was named; else a GPU if there is one."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 

@@ -1,7 +1,5 @@
 """How well scores tell members from non-members: F1, AUC, TPR at small FPR and best accuracy, with intervals."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float64
 
@@ -9,6 +7,7 @@ from memorization.errors import InputError, UnequalSetsWarning, warn
 from memorization.membership.result import FPRS, Membership
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
+from memorization.stats.arrays import ArrayLike
 from memorization.stats.levels import check_level
 from memorization.stats.ranking import (
     auc_of,
@@ -25,7 +24,9 @@ from memorization.stats.ranking import (
 
 
 @renamed_keywords(interval="level")
-def membership_metrics(member_scores: Any, nonmember_scores: Any, *, level: float = 0.95, seed: int = 0) -> Membership:
+def membership_metrics(
+    member_scores: ArrayLike, nonmember_scores: ArrayLike, *, level: float = 0.95, seed: int = 0
+) -> Membership:
     """How well scores tell members from non-members: F1, AUC, TPR at small FPR, best accuracy, each with an interval.
 
     F1 takes the n highest-ranked of n members and n non-members for members, n being where the pooled median lies. As
@@ -97,7 +98,7 @@ def membership_metrics(member_scores: Any, nonmember_scores: Any, *, level: floa
     )
 
 
-def _scores(name: str, values: Any) -> Float64[np.ndarray, " sample"]:
+def _scores(name: str, values: ArrayLike) -> Float64[np.ndarray, " sample"]:
     try:
         scores = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -115,7 +116,7 @@ def _scores(name: str, values: Any) -> Float64[np.ndarray, " sample"]:
     return np.sort(scores)
 
 
-def f1_and_auc(member_scores: Any, nonmember_scores: Any) -> tuple[float, float]:
+def f1_and_auc(member_scores: ArrayLike, nonmember_scores: ArrayLike) -> tuple[float, float]:
     """F1 at the pooled median and AUC, without intervals, of equally many members and non-members.
 
     For sweeps over many models, whose scatter between seeds says more.

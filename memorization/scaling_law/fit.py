@@ -9,17 +9,18 @@ from memorization.results import versions
 from memorization.scaling_law.law import MIScalingLaw
 from memorization.scaling_law.least_squares import Errors, fit_constants
 from memorization.scaling_law.points import Covariate, check_points, ratios_of, read_points
+from memorization.stats.arrays import ArrayLike
 
 
 def fit_mi_scaling_law(
-    capacity: Any,
-    dataset_size: Any,
-    f1: Any,
+    capacity: ArrayLike,
+    dataset_size: ArrayLike,
+    f1: ArrayLike,
     *,
     covariate: Covariate = "data/capacity",
     capacity_unit: str = "bits",
     dataset_unit: str = "samples",
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     errors: Errors = "linearised",
 ) -> MIScalingLaw:
     """F1 of membership inference as a function of data-set size and capacity: three constants by least squares.

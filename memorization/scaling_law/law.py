@@ -11,6 +11,7 @@ from memorization.errors import InputError
 from memorization.results import Result, Saved, number
 from memorization.scaling_law.least_squares import f1_at
 from memorization.scaling_law.points import Covariate, numbers_of, ratios_of, sizes_of
+from memorization.stats.arrays import ArrayLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,7 @@ class MIScalingLaw(Result):
             settings={"source": "arXiv:2505.24832, ratio and constants corrected"},
         )
 
-    def predict(self, capacity: Any, dataset_size: Any) -> Float64[np.ndarray, "*shape"]:
+    def predict(self, capacity: ArrayLike, dataset_size: ArrayLike) -> Float64[np.ndarray, "*shape"]:
         """F1 of a loss-threshold attack, clipped to [0.5, 1].
 
         Args:
@@ -110,7 +111,7 @@ class MIScalingLaw(Result):
         ratio = ratios_of(sizes_of("capacity", capacity), sizes_of("dataset_size", dataset_size), self.covariate)
         return np.asarray(np.clip(self._f1(ratio), 0.5, 1.0))
 
-    def dataset_size(self, capacity: Any, f1: Any) -> Float64[np.ndarray, "*shape"]:
+    def dataset_size(self, capacity: ArrayLike, f1: ArrayLike) -> Float64[np.ndarray, "*shape"]:
         """Data-set size, in dataset_unit, at which a model of this capacity has this F1; the inverse of `predict`.
 
         Args:

@@ -1,11 +1,12 @@
 """The points of a fit: columns checked, and the ratio that the law is about."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError
+from memorization.stats.arrays import ArrayLike
 
 Covariate = Literal["data/capacity", "capacity/data"]
 
@@ -19,7 +20,7 @@ def ratios_of(
     return np.asarray(dataset_size / capacity if covariate == "data/capacity" else capacity / dataset_size)
 
 
-def sizes_of(name: str, values: Any) -> Float64[np.ndarray, "*shape"]:
+def sizes_of(name: str, values: ArrayLike) -> Float64[np.ndarray, "*shape"]:
     """Sizes as float64, finite and above 0."""
     sizes = numbers_of(name, values)
     wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)))
@@ -30,7 +31,7 @@ def sizes_of(name: str, values: Any) -> Float64[np.ndarray, "*shape"]:
     return sizes
 
 
-def numbers_of(name: str, values: Any) -> Float64[np.ndarray, "*shape"]:
+def numbers_of(name: str, values: ArrayLike) -> Float64[np.ndarray, "*shape"]:
     """Anything array-like as float64."""
     try:
         return np.asarray(values, dtype=np.float64)
@@ -38,7 +39,9 @@ def numbers_of(name: str, values: Any) -> Float64[np.ndarray, "*shape"]:
         raise InputError(f"{name} must be numbers: {error}") from error
 
 
-def read_points(capacity: Any, dataset_size: Any, f1: Any, weights: Any) -> "dict[str, Float64[np.ndarray, ' point']]":
+def read_points(
+    capacity: ArrayLike, dataset_size: ArrayLike, f1: ArrayLike, weights: ArrayLike | None
+) -> "dict[str, Float64[np.ndarray, ' point']]":
     """The columns of the points, checked."""
     share = numbers_of("f1", f1)
     columns = {"capacity": sizes_of("capacity", capacity), "dataset_size": sizes_of("dataset_size", dataset_size)}

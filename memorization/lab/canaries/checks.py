@@ -10,11 +10,12 @@ from torch import Tensor
 
 from memorization.errors import InputError
 from memorization.integers import as_integer
+from memorization.stats.arrays import ArrayLike
 
 _LEAST = 2  # canaries of a count: one has no spread
 
 
-def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[Tensor, "sample position"]:
+def token_rows(name: str, values: ArrayLike, vocab_size: int | None = None) -> Int64[Tensor, "sample position"]:
     """Token ids as int64 on the CPU, checked."""
     try:
         ids = torch.as_tensor(values).cpu()
@@ -40,7 +41,7 @@ def token_rows(name: str, values: Any, vocab_size: int | None = None) -> Int64[T
     return ids
 
 
-def repetitions_of(repetitions: Any, n_canaries: int) -> Int64[np.ndarray, " canary"]:
+def repetitions_of(repetitions: ArrayLike, n_canaries: int) -> Int64[np.ndarray, " canary"]:
     """Repetitions of each canary, after checking that they are integers of 0 or more."""
     times = np.asarray(repetitions)
     if times.shape != (n_canaries,):

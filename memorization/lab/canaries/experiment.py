@@ -23,23 +23,24 @@ from memorization.lab.cells import Cell, OnSteps, Outcome, device_of, experiment
 from memorization.lab.engines.local import run_cells, versions_of
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
-from memorization.measure.opening import UniformModel
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel
 from memorization.results import describe_model, versions
+from memorization.stats.arrays import ArrayLike
 from memorization.unintended import unintended_memorization
 
 __all__ = ["DoseResponse", "canary_dose_response", "dose_response"]
 
 
 def dose_response(
-    target: Any,
-    canaries: Any,
-    repetitions: Any,
+    target: ModelLike,
+    canaries: ArrayLike,
+    repetitions: ArrayLike,
     *,
     vocab_size: int,
     first_token: str | int = "auto",
     batch_size: int | Literal["auto"] = "auto",
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
     progress: bool = True,
 ) -> DoseResponse:
     """memU, in bits, of canaries in a model that you have trained on them, against the number of repetitions.
@@ -105,7 +106,7 @@ def dose_response(
 
 def canary_dose_response(
     build_model: Builder,
-    background: Any,
+    background: ArrayLike,
     *,
     vocab_size: int,
     repetitions: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
@@ -114,7 +115,7 @@ def canary_dose_response(
     epochs: int | float = 1,
     batch_size: int = 32,
     peak_lr: float = 0.01,
-    device: str | torch.device | None = None,
+    device: DeviceLike | None = None,
     store: str | Path | None = None,
     progress: bool = True,
 ) -> DoseResponse:
@@ -288,14 +289,14 @@ def _measured(
 
 
 def _measure(
-    target: Any,
+    target: ModelLike,
     canaries: Int64[Tensor, "canary position"],
     vocab_size: int,
     *,
     first_token: str | int,
     batch_size: int | Literal["auto"] = "auto",
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
     progress: bool,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The columns of the canaries' table, and what their measurement was."""

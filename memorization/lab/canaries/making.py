@@ -1,7 +1,5 @@
 """Canaries made, and hidden in a training set."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -11,6 +9,7 @@ from memorization.integers import check_integer
 from memorization.lab.builders import stream
 from memorization.lab.canaries.checks import repetitions_of, token_rows
 from memorization.lab.random_tokens import random_tokens
+from memorization.stats.arrays import ArrayLike
 
 __all__ = ["insert_canaries", "make_canaries"]
 
@@ -39,7 +38,9 @@ def make_canaries(n_canaries: int, seq_len: int, vocab_size: int, *, seed: int =
     return random_tokens(n_canaries, seq_len, vocab_size, seed=stream("canaries", seed))
 
 
-def insert_canaries(background: Any, canaries: Any, repetitions: Any) -> Int64[Tensor, "sample position"]:
+def insert_canaries(
+    background: ArrayLike, canaries: ArrayLike, repetitions: ArrayLike
+) -> Int64[Tensor, "sample position"]:
     """The training set with canary i in it repetitions[i] times.
 
     The background's rows come first, then the canaries': shuffle them in training.

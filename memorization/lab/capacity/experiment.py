@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
-
 from memorization.capacity import Capacity, Convention, Estimator, information_ceiling_bits
 from memorization.errors import InputError, NotConvergedWarning, warn
 from memorization.integers import check_integer, check_integers
@@ -19,6 +17,7 @@ from memorization.lab.cells import device_of, experiment
 from memorization.lab.engines.local import versions_of
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
+from memorization.measure.opening import DeviceLike
 from memorization.renamed import renamed_keywords
 
 __all__ = ["capacity_bits_per_param"]
@@ -46,7 +45,7 @@ def capacity_bits_per_param(
     seeds: Sequence[int] = (0, 1),
     steps: Literal["auto"] | int = "auto",
     dtype: Literal["float32", "bfloat16", "autocast"] = "float32",
-    device: str | torch.device | None = None,
+    device: DeviceLike | None = None,
     store: str | Path | None = None,
     progress: bool = True,
     data_multiples: Sequence[int | float] = MULTIPLES,

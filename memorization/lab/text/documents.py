@@ -11,7 +11,8 @@ from jaxtyping import Int64
 from memorization.data import addresses
 from memorization.errors import InputError
 from memorization.integers import check_integer
-from memorization.samples import read_samples
+from memorization.measure.tokenizers import TokenizerLike, load_tokenizer
+from memorization.samples import SamplesLike, read_samples
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,7 +45,12 @@ class FixedLength:
 
 
 def fixed_length(
-    documents: Any, *, seq_len: int, vocab_size: int | None = None, tokenizer: Any = None, text_column: str = "text"
+    documents: SamplesLike,
+    *,
+    seq_len: int,
+    vocab_size: int | None = None,
+    tokenizer: TokenizerLike | None = None,
+    text_column: str = "text",
 ) -> FixedLength:
     """Distinct samples of `seq_len` tokens: documents cut into consecutive runs; a shorter rest is dropped.
 
@@ -71,23 +77,21 @@ def fixed_length(
     seq_len = check_integer("seq_len", seq_len, at_least=2)
     vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, besides="None")
     read = read_samples(documents, text_column=text_column)
-    given = tokenizer is not None
-    if given:
-        from memorization.measure.tokenizers import load_tokenizer
-
-        tokenizer = load_tokenizer(tokenizer)
-        if not hasattr(tokenizer, "save_pretrained"):  # a result keeps its tokenizer
+    given: Any = None
+    if tokenizer is not None:
+        given = load_tokenizer(tokenizer)
+        if not hasattr(given, "save_pretrained"):  # a result keeps its tokenizer
             raise InputError(
-                f"tokenizer must be one of transformers, or the name of one; it is a {tokenizer.kind}. Wrap it: "
+                f"tokenizer must be one of transformers, or the name of one; it is a {given.kind}. Wrap it: "
                 "transformers.PreTrainedTokenizerFast(tokenizer_object=...)"
             )
     if read.texts is not None:
-        if not given:
-            tokenizer = with_end_of_text(byte_level_bpe(read.texts, vocab_size or 512), seq_len)
+        if given is None:
+            given = with_end_of_text(byte_level_bpe(read.texts, vocab_size or 512), seq_len)
         elif vocab_size is not None:
             raise InputError("vocab_size is for a tokenizer that is trained here; a tokenizer was given: leave one out")
-        rows = tokenizer(read.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        vocab_size = len(tokenizer)
+        rows = given(read.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        vocab_size = len(given)
     else:
         rows = [ids.tolist() for ids in read.ids or []]
         largest = max(max(row) for row in rows)
@@ -107,7 +111,7 @@ def fixed_length(
     distinct = list(dict.fromkeys(map(tuple, cut)))
     return FixedLength(
         ids=np.array(distinct, dtype=np.int64),
-        tokenizer=tokenizer,
+        tokenizer=given,
         vocab_size=vocab_size,
         n_documents=len(rows),
         n_short=n_short,

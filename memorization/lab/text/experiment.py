@@ -21,6 +21,9 @@ from memorization.lab.text.documents import fixed_length
 from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
 from memorization.lab.text.result import TextSweep, assemble
 from memorization.lab.text.runs import ModelSize, TextData, runs_of_size
+from memorization.measure.opening import DeviceLike, ModelLike
+from memorization.measure.tokenizers import TokenizerLike
+from memorization.samples import SamplesLike
 
 __all__ = ["text_sweep"]
 
@@ -32,11 +35,11 @@ _FEWEST = 16  # samples of a data set
 
 def text_sweep(
     build_models: Builder | Sequence[Builder],
-    documents: Any,
+    documents: SamplesLike,
     *,
     seq_len: int = 32,
     vocab_size: int | None = None,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike | None = None,
     text_column: str = "text",
     n_samples: Literal["auto"] | Iterable[SupportsIndex] = "auto",
     n_test: int = 1024,
@@ -44,14 +47,14 @@ def text_sweep(
     steps: int = 3000,
     batch_size: int = 32,
     peak_lr: Literal["auto"] | float = "auto",
-    oracle: Any = None,
+    oracle: ModelLike | None = None,
     build_oracle: Builder | None = None,
     oracle_epochs: int | float = 2.0,
     oracle_batch_size: int = 128,
     folds: int = 2,
     bits_per_param: int | float | Capacity = EXPECTED_BITS_PER_PARAM,
     prefix_tokens: Iterable[SupportsIndex] = (8, 16),
-    device: str | torch.device | None = None,
+    device: DeviceLike | None = None,
     store: str | Path | None = None,
     progress: bool = True,
 ) -> TextSweep:
