@@ -269,7 +269,6 @@ EXPLAINED = {
 LONG = {
     "memorization.lab.text.experiment.text_sweep": "twenty arguments are checked and written into the experiment's record",
     "memorization.membership.audit.audit_membership": "one model or two are measured, each call with all of its keywords",
-    "memorization.measure.code_lengths.measure": "one pass from samples to code lengths, whose locals are its record",
 }
 
 

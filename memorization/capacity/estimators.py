@@ -125,7 +125,11 @@ def _near_maximum(cells: Cells) -> Bool[np.ndarray, " cell"]:
 
 
 def bias_bits_of_maxima(groups: list[Cells], params: Float64[np.ndarray, " size"]) -> Float64[np.ndarray, " size"]:
-    """Expected excess of each size's maximum of noisy means, simulated; see `fit_capacity`."""
+    """Expected excess of each size's maximum of noisy means, by a parametric bootstrap.
+
+    Means of the data-set sizes that compete are shrunk by the share of their variance that is noise, then drawn with
+    the noise between seeds of all sizes. The documentation's page on capacity says why.
+    """
     near = [_near_maximum(cells) for cells in groups]
     squares = sum(float(cells.squares[k].sum()) / p**2 for cells, k, p in zip(groups, near, params, strict=True))
     df = sum(int((cells.n_runs[k] - 1).sum()) for cells, k in zip(groups, near, strict=True))

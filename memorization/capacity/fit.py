@@ -48,19 +48,10 @@ def fit_capacity(
     bits. `slope`, `slope_origin` and `mean` fall back to the maximum for all sizes where one has fewer than two
     data-set sizes on its plateau, or seq_len, vocab_size are not given; settings["capacity_of_size"] says which it was.
 
-    The noise of a capacity grows with the model: bits per parameter scatter alike at all sizes. So the standard errors
-    of all estimators, each a weighted sum of capacities, are taken from residuals weighted by 1 / parameters; the usual
-    ones of a slope are too small. Intervals are t intervals; those of a slope take the quantile of the ratio by
-    simulation, as Student's would be too wide. For one model size the error comes from the runs: the seeds (`max`), or
-    all runs on the plateau.
-
-    `bias` is a parametric bootstrap over the data-set sizes whose mean is within 10 % and three standard errors of
-    their size's maximum (and on the plateau, where the information is known). Their means are shrunk towards each model
-    size's mean by the share of their variance that is noise, and the excess of the maximum of noisy means over the
-    largest is averaged over draws with a fixed seed. The noise is that between seeds, in bits per parameter, of all
-    sizes. Measured means scatter more than true ones, so unshrunk the maximum would stand out too much and the bias
-    come out at under half; set equal they would exaggerate it where a curve falls. In simulations this gives 70 to 90 %
-    of the true excess.
+    Residuals weighted by 1 / parameters give the standard errors, as the noise of a capacity grows with the model. For
+    one model size the error comes from its runs: the seeds (`max`), or all runs on the plateau. `bias` is simulated;
+    it is 70 to 90 % of the true excess of a maximum, and not subtracted. The documentation's page on capacity explains
+    both.
 
     Args:
         n_params: of each run's model, all embeddings counted; equal numbers are one model size.

@@ -265,10 +265,8 @@ def measure(
 
     def name_token(k: int, position: int) -> str:
         i = scored[k]
-        return (
-            f"position {position - len(sequences[i]) + len(coded[i])} of sample {samples.index[i]} (coded tokens "
-            "counted from 0)"
-        )
+        place = position - len(sequences[i]) + len(coded[i])
+        return f"position {place} of sample {samples.index[i]} (coded tokens counted from 0)"
 
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
