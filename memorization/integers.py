@@ -56,7 +56,7 @@ def check_integer(name: str, value: Any, *, at_least: int | None = 1, besides: s
 def check_integers(
     name: str, values: Any, *, at_least: int | None = None, different: bool = True, besides: str = ""
 ) -> list[int]:
-    """Arguments as ints, in their order, after checking that there is one and, where `different`, that no two are equal.
+    """Several integer arguments as ints; at least one and, where `different`, no two equal.
 
     Raises:
         InputError: there is none, one is no integer or too small, or two are equal.

@@ -72,7 +72,7 @@ class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         old = module.__name__
         new = [importlib.import_module(name) for name in MODULES[old]]
-        warn(f"{old} is now {' and '.join(MODULES[old])}; the old name goes with the next version", DeprecationWarning)
+        warn(f"{old} is now {' and '.join(MODULES[old])}; the old name goes with the next version.", DeprecationWarning)
 
         def find(name: str) -> Any:
             for place in new:
@@ -105,7 +105,7 @@ def renamed_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
                     continue
                 value = kwargs.pop(old)
                 if not new:
-                    warn(f"{function.__name__} has no keyword {old} any more; it is ignored", DeprecationWarning)
+                    warn(f"{function.__name__} has no keyword {old} any more; it is ignored.", DeprecationWarning)
                     continue
                 try:
                     taken = new in inspect.signature(function).bind_partial(*args, **kwargs).arguments
@@ -113,9 +113,9 @@ def renamed_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
                     taken = new in kwargs
                 if taken:
                     raise InputError(
-                        f"{function.__name__} came with {new} and with its old name {old}: pass {new} alone"
+                        f"{function.__name__} came with {new} and with its old name {old}: pass {new} alone."
                     )
-                warn(f"{old} of {function.__name__} is now {new}", DeprecationWarning)
+                warn(f"{old} of {function.__name__} is now {new}.", DeprecationWarning)
                 kwargs[new] = value
             return function(*args, **kwargs)
 

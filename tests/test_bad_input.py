@@ -334,7 +334,7 @@ def test_names_of_files_in_a_list_are_warned_of(tmp_path):
     names = [str(tmp_path / name) for name in ("a.txt", "b.csv")]
     for name in names:
         (tmp_path / name).write_text("text\n")
-    with pytest.warns(MeasurementWarning, match="each text of the list names a file that is there, the first is"):
+    with pytest.warns(MeasurementWarning, match="each text of the list is the name of an existing file, the first is"):
         assert read_samples(names).texts == names
     assert read_samples([*names, "a text"]).texts[-1] == "a text"
 

@@ -70,7 +70,7 @@ def capacity_rule(
     if estimator == "plateau" and (given or seq_len is None or vocab_size is None):
         raise InputError(
             'estimator "plateau" must know the information in each data set: pass n_samples, seq_len and vocab_size, '
-            'or take "mean"'
+            'or take "mean".'
         )
     if given:
         return "given"
@@ -91,7 +91,7 @@ def capacity_rule(
         f'estimator "plateau" needs two data-set sizes for each model size that hold at least {needed:,.0f} bits '
         f"(1.25 x the largest mean of memorized bits); the model of {size:,} parameters has {cells.on_plateau.sum()}, "
         f"with n_samples {there}. Add runs of more than "
-        f'{least:,} samples, or take estimator "max"'
+        f'{least:,} samples, or take estimator "max".'
     )
 
 

@@ -101,7 +101,7 @@ def fit_capacity(
     if estimator == "slope" and len(sizes) < 3:
         raise InputError(
             f'estimator "slope" needs at least 3 model sizes (line and error); there are {len(sizes)}: take '
-            '"slope_origin" or "mean"'
+            '"slope_origin" or "mean".'
         )
     groups = [cells_of(runs, runs["n_params"] == size, ceiling_bits) for size in sizes]
     rule = capacity_rule(groups, sizes, estimator, seq_len, vocab_size)

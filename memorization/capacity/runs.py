@@ -59,7 +59,7 @@ def information_ceiling_bits(
     check_protocol(seq_len, vocab_size, convention)
     samples = np.asarray(n_samples, dtype=np.float64)
     if not (np.isfinite(samples).all() and (samples >= 1).all()):
-        raise InputError(f"n_samples must be at least 1 everywhere; it is {n_samples!r}")
+        raise InputError(f"n_samples must be at least 1 everywhere; it is {n_samples!r}.")
     sample_bits = seq_len * math.log2(vocab_size)
     start = np.asarray(samples * np.maximum(sample_bits - np.log2(samples), 0.0))
     if convention == "start":
@@ -105,7 +105,7 @@ def read_runs(
         if len(column) != n_runs:
             raise InputError(
                 f"all columns hold one entry a run: n_params has {n_runs}, {name} has {len(column)}. "
-                "Repeat what is the same for several runs"
+                "Repeat what is the same for several runs."
             )
     _check_rows(runs)
     return runs
@@ -116,18 +116,18 @@ def _column(name: str, values: ArrayLike) -> Float64[np.ndarray, " run"]:
         given = np.asarray(values)
         column = given.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a flat array of numbers, one a run: {error}") from error
+        raise InputError(f"{name} must be a flat array of numbers, one a run: {error}.") from error
     strange = [value for value in given.ravel().tolist() if isinstance(value, bool | str | bytes)]
     if strange:
         raise InputError(f"{name} must be numbers; {strange[0]!r} is none ({len(strange)} such).")
     if column.ndim != 1:
-        raise InputError(f"{name} must be a flat array, one entry a run; its shape is {list(column.shape)}")
+        raise InputError(f"{name} must be a flat array, one entry a run; its shape is {list(column.shape)}.")
     if not len(column):
-        raise InputError(f"{name} is empty: there are no runs to fit")
+        raise InputError(f"{name} is empty: there are no runs to fit.")
     wrong = np.flatnonzero(~np.isfinite(column))
     if len(wrong):
         raise InputError(
-            f"{name} must be finite; row {wrong[0]} is {column[wrong[0]]} ({len(wrong)} such). Leave failed runs out"
+            f"{name} must be finite; row {wrong[0]} is {column[wrong[0]]} ({len(wrong)} such). Leave failed runs out."
         )
     return column
 
@@ -137,7 +137,7 @@ def _whole_column(name: str, values: ArrayLike, *, least: int | None) -> Int64[n
     wrong = np.flatnonzero((column != np.floor(column)) | (column < (-np.inf if least is None else least)))
     if len(wrong):
         bound = "" if least is None else f" of at least {least}"
-        raise InputError(f"{name} must be whole numbers{bound}; row {wrong[0]} is {column[wrong[0]]:g}")
+        raise InputError(f"{name} must be whole numbers{bound}; row {wrong[0]} is {column[wrong[0]]:g}.")
     # Not by way of float64, which rounds what is above 2^53, as seeds may be.
     return np.asarray(values).astype(np.int64)
 
@@ -149,7 +149,7 @@ def _check_rows(runs: "Mapping[str, np.ndarray]") -> None:
         row = wrong[0]
         raise InputError(
             f"n_params counts all parameters, so n_non_embedding_params cannot exceed it; row {row} has "
-            f"{rest[row]:,.0f} of {params[row]:,}"
+            f"{rest[row]:,.0f} of {params[row]:,}."
         )
     _, first, size = np.unique(params, return_index=True, return_inverse=True)
     wrong = np.flatnonzero(rest != rest[first][size]) if not np.isnan(rest).any() else wrong
@@ -157,8 +157,8 @@ def _check_rows(runs: "Mapping[str, np.ndarray]") -> None:
         row, other = wrong[0], first[size[wrong[0]]]
         raise InputError(
             f"rows {other} and {row} both have {params[row]:,} parameters, but {rest[other]:,.0f} and "
-            f"{rest[row]:,.0f} of them that are no embeddings: equal n_params are taken for one model size. Fit one "
-            "kind of model at a time"
+            f"{rest[row]:,.0f} of them non-embedding: equal n_params are taken for one model size. Fit one "
+            "kind of model at a time."
         )
     if "seed" in runs:
         seen: dict[tuple[float, ...], int] = {}
@@ -168,7 +168,7 @@ def _check_rows(runs: "Mapping[str, np.ndarray]") -> None:
                 raise InputError(
                     f"rows {seen[key]} and {row} are the same run: {run[0]:,} parameters, "
                     f"{'' if key[1] < 0 else f'{run[1]:,.0f} samples, '}seed {run[2]}. Twice counted it would make "
-                    "the error look smaller"
+                    "the error look smaller."
                 )
 
 

@@ -95,12 +95,12 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> "pd.DataFrame":
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own errors of bad or empty files are ValueErrors
-        raise InputError(f"{path} cannot be read as a CSV file: {error}") from error
+        raise InputError(f"{path} cannot be read as a CSV file: {error}.") from error
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise InputError(
             f"{path} needs the columns {', '.join(needed)} (and may have weight); it lacks {', '.join(missing)} and "
-            f"has {', '.join(map(str, table.columns))}"
+            f"has {', '.join(map(str, table.columns))}."
         )
     return table
 
@@ -113,7 +113,7 @@ def _tokens_a_sample(law: "MIScalingLaw", folder: Path | None) -> int:
             f'the law in {folder} takes capacity in "{law.capacity_unit}" and data in "{law.dataset_unit}", but '
             f"--params and --tokens "
             'are for "parameters" and "samples of N tokens". Fit with such units, or use '
-            "MIScalingLaw.load(folder).predict in Python"
+            "MIScalingLaw.load(folder).predict in Python."
         )
     return int(found[1])
 

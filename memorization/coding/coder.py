@@ -60,5 +60,5 @@ def _weights(code: TokenCode) -> Float32[np.ndarray, "step 3"]:
     widths = np.stack([code.left, code.frequency, GRID - code.left - code.frequency], axis=1)
     # constriction takes negative weights without a word and then decodes other symbols.
     if widths.size and widths.min() < 1:
-        raise AssertionError(f"an interval leaves the grid: {widths[widths.min(axis=1).argmin()].tolist()}")
+        raise AssertionError(f"an interval leaves the grid: {widths[widths.min(axis=1).argmin()].tolist()}.")
     return (widths - 1).astype(np.float32)

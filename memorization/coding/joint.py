@@ -17,7 +17,8 @@ def joint_bits(
         target_bits: bits of each sample under the target, float64.
         oracle_bits: under the oracle, float64.
         code: "max" takes the better model for each whole sample, -log2 max(p_t, p_o): the paper's bound, which leaves
-            out the bit that tells the decoder which. "mixture" is a code, -log2((p_t + p_o) / 2), at most 1 bit dearer.
+            out the bit that tells the decoder which. "mixture" is a code, -log2((p_t + p_o) / 2), which costs at most 1
+            bit more.
 
     Examples:
         >>> import numpy as np

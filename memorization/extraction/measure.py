@@ -265,11 +265,11 @@ def _check_prefixes(asked: Any) -> tuple[int, ...] | None:
     if isinstance(asked, str) and asked == "auto":
         return None
     if isinstance(asked, str) or not isinstance(asked, Sequence) or not len(asked):
-        raise InputError(f'prefix_tokens must be "auto" or a list of prefix lengths, such as [8, 16]; it is {asked!r}')
+        raise InputError(f'prefix_tokens must be "auto" or a list of prefix lengths, such as [8, 16]; it is {asked!r}.')
     prefixes = sorted(check_integer("each of prefix_tokens", prefix) for prefix in asked)
     twice = [one for one, other in pairwise(prefixes) if one == other]
     if twice:
-        raise InputError(f"prefix_tokens names {twice[0]} twice: each prefix length has one row")
+        raise InputError(f"prefix_tokens names {twice[0]} twice: each prefix length has one row.")
     return tuple(prefixes)
 
 

@@ -62,7 +62,7 @@ class Extraction(Result):
             members in turn.
         member_offsets: member i owns member_correct[member_offsets[i]:member_offsets[i + 1]], int64 (n_members + 1).
         heldout_correct: the same of the held-out samples; empty where none were given.
-        heldout_offsets: likewise.
+        heldout_offsets: the same of heldout_correct.
         settings: what was decided, by the caller or for the caller: prefix_tokens (those reported), suffix_tokens,
             interval_level, first_token; fingerprints and versions.
     """
@@ -92,7 +92,7 @@ class Extraction(Result):
         """Of each member, whether a prefix of this length gives back the suffix.
 
         Raises:
-            InputError: a prefix that is none, or for which a member is too short.
+            InputError: a prefix that is not an integer of at least 1, or for which a member is too short.
         """
         return self._extracted("members", prefix_tokens)
 
@@ -104,7 +104,7 @@ class Extraction(Result):
         """Rates at any prefix length, not only those that were asked for; no model is needed.
 
         Raises:
-            InputError: a prefix that is none, or for which a sample is too short.
+            InputError: a prefix that is not an integer of at least 1, or for which a sample is too short.
         """
         members, heldout = self.extracted(prefix_tokens), self.heldout_extracted(prefix_tokens)
         level = self.settings["interval_level"]
@@ -269,7 +269,7 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
         raise InputError(
             f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and "
             f"{rest} ({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens, or leave "
-            "short samples out"
+            "short samples out."
         )
 
 

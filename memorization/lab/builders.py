@@ -179,7 +179,7 @@ def _built(build: Builder, name: str, vocab_size: int, seq_len: int, seed: int) 
     except Exception as error:
         raise ModelError(
             f"the builder {name} failed when it was called with ({vocab_size}, {seq_len}): {type(error).__name__}: "
-            f"{first_line(error)}. Here {wanted}."
+            f"{first_line(error).rstrip('.')}. Here {wanted}."
         ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"the builder {name} returned a {type(model).__name__}; {wanted}.")
@@ -213,8 +213,8 @@ def _logits(model: nn.Module, name: str, ids: Int[Tensor, "sample position"], vo
     except Exception as error:
         raise ModelError(
             f"the model of builder {name} failed on {n_samples} x {seq_len} token ids below {vocab_size}: "
-            f"{type(error).__name__}: {first_line(error)}. Has it positions for {seq_len} tokens, and does it use the "
-            "vocab_size that it is called with?"
+            f"{type(error).__name__}: {first_line(error).rstrip('.')}. Has it positions for {seq_len} tokens, and "
+            "does it use the vocab_size that it is called with?"
         ) from error
     shape = (n_samples, seq_len, vocab_size)
     words = f"the builder's model must map ids of shape ({n_samples}, {seq_len}) to logits of shape {shape}; "

@@ -229,7 +229,7 @@ def tokenize(
     if samples.texts is not None and tokenizer is None:
         raise InputError(
             f"the samples are texts, and no tokenizer is at hand: pass {argument}= (the object, or the folder or name "
-            "it can be loaded from), or hand over lists of token ids"
+            "it can be loaded from), or hand over lists of token ids."
         )
     return samples.tokenize(tokenizer, on_lossy_text=on_lossy_text)
 
@@ -331,15 +331,15 @@ def check_batch_size(batch_size: Any) -> int | Literal["auto"]:
 def _window(max_length: int | None, stride: int | None, limit: int | None) -> tuple[int | None, int | None]:
     if max_length is not None and limit is not None and max_length > limit:
         raise InputError(
-            f"max_length={max_length} is more than the {limit} positions that the model or its tokenizer takes"
+            f"max_length={max_length} is more than the {limit} positions that the model or its tokenizer takes."
         )
     max_length = limit if max_length is None else max_length
     if stride is None:
         return max_length, None if max_length is None else max(1, max_length // 2)
     if max_length is None:
-        raise InputError(f"stride={stride} needs windows, and this model has no length limit: pass max_length as well")
+        raise InputError(f"stride={stride} needs windows, and this model has no length limit: pass max_length as well.")
     if stride > max_length:
-        raise InputError(f"stride must lie in [1, max_length] = [1, {max_length}]; it is {stride}")
+        raise InputError(f"stride must lie in [1, max_length] = [1, {max_length}]; it is {stride}.")
     return max_length, stride
 
 
@@ -356,5 +356,5 @@ def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -
         raise InputError(
             f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample "
             f"{samples.index[i]} at position {bad[0] - edges[i]}. Were they made with another model's tokenizer? "
-            f"(This model is {name}.)"
+            f"(This model is {name}.)."
         )

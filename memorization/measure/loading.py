@@ -135,7 +135,7 @@ def _load_adapter(folder: Path, options: dict[str, Any], progress: bool, allow_p
     try:
         model = peft.PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=False)
     except Exception as error:
-        raise ModelError(f"{what}, and the adapter could not be put on it: {first_line(error)}") from error
+        raise ModelError(f"{what}, and the adapter could not be put on it: {first_line(error).rstrip('.')}.") from error
     if weights.is_file():
         _check_adapter(model, weights, what)
     return Loaded(model, loaded.unexpected)

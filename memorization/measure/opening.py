@@ -209,9 +209,11 @@ def _move(model: nn.Module, place: torch.device, name: str) -> None:
     try:
         model.to(place)
     except torch.OutOfMemoryError as error:
-        raise ModelError(f"{name} does not fit into the memory of {place}: {first_line(error)}") from error
+        raise ModelError(f"{name} does not fit into the memory of {place}: {first_line(error).rstrip('.')}.") from error
     except ValueError as error:  # quantized models that stay where they were quantized
-        raise InputError(f"{name} cannot be moved to {place}: {first_line(error)} Leave device out.") from error
+        raise InputError(
+            f"{name} cannot be moved to {place}: {first_line(error).rstrip('.')}. Leave device out."
+        ) from error
 
 
 def _as_asked(
@@ -253,7 +255,7 @@ def _device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={str(name)!r} cannot be used here: {first_line(error)}") from error
+        raise InputError(f"device={str(name)!r} cannot be used here: {first_line(error).rstrip('.')}.") from error
     return device
 
 

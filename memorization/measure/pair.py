@@ -195,16 +195,16 @@ def control_pair(control: Any, pair: Pair) -> Pair:
     ):
         raise InputError(
             "a model was given as CodeLengths, so control must be the pair (target, oracle) of the control's "
-            "CodeLengths"
+            "CodeLengths."
         )
     target, oracle = control
     check_same_samples(target, oracle, "the control under the target")
     for role, ours, theirs in zip(_ROLES, pair, (target, oracle), strict=True):
         a, b = ours.settings["model"], theirs.settings["model"]
         if not same_model(a, b):
-            raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']})")
+            raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']}).")
         if ours.settings["first_token"]["rule"] != theirs.settings["first_token"]["rule"]:
-            raise ResultError(f"the control's {role} was measured with another first-token rule than the samples'")
+            raise ResultError(f"the control's {role} was measured with another first-token rule than the samples'.")
     return target, oracle
 
 
@@ -286,6 +286,6 @@ def _one_rule(
         raise InputError(
             "target and oracle have different tokenizers, so their first tokens cover different bytes: only "
             'first_token="bos" (where both have one) or a token that both know, such as "<|endoftext|>", is allowed; '
-            f"it came to {next(iter(kinds))}"
+            f"it came to {next(iter(kinds))}."
         )
     return rules

@@ -220,8 +220,8 @@ def _logits(model: OpenModel, ids: Tensor) -> Tensor:
             raise
         raise ModelError(
             f"{model.record['name']} failed on a batch of {ids.shape[0]} x {ids.shape[1]} token ids: "
-            f"{first_line(error)}. If it takes fewer positions than that, pass max_length: longer texts are then "
-            "measured in windows."
+            f"{first_line(error).rstrip('.')}. If it takes fewer positions than that, pass max_length: longer texts "
+            "are then measured in windows."
         ) from error
 
 

@@ -122,8 +122,8 @@ def _first_logits(
             raise wrong_shape(name, tuple(ids.shape), logits, declared)
         return ids, logits
     raise ModelError(
-        f"{name} failed on {longest} token ids of shape {(1, longest)}: {first_line(failure)}. It must map int64 ids "
-        "(batch, position) to logits. If it takes fewer positions than that, pass max_length."
+        f"{name} failed on {longest} token ids of shape {(1, longest)}: {first_line(failure).rstrip('.')}. It must "
+        "map int64 ids (batch, position) to logits. If it takes fewer positions than that, pass max_length."
     ) from failure
 
 

@@ -65,7 +65,7 @@ def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.nda
     if differ_in_tokens(target, oracle) or not np.array_equal(target.n_tokens, oracle.n_tokens):
         raise InputError(
             "target and oracle code the samples in different tokens, so their bits lack the code of the token "
-            "counts. Take ideal_signed_bits of unintended_memorization(target, oracle, samples), which has it"
+            "counts. Take ideal_signed_bits of unintended_memorization(target, oracle, samples), which has it."
         )
     return ideal_signed_bits(target, oracle)
 
@@ -162,11 +162,11 @@ def min_k_plus_plus_attack(
         if values.shape != target.token_bits.shape:
             raise InputError(
                 f"{name} holds one entry a coded token, {len(target.token_bits)} in all; its shape is "
-                f"{list(values.shape)}"
+                f"{list(values.shape)}."
             )
         wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if len(wrong):
-            raise InputError(f"{name} must be finite and at least 0; entry {wrong[0]} is {values[wrong[0]]:g}")
+            raise InputError(f"{name} must be finite and at least 0; entry {wrong[0]} is {values[wrong[0]]:g}.")
     standardised = np.zeros(len(target.token_bits))
     np.divide(mean_bits - target.token_bits, sd_bits, out=standardised, where=sd_bits > 0)
     return _mean_of_lowest(standardised, target.token_offsets, k_percent)
@@ -238,7 +238,7 @@ def token_moments(
         raise ResultError(
             f"under {opened.record['name']} the tokens cost other bits than in the CodeLengths, by {difference:.3g} a "
             f"token in the mean: they were measured with {lengths.settings['model']['name']}, or with other weights. "
-            "Pass that model, or measure again"
+            "Pass that model, or measure again."
         )
     return moments[1], moments[2]
 

@@ -102,16 +102,16 @@ def _scores(name: str, values: ArrayLike) -> Float64[np.ndarray, " sample"]:
     try:
         scores = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a flat array of numbers, one a sample: {error}") from error
+        raise InputError(f"{name} must be a flat array of numbers, one a sample: {error}.") from error
     if scores.ndim != 1 or len(scores) < 2:
         raise InputError(
-            f"{name} must be a flat array of at least two numbers, one a sample; its shape is {list(scores.shape)}"
+            f"{name} must be a flat array of at least two numbers, one a sample; its shape is {list(scores.shape)}."
         )
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise InputError(
             f"{name} must be finite; entry {wrong[0]} is {scores[wrong[0]]} ({len(wrong)} such). Leave such samples "
-            "out, or rank them"
+            "out, or rank them."
         )
     return np.sort(scores)
 
@@ -130,6 +130,6 @@ def f1_and_auc(member_scores: ArrayLike, nonmember_scores: ArrayLike) -> tuple[f
     """
     scores = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
     if len(scores[0]) != len(scores[1]):
-        raise InputError(f"F1 needs as many members as non-members; there are {len(scores[0])} and {len(scores[1])}")
+        raise InputError(f"F1 needs as many members as non-members; there are {len(scores[0])} and {len(scores[1])}.")
     counts = counts_of(places_of(*scores))
     return float(f1_of(*counts)[0]), float(auc_of(*counts)[0])

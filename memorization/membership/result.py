@@ -39,7 +39,7 @@ class Membership(Result):
             0.05. NaN with fewer than 1 / key non-members.
         tpr_interval: its ends, by key; they allow for the threshold being set on these non-members.
         member_scores: ascending, float64, higher = more likely a member.
-        nonmember_scores: likewise.
+        nonmember_scores: the same of non-members.
         settings: what was decided for the caller.
     """
 

@@ -226,7 +226,7 @@ def _index(
         from datasketch import MinHash, MinHashLSH
     except ImportError as error:
         raise InputError(
-            f'near duplicates need datasketch, which is not installed ({error}): pip install "lm-memorization[audit]"'
+            f'near duplicates need datasketch, which is not installed ({error}): pip install "lm-memorization[audit]".'
         ) from error
     # MinHash takes 32 bits; these are well mixed already, so they need no other hash.
     upper = ((part >> np.uint64(32)).tolist() for part in shingles)

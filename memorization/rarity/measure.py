@@ -120,7 +120,7 @@ def which_samples(
 
 def rarity(*args: Any, **kwargs: Any) -> Rarity:
     """The old name of `which_samples`."""
-    warn("rarity is now which_samples; the old name goes with the next version", DeprecationWarning)
+    warn("rarity is now which_samples; the old name goes with the next version.", DeprecationWarning)
     return which_samples(*args, **kwargs)
 
 
@@ -136,14 +136,16 @@ def _bits(values: Any, n_samples: int) -> Float64[np.ndarray, " sample"]:
     try:
         bits = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"memorized must be a Memorization, or a flat array of bits, one a sample: {error}") from error
+        raise InputError(
+            f"memorized must be a Memorization, or a flat array of bits, one a sample: {error}."
+        ) from error
     if bits.shape != (n_samples,):
         raise InputError(
-            f"memorized holds bits, one a sample: {n_samples} samples came, and bits of shape {list(bits.shape)}"
+            f"memorized holds bits, one a sample: {n_samples} samples came, and bits of shape {list(bits.shape)}."
         )
     wrong = np.flatnonzero(~np.isfinite(bits))
     if len(wrong):
-        raise InputError(f"bits must be finite; that of sample {wrong[0]} is {bits[wrong[0]]} ({len(wrong)} such)")
+        raise InputError(f"bits must be finite; that of sample {wrong[0]} is {bits[wrong[0]]} ({len(wrong)} such).")
     return bits
 
 

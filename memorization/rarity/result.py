@@ -70,7 +70,7 @@ class Rarity(Result):
     def top(self, k: int = 20) -> "pd.DataFrame":
         """The k most memorized samples, in bits a sample, highest first, with the columns of `to_pandas`."""
         if k < 1:
-            raise InputError(f"k must be at least 1; it is {k}")
+            raise InputError(f"k must be at least 1; it is {k}.")
         return self.to_pandas().iloc[np.argsort(-self.signed_bits, kind="stable")[:k]].reset_index(drop=True)
 
     def to_pandas(self) -> "pd.DataFrame":

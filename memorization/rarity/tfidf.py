@@ -35,7 +35,7 @@ def tfidf_bits(
         Bits a token, float64, in the order of the samples.
 
     Raises:
-        InputError: texts without a tokenizer, a text that becomes no token, or ids that are none.
+        InputError: texts without a tokenizer, a text that becomes no token, or ids outside the range of a tokenizer.
 
     Guarantees:
         Finite. A token that the training set lacks counts as if it came once: of all counts that the formula knows this

@@ -38,7 +38,7 @@ def plot_code_lengths(code_lengths: "CodeLengths", ax: "Axes | None" = None) -> 
         label=f"all tokens: {code_lengths.bits_per_token:.3f} bits per token",
     )
     ax.set_xlabel("code length, bits per token (one value a sample)")
-    ax.set_ylabel("samples in a bin")
+    ax.set_ylabel("number of samples")
     legend_above(ax)
     return ax
 
@@ -69,10 +69,10 @@ def plot_token_bits(
     if len(low) != len(high):
         raise InputError(
             f"sample {sample} has {len(low)} coded tokens under the target and {len(high)} under the oracle; "
-            "a comparison by token needs one tokenizer"
+            "a comparison by token needs one tokenizer."
         )
     if tokens is not None and len(tokens) != len(low):
-        raise InputError(f"sample {sample} has {len(low)} coded tokens; tokens holds {len(tokens)} strings")
+        raise InputError(f"sample {sample} has {len(low)} coded tokens; tokens holds {len(tokens)} strings.")
     ax = new_axes(ax, (max(5.0, 0.19 * len(low) + 1.2), 3.8))
     position = np.arange(len(low))
     saved = high >= low

@@ -64,7 +64,7 @@ def plot_memorization(
         words = f" {share} of {names[0]} above all {names[1]} "
         ax.text(largest, 0.9 * room, words, color=BLUE, fontsize=9, ha=side, va="top")
     ax.set_xlabel("signed memU = H(x | oracle) − H(x | target), bits a sample")
-    ax.set_ylabel("samples in a bin")
+    ax.set_ylabel("number of samples")
     ax.locator_params(axis="y", integer=True, nbins=6)
     ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= room])
     legend_above(ax)

@@ -96,7 +96,7 @@ def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
         _band(ax, scaled, "n_samples", "unseen", colour, "-", f"{n_params:,} parameters")
         if scaled["seen"].notna().any():
             _band(ax, scaled, "n_samples", "seen", colour, "--", "oracle that has seen them")
-        _band(ax, scaled, "n_samples", "null", colour, ":", "as many test samples")
+        _band(ax, scaled, "n_samples", "null", colour, ":", "equally many test samples")
     ax.set(xscale="log", ylim=(0, None))
     plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("data-set size, samples")

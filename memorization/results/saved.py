@@ -40,23 +40,23 @@ class Saved:
         try:
             content: Any = json.loads(text)
         except ValueError as error:
-            raise ResultError(f"{nothing} cannot be read ({error})") from error
+            raise ResultError(f"{nothing} cannot be read ({error}).") from error
         if not isinstance(content, dict):
-            raise ResultError(f"{nothing} holds no object")
+            raise ResultError(f"{nothing} holds no object.")
         found = content.get("kind") if isinstance(content.get("kind"), str) else None
         if kind is not None and found != kind:
             a_what = "file of something else" if found is None else found
             hint = f". Read it with memorization.load or {found}.load" if found in KINDS else ""
-            raise ResultError(f"{folder} holds a {a_what}, not a {kind}{hint}")
+            raise ResultError(f"{folder} holds a {a_what}, not a {kind}{hint}.")
         if kind is None and found not in KINDS:
-            raise ResultError(f"{nothing} is of kind {found!r}; known are {', '.join(sorted(KINDS))}")
+            raise ResultError(f"{nothing} is of kind {found!r}; known are {', '.join(sorted(KINDS))}.")
         if content.get("format") not in (1, FORMAT):
             raise ResultError(
                 f"{folder / SETTINGS} has format {content.get('format')!r}, a format that this version does not read "
-                f"(it reads 1 and {FORMAT}): load it with the version that saved it, or measure again"
+                f"(it reads 1 and {FORMAT}): load it with the version that saved it, or measure again."
             )
         if content["format"] != 1 and not isinstance(content.get(DIGESTS), dict):
-            raise ResultError(f"{folder} is damaged: {SETTINGS} lacks {DIGESTS}")
+            raise ResultError(f"{folder} is damaged: {SETTINGS} lacks {DIGESTS}.")
         return cls(folder, content)
 
     def read(self, cls: type[T]) -> T:
@@ -85,7 +85,7 @@ class Saved:
 
     def damaged(self, why: str) -> ResultError:
         """The error that says so."""
-        return ResultError(f"{self.folder} is damaged: {why}")
+        return ResultError(f"{self.folder} is damaged: {why}.")
 
     def holds(self, name: str) -> bool:
         """Whether this file belongs to the result and is there."""
@@ -105,7 +105,7 @@ class Saved:
             try:
                 return pd.read_parquet(file, columns=list(columns))
             except (OSError, ValueError) as error:
-                raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}") from error
+                raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}.") from error
 
     def part(self, name: str, cls: type[T]) -> T:
         """A result in a folder of its own."""
@@ -113,9 +113,9 @@ class Saved:
         if self.digests is None:
             return Saved.open(folder, cls.__name__).read(cls)
         if not folder.is_dir():
-            raise ResultError(f"{folder} holds no saved {cls.__name__}: there is no such folder")
+            raise ResultError(f"{folder} holds no saved {cls.__name__}: there is no such folder.")
         if not self.holds(f"{name}/{SETTINGS}"):
-            raise ResultError(f"{folder} holds no saved {cls.__name__}: {SETTINGS} is missing")
+            raise ResultError(f"{folder} holds no saved {cls.__name__}: {SETTINGS} is missing.")
         with self._open(f"{name}/{SETTINGS}") as file:
             return Saved._parse(folder, file.read(), cls.__name__).read(cls)
 
@@ -152,7 +152,7 @@ class Saved:
                 return file
             file.close()
         if problem is not None and not path.exists():
-            raise ResultError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+            raise ResultError(f"{path} cannot be read: {problem.strerror or problem}.") from problem
         raise ResultError(
             f"{path} cannot be read as part of {self.folder}: it is not the file that {self.folder / SETTINGS} was "
             "saved with. It was changed, or comes from another result. Put the right file back, or save again with "
@@ -165,16 +165,16 @@ def _read_settings(folder: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        inside, hint = [], ""
+        inside, hint = [], "."
         if folder.is_dir():
             inside = sorted(one.parent.name for one in folder.glob(f"*/{SETTINGS}"))
         elif folder.parent.is_dir():
             names = [one.name for one in folder.parent.iterdir() if one.is_dir()]
             inside = difflib.get_close_matches(folder.name, names)
-            hint = ". There is no such folder"
+            hint = ". There is no such folder."
         if inside:
             near = folder if folder.is_dir() else folder.parent
-            hint += f". Did you mean {' or '.join(str(near / one) for one in inside[:5])}?"
+            hint += f" Did you mean {' or '.join(str(near / one) for one in inside[:5])}?"
         raise ResultError(
             f"{folder} holds no saved {what}: {SETTINGS} cannot be read ({error.strerror or error}){hint}"
         ) from error

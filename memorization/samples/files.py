@@ -31,8 +31,8 @@ def warn_of_file_names(texts: Sequence[Any]) -> None:
     """Warn where each text of a list is the name of a file of samples: what the files hold may be meant."""
     if all(isinstance(text, str) and text.lower().endswith(FILE_KINDS) and os.path.exists(text) for text in texts):
         warn(
-            f"each text of the list names a file that is there, the first is {texts[0]}, and the names are measured, not "
-            "what the files hold. To measure that, pass one file by itself, or the texts of all as one list.",
+            f"each text of the list is the name of an existing file, the first is {texts[0]}. The names are measured, "
+            "not what the files hold. To measure that, pass one file by itself, or the texts of all as one list.",
             MeasurementWarning,
         )
 
@@ -114,13 +114,13 @@ def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         start = start or line[:8]
         if number == 1 and len(line) > 4 and 0 in line and {0} in (set(line[::2]), set(line[1::2])):
-            raise InputError(f"{path}, line 1 has a NUL beside each character, as UTF-16 has. {_CONVERT}")
+            raise InputError(f"{path}, line 1 has a NUL beside each character, as UTF-16 has. {_CONVERT}.")
         try:
             yield (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}, line {number} is not UTF-8 text (byte {error.start} of it: {error.reason}). "
-                f"{_looks_like(start)}"
+                f"{_looks_like(start)}."
             ) from error
 
 
@@ -214,7 +214,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[Row]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a parquet file: {error}") from error
+        raise InputError(f"{path} is not a parquet file: {error}.") from error
     with file:
         batches = file.iter_batches(columns=columns_read(path, column, file.schema_arrow.names))
         while True:

@@ -29,7 +29,7 @@ def encode(tokenizer: Any, texts: list[str]) -> tuple[list[list[int]], dict[int,
         if len(failed) == len(texts) and len(texts) > 1:  # not the texts, but the tokenizer
             raise InputError(
                 f"the tokenizer {type(tokenizer).__name__} refuses each of the {len(texts)} texts; of the first it "
-                f"says {failed[0]}"
+                f"says {failed[0].rstrip('.')}."
             ) from error
         return rows, failed
 

@@ -132,7 +132,7 @@ class Samples:
         keep = [k for k, i in enumerate(self.index) if int(i) not in dropped]
         if not keep:
             raise InputError(
-                f"none of the {len(self)} texts survives the tokenizer: decode(encode(text)) is not the text"
+                f"none of the {len(self)} texts survives the tokenizer: decode(encode(text)) is not the text."
             )
         if len(keep) == len(self):
             return self
@@ -294,14 +294,14 @@ def _from_sequence(samples: Any, limit: int | None) -> Samples:
         if samples.dtype.kind not in "iu" or samples.ndim not in (1, 2):
             raise InputError(
                 f"an array of token ids must be 1-D or 2-D and of an integer dtype; this one is {samples.ndim}-D "
-                f"{samples.dtype}"
+                f"{samples.dtype}."
             )
         if samples.size == 0:
-            raise InputError(f"samples is an array of shape {list(samples.shape)}: there is nothing to measure")
+            raise InputError(f"samples is an array of shape {list(samples.shape)}: there is nothing to measure.")
         return _from_list(list(np.atleast_2d(samples)), f"array {list(samples.shape)}", limit)
     samples = list(np.atleast_1d(samples)) if isinstance(samples, np.ndarray) else samples
     if len(samples) == 0:
-        raise InputError("samples is empty: there is nothing to measure")
+        raise InputError("samples is empty: there is nothing to measure.")
     if all(is_int(x) for x in samples):
         return _from_list([samples], "one list of ids", limit)
     warn_of_file_names(samples)
@@ -374,7 +374,7 @@ def _check_unicode(text: str, i: int) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"sample {i} is not valid Unicode: character {error.start} is the lone surrogate {text[error.start]!r}"
+            f"sample {i} is not valid Unicode: character {error.start} is the lone surrogate {text[error.start]!r}."
         ) from error
 
 

@@ -102,7 +102,7 @@ def _dataset_rows(dataset: Any, column: str) -> Iterator[Row]:
             return
         except Exception as error:
             raise InputError(
-                f"row {i} of the data set cannot be read: {type(error).__name__}: {shorten(str(error))}"
+                f"row {i} of the data set cannot be read: {type(error).__name__}: {shorten(str(error))}."
             ) from error
         if not isinstance(row, Mapping):
             raise InputError(
@@ -163,8 +163,8 @@ def row_of(where: str, cells: Mapping[str, Any], column: str) -> Row:
         check_column(where, column, list(cells))
     if column == IDS and isinstance(cells[column], str) and cells[column].strip():
         raise InputError(
-            f"{where} has a text in column {IDS!r}, where token ids are expected: {quote(cells[column])}. A CSV file holds "
-            "texts alone; ids are read from .jsonl, .parquet and tables whose cells are lists."
+            f"{where} has a text in column {IDS!r}, where token ids are expected: {quote(cells[column])}. A CSV file "
+            "holds texts alone; ids are read from .jsonl, .parquet and tables whose cells are lists."
         )
     return Row(cells[column], *(None if name == column else cells.get(name) for name in (MASK, LABELS)))
 

@@ -121,7 +121,7 @@ def id_array(row: Any, i: int) -> np.ndarray:
     if is_tensor(row):
         row = to_numpy(row)
     if not isinstance(row, (Sequence, np.ndarray)):
-        raise InputError(f"sample {i} must be a text or a list of token ids; it is {kind_of(row)}")
+        raise InputError(f"sample {i} must be a text or a list of token ids; it is {kind_of(row)}.")
     if np.ma.is_masked(row):
         raise InputError(
             f"sample {i} is a masked array, and some of its ids are masked. Pass the ids that are not, as "
@@ -130,7 +130,7 @@ def id_array(row: Any, i: int) -> np.ndarray:
     if not isinstance(row, np.ndarray):
         for j, x in enumerate(row):
             if not is_int(x):
-                raise InputError(f"token ids must be integers; sample {i} has {kind_of(x)} at position {j}")
+                raise InputError(f"token ids must be integers; sample {i} has {kind_of(x)} at position {j}.")
     try:
         array = np.asarray(row)
     except OverflowError:
@@ -140,7 +140,7 @@ def id_array(row: Any, i: int) -> np.ndarray:
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
         raise InputError(
             f"sample {i} must be a flat list of at least one token id; it is a {array.dtype} array of shape "
-            f"{list(array.shape)}"
+            f"{list(array.shape)}."
         )
     array = array.astype(np.int64)
     check_ignored(array, i)

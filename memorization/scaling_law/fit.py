@@ -73,9 +73,9 @@ def fit_mi_scaling_law(
         misprinted there.
     """
     if covariate not in ("data/capacity", "capacity/data"):
-        raise InputError(f'covariate must be "data/capacity" or "capacity/data"; it is {covariate!r}')
+        raise InputError(f'covariate must be "data/capacity" or "capacity/data"; it is {covariate!r}.')
     if errors not in ("linearised", "bootstrap"):
-        raise InputError(f'errors must be "linearised" or "bootstrap"; it is {errors!r}')
+        raise InputError(f'errors must be "linearised" or "bootstrap"; it is {errors!r}.')
     points = read_points(capacity, dataset_size, f1, weights)
     x = ratios_of(points["capacity"], points["dataset_size"], covariate)
     check_points(x, points["f1"])

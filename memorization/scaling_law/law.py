@@ -35,7 +35,7 @@ class MIScalingLaw(Result):
         c2: steepness, in 1 / x. Below 0 for "data/capacity": F1 falls as the data grow.
         c3: minus the ratio at which the sigmoid is 1/2, in x.
         stderr: of c1, c2, c3; NaN where unknown or not identified.
-        covariance: of c1, c2, c3; NaN likewise.
+        covariance: of c1, c2, c3; NaN where stderr is NaN.
         covariate: what x is: "data/capacity" or "capacity/data".
         capacity_unit: unit of every capacity handed to this law.
         dataset_unit: unit of every data-set size, handed in or returned.
@@ -138,7 +138,7 @@ class MIScalingLaw(Result):
         if len(wrong):
             raise InputError(
                 f"this law has an F1 above {lowest:.4g} and below {highest:.4g} where it can be inverted (0.5 is "
-                f"chance, and F1 is clipped at 1); {wanted.flat[wrong[0]]:.6g} came (entry {wrong[0]})"
+                f"chance, and F1 is clipped at 1); {wanted.flat[wrong[0]]:.6g} came (entry {wrong[0]})."
             )
         share = (2 * wanted - 1) / self.c1
         ratio = np.log(share / (1 - share)) / self.c2 - self.c3
@@ -153,7 +153,7 @@ class MIScalingLaw(Result):
             InputError: a level outside (0, 1).
         """
         if not 0 < level < 1:
-            raise InputError(f"level must lie between 0 and 1, such as 0.95; it is {level}")
+            raise InputError(f"level must lie between 0 and 1, such as 0.95; it is {level}.")
         from scipy.special import stdtrit
 
         df = 0 if self.points is None else len(self.points) - 3

@@ -26,7 +26,7 @@ def sizes_of(name: str, values: ArrayLike) -> Float64[np.ndarray, "*shape"]:
     wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)))
     if len(wrong):
         raise InputError(
-            f"{name} must be finite and above 0; row {wrong[0]} is {sizes.flat[wrong[0]]:g} ({len(wrong)} such)"
+            f"{name} must be finite and above 0; row {wrong[0]} is {sizes.flat[wrong[0]]:g} ({len(wrong)} such)."
         )
     return sizes
 
@@ -36,7 +36,7 @@ def numbers_of(name: str, values: ArrayLike) -> Float64[np.ndarray, "*shape"]:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be numbers: {error}") from error
+        raise InputError(f"{name} must be numbers: {error}.") from error
 
 
 def read_points(
@@ -52,7 +52,7 @@ def read_points(
         if column.ndim != 1 or len(column) != share.size:
             raise InputError(
                 f"all columns are flat, one entry a trained model: f1 has {share.size}, {name} has the shape "
-                f"{list(column.shape)}"
+                f"{list(column.shape)}."
             )
     wrong = np.flatnonzero(~((share >= -_BEYOND) & (share <= 1 + _BEYOND)))
     if len(wrong):
@@ -67,17 +67,17 @@ def check_points(x: Float64[np.ndarray, " point"], f1: Float64[np.ndarray, " poi
     """Refuse points that three constants cannot be fitted to."""
     if len(x) < 4:
         raise InputError(
-            f"the law has three constants and a scatter, which takes at least 4 points; there are {len(x)}"
+            f"the law has three constants and a scatter, which takes at least 4 points; there are {len(x)}."
         )
     n_ratios = len(np.unique(x))
     if n_ratios < 3:
         raise InputError(
             f"the law needs at least 3 different ratios of data-set size and capacity; these {len(x)} points have "
-            f"{n_ratios}"
+            f"{n_ratios}."
         )
     if np.ptp(f1) < 1e-12:
         raise InputError(
             f"F1 is {f1[0]:g} at every point, so there is no fall to fit. Add "
             + ("smaller" if f1[0] < 0.75 else "larger")
-            + " data sets, or models of another size"
+            + " data sets, or models of another size."
         )

@@ -50,7 +50,7 @@ def check_level(level: Any, name: str = "level") -> float:
     except (TypeError, ValueError):
         value = math.nan
     if isinstance(level, bool) or not 0 < value < 1:
-        raise InputError(f"{name} must be a number between 0 and 1, such as 0.95; it is {level!r}")
+        raise InputError(f"{name} must be a number between 0 and 1, such as 0.95; it is {level!r}.")
     return value
 
 

@@ -105,9 +105,9 @@ def unintended_memorization(
         Morris et al., arXiv:2505.24832, section 2.3.
     """
     if joint not in ("max", "mixture"):
-        raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}')
+        raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}.')
     if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
-        raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}')
+        raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}.')
     sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit)]
     given_control = isinstance(target, CodeLengths) or isinstance(oracle, CodeLengths)
     if control is not None and not given_control:

@@ -214,15 +214,16 @@ class Memorization(Result):
             ]
             if control.mean < 0:
                 lines.append(
-                    "               the target is the worse model of unseen text: read memU, net memU overstates it"
+                    "               the target predicts unseen text worse than the oracle, so net memU is too high: "
+                    "read memU"
                 )
         counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
         shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
             f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): "
             f"{settings['baseline']}",
-            f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x those that are "
-            "no embeddings",
+            f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x "
+            "non-embedding parameters",
             f"  target       {self.target.bits_per_token:.4g} bits a token; "
             f"{describe_model(self.target.settings['model'])}",
             f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; "

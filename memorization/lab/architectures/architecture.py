@@ -113,7 +113,7 @@ class Architecture:
             if option not in family.options:
                 if given is not None:
                     takes = ", ".join(family.options) or "none"
-                    raise InputError(f"{self.name!r} has no option {option} (got {given}); its options: {takes}")
+                    raise InputError(f"{self.name!r} has no option {option} (got {given}); its options: {takes}.")
             elif given is None:
                 object.__setattr__(self, option, family.options[option](self.width))
             else:
@@ -121,14 +121,14 @@ class Architecture:
         if self.heads is not None:
             self._check_heads(self.heads, family.channels_per_head)
         if self.top_k is not None and self.experts is not None and self.top_k > self.experts:
-            raise InputError(f"top_k must be at most experts; top_k={self.top_k}, experts={self.experts}")
+            raise InputError(f"top_k must be at most experts; top_k={self.top_k}, experts={self.experts}.")
 
     def _check_heads(self, heads: int, multiple: int) -> None:
         """Heads of equal size, and of pairs of channels where positions turn them."""
         if self.width % (heads * multiple):
             even = " into heads of an even size (rotary positions turn channels in pairs)" if multiple == 2 else ""
             fit = [h for h in range(1, self.width + 1) if self.width % (h * multiple) == 0]
-            hint = f"heads that divide it: {', '.join(map(str, fit))}" if fit else f"try width={self.width + 1}"
+            hint = f"heads that divide it: {', '.join(map(str, fit))}." if fit else f"try width={self.width + 1}."
             raise InputError(f"heads={heads} does not divide width={self.width}{even}; {hint}")
 
     def __call__(self, vocab_size: int, seq_len: int) -> nn.Module:
@@ -201,7 +201,7 @@ def solve_width(
     if count > n_params:
         raise InputError(
             f"the narrowest {narrowest!r} has {count:,} parameters already, more than n_params={n_params:,}; "
-            "ask for more, or for a smaller vocab_size, seq_len or layers"
+            "ask for more, or for a smaller vocab_size, seq_len or layers."
         )
     high = 2
     while sized(high)[1] <= n_params:
@@ -224,5 +224,5 @@ def _width_step(name: str, heads: int | None) -> int:
 
 def _family(name: str) -> _Family:
     if name not in _FAMILIES:
-        raise InputError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}")
+        raise InputError(f"no architecture is called {name!r}; there are {', '.join(NAMES)}.")
     return _FAMILIES[name]

@@ -57,7 +57,7 @@ class GPT2(nn.Module):
         if n_positions > self.position.num_embeddings:
             raise InputError(
                 f"the table of positions, built with seq_len={self.position.num_embeddings}, ends before samples of "
-                f"{n_positions} tokens do; build the model with seq_len={n_positions}, or cut the samples"
+                f"{n_positions} tokens do; build the model with seq_len={n_positions}, or cut the samples."
             )
         x = self.token(ids) + self.position.weight[:n_positions]
         future = future_mask(n_positions, x)

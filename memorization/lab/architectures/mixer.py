@@ -69,7 +69,7 @@ class Block(nn.Module):
         if n_positions > self.seq_len:
             raise InputError(
                 f"the mixing over positions, built with seq_len={self.seq_len}, ends before samples of {n_positions} "
-                f"tokens do; build the model with seq_len={n_positions}, or cut the samples"
+                f"tokens do; build the model with seq_len={n_positions}, or cut the samples."
             )
         position = torch.arange(n_positions, device=self.mixing.device)
         row, column = position.unsqueeze(1), position

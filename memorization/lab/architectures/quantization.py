@@ -45,7 +45,7 @@ def quantize_weights(model: nn.Module, bits: int) -> nn.Module:
         [[1.0, -1.0, 3.0, 3.0]]
     """
     if bits not in _BITS:
-        raise InputError(f"bits must be one of {', '.join(map(str, _BITS))}; it is {bits!r}")
+        raise InputError(f"bits must be one of {', '.join(map(str, _BITS))}; it is {bits!r}.")
     quantized = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in quantized.parameters():

@@ -20,14 +20,14 @@ def token_rows(name: str, values: ArrayLike, vocab_size: int | None = None) -> I
     try:
         ids = torch.as_tensor(values).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} must be token ids of shape (sample, position): {error}") from error
+        raise InputError(f"{name} must be token ids of shape (sample, position): {error}.") from error
     if ids.dim() != 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise InputError(
             f"{name} must be integer token ids of shape (sample, position); it is {ids.dtype} of shape "
-            f"{tuple(ids.shape)}"
+            f"{tuple(ids.shape)}."
         )
     if len(ids) < 1 or ids.shape[1] < 2:
-        raise InputError(f"{name} must hold a sample, and two tokens a sample; its shape is {tuple(ids.shape)}")
+        raise InputError(f"{name} must hold a sample, and two tokens a sample; its shape is {tuple(ids.shape)}.")
     ids = ids.to(torch.int64)
     if vocab_size is not None:
         wrong = ((ids < 0) | (ids >= vocab_size)).nonzero()
@@ -47,13 +47,13 @@ def repetitions_of(repetitions: ArrayLike, n_canaries: int) -> Int64[np.ndarray,
     if times.shape != (n_canaries,):
         raise InputError(
             f"repetitions must be one number a canary: there are {n_canaries} canaries, and repetitions of shape "
-            f"{times.shape}"
+            f"{times.shape}."
         )
     if times.dtype.kind not in "iu":
-        raise InputError(f"repetitions must be integers; they are {times.dtype}")
+        raise InputError(f"repetitions must be integers; they are {times.dtype}.")
     if times.min() < 0:
         first = int(np.flatnonzero(times < 0)[0])
-        raise InputError(f"repetitions must be 0 or more; that of canary {first} is {times[first]}")
+        raise InputError(f"repetitions must be 0 or more; that of canary {first} is {times[first]}.")
     return times.astype(np.int64)
 
 
@@ -63,11 +63,11 @@ def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.n
     if len(counts) < 2:
         raise InputError(
             f"all canaries have {counts[0]} repetitions; two different counts are needed, best with 0 (the control) "
-            "among them"
+            "among them."
         )
     if numbers.min() < _LEAST:
         raise InputError(
-            f"each count needs at least {_LEAST} canaries; {counts[numbers.argmin()]} repetitions have {numbers.min()}"
+            f"each count needs at least {_LEAST} canaries; {counts[numbers.argmin()]} repetitions have {numbers.min()}."
         )
     places: dict[tuple[int, ...], int] = {}
     for i, canary in enumerate(map(tuple, canaries.tolist())):
@@ -75,7 +75,7 @@ def check_canaries(canaries: Int64[Tensor, "canary position"], times: Int64[np.n
         if first < i:
             raise InputError(
                 f"canaries {first} and {i} are equal, so their repetitions are not what they seem; make canaries of "
-                "more tokens, or of a larger vocabulary"
+                "more tokens, or of a larger vocabulary."
             )
 
 

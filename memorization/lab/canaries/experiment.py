@@ -65,7 +65,7 @@ def dose_response(
         memU a canary, means a count, and the trend.
 
     Raises:
-        InputError: canaries that are no ids of the vocabulary, equal ones, too few of a count, counts that are none.
+        InputError: canaries with ids outside the vocabulary, equal ones, too few of a count, negative counts.
         ModelError: as for `compress_bits`, or a model with a vocabulary smaller than vocab_size.
 
     Warns:
@@ -318,13 +318,13 @@ def _measure(
         raise ModelError(
             f"{record['name']} has logits for {record['vocab_size']} tokens, and vocab_size={vocab_size}: canaries "
             "that were drawn from so many would hold ids that the model does not know. Pass the vocab_size that they "
-            "were drawn from"
+            "were drawn from."
         )
     short = np.flatnonzero(lengths.n_tokens < lengths.n_tokens.max())
     if len(short):
         raise InputError(
             f"canary {short[0]} begins with the BOS, which is taken for its context, so it has a token less than "
-            f"others; pass the id as first_token={rule['id']}, which codes it"
+            f"others; pass the id as first_token={rule['id']}, which codes it."
         )
     token_bits = lengths.token_bits.reshape(n_canaries, -1)
     columns = {

@@ -65,6 +65,6 @@ def insert_canaries(
     if rows.shape[1] != own.shape[1]:
         raise InputError(
             f"background and canaries must have one length; their samples have {rows.shape[1]} and {own.shape[1]} "
-            "tokens"
+            "tokens."
         )
     return torch.cat([rows, own.repeat_interleave(torch.from_numpy(times), dim=0)])

@@ -150,7 +150,8 @@ def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse
     """The result, from a row for each measured canary and from the settings.
 
     Canaries are drawn alike, so where training did nothing to them, those of one model can change places. Those of two
-    models cannot, so the trend's permutations stay within runs: what a model does to all of its canaries is no evidence.
+    models cannot, so the trend's permutations stay within runs: what a model does to all of its canaries is no
+    evidence.
     """
     trend, p_value = permutation_trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
     return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
@@ -165,7 +166,7 @@ def warn_of_faults(result: DoseResponse) -> None:
     if result.max_excess_bits > _SLACK_BITS:
         warn(
             f"a canary's memU is {result.max_excess_bits:.2f} bits above all the information it has "
-            f"({result.information_bits:.1f} bits): the measurement is at fault, whatever the model. Please report it",
+            f"({result.information_bits:.1f} bits): the measurement is at fault, whatever the model. Please report it.",
             MeasurementWarning,
         )
     control = result.canaries[result.canaries["repetitions"] == 0]
@@ -178,6 +179,6 @@ def warn_of_faults(result: DoseResponse) -> None:
                 f"control canary {most['canary']:.0f} is coded {most['ideal_signed_bits']:.1f} bits below uniform, "
                 f"which happens to one of {len(control)} unseen canaries with probability "
                 f"{len(control) * 2 ** -most['ideal_signed_bits']:.1g} at most: either the model was trained on it, "
-                "or it was not drawn uniformly from [0, vocab_size)",
+                "or it was not drawn uniformly from [0, vocab_size).",
                 MeasurementWarning,
             )

@@ -221,7 +221,7 @@ def _result(grid: Grid, rounds: list[Round], seconds: float) -> Capacity:
         },
     )
     if not capacity.converged:
-        warn(NotConvergedWarning(f"{capacity.convergence}, after {last.steps} steps"))
+        warn(NotConvergedWarning(f"{capacity.convergence}, after {last.steps} steps."))
     return capacity
 
 

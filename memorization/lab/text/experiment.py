@@ -158,7 +158,7 @@ def text_sweep(
     if len(shuffled) < n_test + 2 * _FEWEST:
         raise InputError(
             f"there are {len(shuffled)} distinct samples of {seq_len} tokens; n_test={n_test} and a pool of at least "
-            f"{2 * _FEWEST} need more: bring more text, or take a smaller n_test or seq_len"
+            f"{2 * _FEWEST} need more: bring more text, or take a smaller n_test or seq_len."
         )
     test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
     place = device_of(device)
@@ -166,7 +166,7 @@ def text_sweep(
     sizes.sort(key=lambda size: size.params.total)
     if len({size.params.total for size in sizes}) < len(sizes):
         raise InputError(
-            "each builder must have a number of parameters of its own, which is what tells model sizes apart"
+            "each builder must have a number of parameters of its own, which is what tells model sizes apart."
         )
     bos = getattr(samples.tokenizer, "bos_token_id", None)
     context = 0 if bos is None else int(bos)

@@ -126,7 +126,7 @@ class TextSweep(Result):
             NotIdentifiedWarning: the runs do not determine the law.
         """
         if capacity not in get_args(_CAPACITIES):
-            raise InputError(f'capacity must be "parameters" or "memorized"; it is {capacity!r}')
+            raise InputError(f'capacity must be "parameters" or "memorized"; it is {capacity!r}.')
         found = self.cells.dropna(subset="f1_loss").sort_values("n_samples", ascending=False)
         if n_params is not None:
             self._check_size(n_params)
@@ -193,7 +193,7 @@ class TextSweep(Result):
             raise InputError(
                 f"there are no bits of members of {n_params} parameters on {n_samples} samples with seed {seed}: data "
                 f"sets are of {sorted(set(self.cells['n_samples']))} samples, and a result loaded without "
-                "samples.parquet has none"
+                "samples.parquet has none."
             )
         return chosen.drop(columns=["n_params", "n_samples", "seed"]).assign(
             signed_bits=chosen["oracle_bits"] - chosen["target_bits"],
@@ -217,7 +217,9 @@ class TextSweep(Result):
     def _check_size(self, n_params: int) -> None:
         sizes = sorted(set(self.cells["n_params"]))
         if n_params not in sizes:
-            raise InputError(f"there is no model size of {n_params} parameters; there are {', '.join(map(str, sizes))}")
+            raise InputError(
+                f"there is no model size of {n_params} parameters; there are {', '.join(map(str, sizes))}."
+            )
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
@@ -366,7 +368,7 @@ def assemble(
         first = failed[0]
         warn(
             f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} "
-            f"parameters on {first['n_samples']:,} samples: {first['failed']}",
+            f"parameters on {first['n_samples']:,} samples: {first['failed'].rstrip('.')}.",
             MeasurementWarning,
         )
     samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
