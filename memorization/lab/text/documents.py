@@ -83,13 +83,15 @@ def fixed_length(
         if not hasattr(given, "save_pretrained"):  # a result keeps its tokenizer
             raise InputError(
                 f"tokenizer must be one of transformers, or the name of one; it is a {given.kind}. Wrap it: "
-                "transformers.PreTrainedTokenizerFast(tokenizer_object=...)"
+                "transformers.PreTrainedTokenizerFast(tokenizer_object=...)."
             )
     if read.texts is not None:
         if given is None:
             given = with_end_of_text(byte_level_bpe(read.texts, vocab_size or 512), seq_len)
         elif vocab_size is not None:
-            raise InputError("vocab_size is for a tokenizer that is trained here; a tokenizer was given: leave one out")
+            raise InputError(
+                "vocab_size is for a tokenizer that is trained here; a tokenizer was given: leave one out."
+            )
         rows = given(read.texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
         vocab_size = len(given)
     else:
@@ -98,14 +100,14 @@ def fixed_length(
         vocab_size = largest + 1 if vocab_size is None else vocab_size
         if min(min(row) for row in rows) < 0 or largest >= vocab_size:
             raise InputError(
-                f"token ids must lie in [0, {vocab_size}); they reach from {min(map(min, rows))} to {largest}"
+                f"token ids must lie in [0, {vocab_size}); they reach from {min(map(min, rows))} to {largest}."
             )
     lengths = np.array([len(row) for row in rows])
     n_short = int((lengths < seq_len).sum())
     if n_short == len(rows):
         raise InputError(
             f"all {len(rows)} documents are shorter than seq_len={seq_len} tokens, the longest has {lengths.max()}: "
-            "take a smaller seq_len, or longer documents (a line of a .txt file is one)"
+            "take a smaller seq_len, or longer documents (a line of a .txt file is one)."
         )
     cut = [row[start : start + seq_len] for row in rows for start in range(0, len(row) - seq_len + 1, seq_len)]
     distinct = list(dict.fromkeys(map(tuple, cut)))
@@ -132,7 +134,7 @@ def documents_of(files: Sequence[Path] | None, text_column: str = "text") -> lis
         read = read_samples(file, text_column=text_column)
         if read.texts is None:
             raise InputError(
-                f"{file} holds token ids in {text_column!r}, and texts are expected; name another --text-column"
+                f"{file} holds token ids in {text_column!r}, and texts are expected; name another --text-column."
             )
         texts += read.texts
     return texts
@@ -147,7 +149,7 @@ def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if vocab_size < 257:
-        raise InputError(f"vocab_size must be at least 257, the bytes and {END_OF_TEXT}; it is {vocab_size}")
+        raise InputError(f"vocab_size must be at least 257, the bytes and {END_OF_TEXT}; it is {vocab_size}.")
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
