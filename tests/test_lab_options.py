@@ -1,4 +1,4 @@
-"""Numbers that the lab and the capacity take: those of numpy and torch as well as Python's; nothing else, and in time."""
+"""Numbers that the lab, the capacity and membership take: those of numpy and torch as well as Python's; nothing else, and in time."""
 
 import json
 from contextlib import nullcontext
@@ -21,7 +21,8 @@ from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 from memorization.lab.text import text_sweep
 from memorization.lab.training import train
-from memorization.measure.opening import UniformModel
+from memorization.measure.opening import UniformModel, open_model
+from memorization.membership import audit_membership, bag_of_words_auc, membership_metrics
 
 V, S = 16, 8
 BUILD = Architecture("gpt2", width=4)
@@ -85,11 +86,32 @@ def width(**options):
     return solve_width("gpt2", **{"n_params": 400, "vocab_size": V, "seq_len": S, "heads": 2, **options})
 
 
+def opened(**options):
+    with open_model(UniformModel(V), **options) as model:
+        return model
+
+
 def built(**options):
     return Architecture("gpt2", **{"layers": 1, "width": 4, "heads": 2, **options})
 
 
+def metrics(**options):
+    return membership_metrics([1.0, 2.0], [0.0, 1.0], **options)
+
+
+def words(**options):
+    return bag_of_words_auc(["a b"] * 10, ["c d"] * 10, **options)
+
+
+def audit(**options):
+    return audit_membership(UniformModel(V), [[1, 2], [3, 4]], [[5, 6], [7, 8]], progress=False, **options)
+
+
 ONE = {
+    opened: ["max_length"],
+    metrics: ["seed"],
+    words: ["seed"],
+    audit: ["seed", "limit", "max_length", "stride", "batch_size"],
     capacity: ["vocab_size", "seq_len", "steps", "batch_size"],
     sweep: ["vocab_size", "seq_len", "n_test", "steps", "batch_size", "oracle_batch_size", "folds"],
     canaries: ["vocab_size", "n_canaries", "batch_size"],
@@ -213,3 +235,15 @@ def test_a_number_above_0_of_any_library(number):
     found = check_positive("rate", number)
     assert found == 2.0
     assert type(found) is float
+
+
+@pytest.mark.parametrize("share", [True, "20", 0, 101, float("nan"), None], ids=repr)
+def test_a_share_outside_0_to_100_percent(share):
+    with pytest.raises(InputError, match=r"k_percent must lie above 0 and at most at 100; it is .*\.$"):
+        audit(k_percent=share)
+
+
+def test_an_audit_with_numpy_numbers_is_saved(tmp_path):
+    found = audit(seed=np.int64(3), limit=np.int32(2), batch_size=torch.tensor(2), k_percent=np.float32(50))
+    found.save(tmp_path / "audit")
+    assert json.loads((tmp_path / "audit" / "settings.json").read_text(encoding="utf-8"))["settings"]["seed"] == 3

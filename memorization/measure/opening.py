@@ -123,6 +123,8 @@ def open_model(
         ...     [float(compress_bits(model, [ids]).ideal_bits.sum()) for ids in ([1, 2], [3, 4, 5])]
         [16.0, 24.0]
     """
+    if max_length is not None:
+        max_length = check_integer("max_length", max_length, besides="None")
     elsewhere = default_device()
     with undisturbed():
         if isinstance(model, OpenModel):

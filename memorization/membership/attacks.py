@@ -1,6 +1,7 @@
 """Attacks: a score for each sample from the bits of its tokens; higher means more likely a member."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -266,8 +267,9 @@ def _moments_of_windows(
 
 def check_k_percent(k_percent: float) -> None:
     """Refuse a share outside (0, 100]."""
-    if isinstance(k_percent, bool) or not 0 < k_percent <= 100:
-        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent}.")
+    number = isinstance(k_percent, numbers.Real | np.number) and not isinstance(k_percent, bool)
+    if not number or not 0 < k_percent <= 100:
+        raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent!r}.")
 
 
 def _mean_of_lowest(

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, UnequalSetsWarning
-from memorization.measure.code_lengths import CodeLengths, compress_bits
+from memorization.integers import check_integer
+from memorization.measure.code_lengths import CodeLengths, check_windows, compress_bits
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.pair import measure_pair
 from memorization.measure.tokenizers import TokenizerLike
@@ -108,7 +109,8 @@ def audit_membership(
 
     Source: Morris et al., arXiv:2505.24832, section 5; the attacks' own papers stand with each of them.
     """
-    level = check_level(level)
+    level, seed = check_level(level), check_integer("seed", seed, at_least=0)
+    max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
     check_k_percent(k_percent)
     sets = _both(samples, control, text_column, limit)
     memorized: Memorization | None = None

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, UnequalSetsWarning, warn
+from memorization.integers import check_integer
 from memorization.membership.result import FPRS, Membership
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
@@ -66,7 +67,7 @@ def membership_metrics(
     Source:
         Morris et al., arXiv:2505.24832 (F1); Carlini et al., arXiv:2112.03570 (TPR at small FPR).
     """
-    level = check_level(level)
+    level, seed = check_level(level), check_integer("seed", seed, at_least=0)
     # Sorted, so that neither the bootstrap nor the choice below depends on the order of the input.
     everything = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
     draws = np.random.default_rng(seed)
