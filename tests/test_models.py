@@ -97,6 +97,7 @@ def reference_bits(model, context: list[int], ids: list[int]) -> np.ndarray:
     return np.array([-float(log_p[p - 1, text[p]]) / np.log(2) for p in range(1, len(text))])
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("first_token", ["skip", 5])
 def test_ideal_bits_are_those_of_the_models_own_logits(model, first_token):
     rng = np.random.default_rng(0)

@@ -17,8 +17,6 @@ from memorization.errors import ImpossibleTokenError, InputError, ModelError
 from memorization.measure.opening import open_model
 from memorization.measure.passes import windows
 
-pytestmark = pytest.mark.kernels
-
 VOCAB = 11
 TABLE = np.random.default_rng(5).normal(scale=3.0, size=(257, VOCAB))
 
