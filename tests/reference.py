@@ -2,9 +2,10 @@
 
 Nothing here comes from the library. The rule is the one that the docstring of memorization/coding/intervals.py states.
 
-One thing cannot be independent: a decoder needs the encoder's probabilities to the last bit. So the masses of buckets and the weights
-of places are made with the same torch functions, exp and sum, in float32 over the vocabulary and in float64 inside a bucket. What is
-built on them - the integer tables, which symbols are refined, how often and how far - is written anew, in numpy.
+One thing cannot be independent: a decoder needs the encoder's probabilities to the last bit. So the masses of buckets
+and the weights of places are made with the same torch functions, exp and sum, in float32 over the vocabulary and in
+float64 inside a bucket. What is built on them - the integer tables, which symbols are refined, how often and how far -
+is written anew, in numpy.
 """
 
 import math

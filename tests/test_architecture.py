@@ -18,8 +18,8 @@ import memorization
 
 PACKAGE = Path(memorization.__file__).parent
 
-# From the ground up, one name a floor: a module may import what lies lower, and nothing else outside its own package. Names stand
-# for packages with all that is in them.
+# From the ground up, one name a floor: a module may import what lies lower, and nothing else outside its own package.
+# Names stand for packages with all that is in them.
 FLOORS = [
     "errors",
     "renamed",  # names of the last version

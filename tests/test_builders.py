@@ -14,7 +14,7 @@ from memorization.errors import InputError, ModelError, NotCausalError
 from memorization.lab import cells
 from memorization.lab.architectures import Architecture
 from memorization.lab.architectures.architecture import NAMES
-from memorization.lab.builders import build_seeded, builder_identity, known_builder
+from memorization.lab.builders import build_seeded, known_builder
 from memorization.lab.canaries import canary_dose_response
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.text import text_sweep
@@ -59,7 +59,7 @@ class Renamed(nn.Module):
 
 def identity(builder, name: str = "build") -> str:
     """As of a builder of this name."""
-    return name + builder_identity(builder, V, S)[-13:]
+    return name + known_builder(builder, V, S).identity[-13:]
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_a_head_of_zeros_hides_nothing(monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_architectures_are_known_by_their_repr_and_by_what_they_compute(name):
-    one = builder_identity(Architecture(name, width=8), V, S)
+    one = known_builder(Architecture(name, width=8), V, S).identity
     assert one.startswith(f"Architecture('{name}', layers=1, width=8")
-    assert one == builder_identity(Architecture(name, width=8), V, S)
-    assert one[-12:] != builder_identity(Architecture(name, layers=2, width=8), V, S)[-12:]
+    assert one == known_builder(Architecture(name, width=8), V, S).identity
+    assert one[-12:] != known_builder(Architecture(name, layers=2, width=8), V, S).identity[-12:]
 
 
 def test_rounding_changes_no_identity():
@@ -150,11 +150,11 @@ def test_rounding_changes_no_identity():
 def test_an_identity_is_the_same_in_another_process():
     code = f"""
 from memorization.lab.architectures import Architecture
-from memorization.lab.builders import builder_identity
-print(builder_identity(Architecture("llama", width=8), {V}, {S}))
+from memorization.lab.builders import known_builder
+print(known_builder(Architecture("llama", width=8), {V}, {S}).identity)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == builder_identity(Architecture("llama", width=8), V, S)
+    assert done.stdout.strip() == known_builder(Architecture("llama", width=8), V, S).identity
 
 
 def test_looking_leaves_everything_as_it_was():

@@ -303,7 +303,8 @@ def test_a_model_that_was_not_trained_on_them_shows_no_trend(background):
     unseen = dose_response(model, canaries, TIMES, vocab_size=VOCAB, first_token=0, progress=False)
     assert unseen.trend_p_value > 0.01
     assert unseen.canaries["bits"].mean() < 1.44  # in expectation, whatever the model
-    # At most 0 in expectation (Kraft, and Jensen), so a mean of n lies above 4 of its standard errors in less than one case of 10,000.
+    # At most 0 in expectation (Kraft, and Jensen), so a mean of n lies above 4 of its standard errors in less than one
+    # case of 10,000.
     scatter = unseen.canaries["signed_bits"].std()
     assert unseen.canaries["signed_bits"].mean() < 4 * scatter / len(TIMES) ** 0.5
     assert (unseen.to_pandas()["mean_signed_bits"] < 4 * scatter / 8**0.5).all()

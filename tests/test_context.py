@@ -11,6 +11,7 @@ from memorization.errors import InputError
 from memorization.extraction import extract
 from memorization.integers import as_integer, check_integer
 from memorization.measure.context import FirstToken, resolve_first_token
+from memorization.results import describe_first_token
 
 
 @pytest.mark.parametrize("asked", ["auto", "bos", "uniform", "skip", "<|endoftext|>", 3])
@@ -23,8 +24,11 @@ def test_a_first_token_is_what_its_record_says(asked, bpe_tokenizer):
 
 
 def test_a_first_token_in_words():
-    assert FirstToken("bos", "bos", 0, "<s>").describe() == "bos: given '<s>' (id 0), which is not coded"
-    assert FirstToken(7, "token", 7, None).describe() == "given id 7, which is not coded"
+    assert (
+        describe_first_token(FirstToken("bos", "bos", 0, "<s>").record())
+        == "bos: given '<s>' (id 0), which is not coded"
+    )
+    assert describe_first_token(FirstToken(7, "token", 7, None).record()) == "given id 7, which is not coded"
 
 
 def test_an_id_outside_the_tokenizer_has_no_name(bpe_tokenizer):

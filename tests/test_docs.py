@@ -1,7 +1,7 @@
 """The README and the documentation: every Python block runs, every command exists, what is printed is what is shown.
 
-Words always are, and numbers within 20 %: each of them where nothing is trained, and most of a page's where models are, since
-another processor's kernels make other weights.
+Words always are, and numbers within 20 %: each of them where nothing is trained, and most of a page's where models are,
+since another processor's kernels make other weights.
 
     python tests/test_docs.py FOLDER [PAGE ...]
 

@@ -51,8 +51,8 @@ def bits_given(context, token: int) -> float:
 def documented_bits(sample, first_token, max_length, stride) -> list[float]:
     """The documented rule, token by token.
 
-    The first window codes the first max_length predictions; later ones come in blocks of `stride`, and a block reads the max_length
-    tokens before its last one.
+    The first window codes the first max_length predictions; later ones come in blocks of `stride`, and a block reads
+    the max_length tokens before its last one.
     """
     context = [first_token] if isinstance(first_token, int) else []
     text = [*context, *sample]
@@ -71,8 +71,8 @@ def documented_bits(sample, first_token, max_length, stride) -> list[float]:
 def rolling_bits(tokens, prefix, max_length) -> list[float]:
     """lm-eval's rolling windows, from their description: disjoint predictions, inputs as long as the window allows.
 
-    The first window predicts tokens[:max_length] from [prefix, *tokens[:max_length - 1]]. Each later one predicts the next (at
-    most max_length) tokens; its inputs are the max_length tokens that end one before its last prediction.
+    The first window predicts tokens[:max_length] from [prefix, *tokens[:max_length - 1]]. Each later one predicts the
+    next (at most max_length) tokens; its inputs are the max_length tokens that end one before its last prediction.
     """
     done, bits = 0, []
     while done < len(tokens):

@@ -61,8 +61,8 @@ def test_bits_equal_those_of_lm_eval(smollm2: Path) -> None:
 
 
 def test_bits_equal_those_of_lm_eval_as_it_comes_within_its_float32_softmax(smollm2: Path) -> None:
-    # Unless it is told softmax_dtype="float64", lm-eval takes torch's float32 log-softmax, which on a CPU and over 49,152
-    # tokens comes out 2e-5 bits a token too low in the mean and 4e-5 at most: 5e-3 bits on 256 tokens.
+    # Unless it is told softmax_dtype="float64", lm-eval takes torch's float32 log-softmax, which on a CPU and over
+    # 49,152 tokens comes out 2e-5 bits a token too low in the mean and 4e-5 at most: 5e-3 bits on 256 tokens.
     ours = compress_bits(smollm2, SHORT_TEXTS, first_token=CONTEXT, progress=False)
     theirs = lm_eval_bits(smollm2, SHORT_TEXTS, prefix=CONTEXT_ID, softmax_dtype=None)
     assert (np.abs(ours.ideal_bits - theirs) <= 1e-4 * ours.n_tokens).all()

@@ -44,7 +44,7 @@ def coded_bits(codes: Sequence[TokenCode]) -> Float64[np.ndarray, " sample"]:
 
 
 def encode(code: TokenCode) -> UInt32[np.ndarray, " word"]:
-    """The compressed words of one sample."""
+    """The compressed words of one sample, for checking a decoder against; how a file holds them is not decided yet."""
     encoder = constriction.stream.queue.RangeEncoder()
     _encode(encoder, code)
     words: np.ndarray = encoder.get_compressed()

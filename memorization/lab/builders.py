@@ -23,7 +23,6 @@ __all__ = [
     "Builder",
     "KnownBuilder",
     "build_seeded",
-    "builder_identity",
     "known_builder",
     "list_of_builders",
     "logits_of",
@@ -134,11 +133,6 @@ def known_builder(build: Builder, vocab_size: int, seq_len: int) -> KnownBuilder
     with _left_as_it_was(model):
         digest = _digest(model, ids)
     return KnownBuilder(build, f"{name} {digest}", count_params(model))
-
-
-def builder_identity(build: Builder, vocab_size: int, seq_len: int) -> str:
-    """What tells a builder from another one; see `known_builder`."""
-    return known_builder(build, vocab_size, seq_len).identity
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import numpy as np
 from memorization.errors import FirstTokenWarning, InputError, warn
 from memorization.integers import as_integer
 from memorization.measure.tokenizers import vocabulary_size
-from memorization.results import describe_first_token
 from memorization.samples import Samples
 
 FirstTokenRule = Literal["bos", "uniform", "skip", "token"]
@@ -40,10 +39,6 @@ class FirstToken:
     def from_record(cls, record: Mapping[str, Any]) -> "FirstToken":
         """What `record` was made of."""
         return cls(record["asked"], record["rule"], record["id"], record["token"])
-
-    def describe(self) -> str:
-        """The rule in words."""
-        return describe_first_token(self.record())
 
 
 def resolve_first_token(asked: str | int, tokenizer: Any) -> FirstToken:

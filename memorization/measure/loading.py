@@ -105,7 +105,10 @@ def _load_adapter(folder: Path, options: dict[str, Any], progress: bool, allow_p
     base = base_of(folder)
     what = f"{folder} holds an adapter (PEFT) for the base model {base}"
     if importlib.util.find_spec("peft") is None:
-        raise ModelError(f"{what}. To measure both together install peft (pip install peft), or merge and save them.")
+        raise ModelError(
+            f"{what}. To measure both together install peft (pip install 'lm-memorization[peft]'), or merge and save "
+            "them."
+        )
     weights = folder / "adapter_model.safetensors"
     if weights.is_file():
         check_safetensors(weights)
