@@ -48,10 +48,8 @@ def fit_capacity(
     bits. `slope`, `slope_origin` and `mean` fall back to the maximum for all sizes where one has fewer than two
     data-set sizes on its plateau, or seq_len, vocab_size are not given; settings["capacity_of_size"] says which it was.
 
-    Residuals weighted by 1 / parameters give the standard errors, as the noise of a capacity grows with the model. For
-    one model size the error comes from its runs: the seeds (`max`), or all runs on the plateau. `bias` is simulated;
-    it is 70 to 90 % of the true excess of a maximum, and not subtracted. The documentation's page on capacity explains
-    both.
+    For one model size the error comes from its runs, for several from their scatter. The page on capacity in the
+    documentation explains errors and bias, which is not subtracted.
 
     Args:
         n_params: of each run's model, all embeddings counted; equal numbers are one model size.
@@ -73,7 +71,7 @@ def fit_capacity(
         The estimate with its standard error, interval and bias; NaN where the rows cannot tell.
 
     Raises:
-        InputError: rows or options that cannot be, or too few sizes for the estimator.
+        InputError: rows or options that cannot be used, or too few model sizes for the estimator.
 
     Warns:
         MeasurementWarning: a run has more bits than a set of distinct samples lets a model save.

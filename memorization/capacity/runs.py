@@ -27,7 +27,7 @@ CURVE = ("n_params", "n_samples", "seed", "steps", "memorized_bits")
 def information_ceiling_bits(
     n_samples: ArrayLike, seq_len: int, vocab_size: int, convention: Convention = "start"
 ) -> Float64[np.ndarray, "*shape"]:
-    """Bits that a model can hold at most of n_samples distinct uniform random samples, whatever its size.
+    """The most bits that a model of any size can hold of n_samples distinct uniform random samples.
 
     A model spends at least the entropy of the samples' empirical distribution on each, log2 N bits for N distinct ones
     (the order of the samples cannot be stored), so of their N S log2 V bits it saves at most N (S log2 V - log2 N).
@@ -47,7 +47,7 @@ def information_ceiling_bits(
         Bits, float64, in the shape of n_samples.
 
     Raises:
-        InputError: seq_len, vocab_size, convention or a number of samples that cannot be.
+        InputError: seq_len, vocab_size, convention or n_samples outside their range.
 
     Examples:
         >>> float(information_ceiling_bits(8, seq_len=4, vocab_size=2))  # 8 x (4 - 3)

@@ -61,7 +61,7 @@ def extract(
         prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and
             32 that are.
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
-        tokenizer: as for `compress_bits`, as `batch_size` to `text_column`, `on_lossy_text` and `progress`.
+        tokenizer: this, `batch_size` to `text_column`, `on_lossy_text` and `progress` are as for `compress_bits`.
         first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first
             token counts as not predicted. "auto" is bos where the tokenizer has one. A BOS is no token of the sample,
             even where ids begin with it.

@@ -362,7 +362,7 @@ def _build(recipe: Recipe, end_of_text: int, seed: int) -> "GPT2LMHeadModel":
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch computes on one thread within, and on as many as before afterwards."""
+    """Let torch compute on one thread within the block."""
     # A second thread halves the time of such small steps on idle cores, but costs ten times more on busy ones, where
     # each barrier waits for the scheduler. One thread also gives the same weights on any number of cores.
     before = torch.get_num_threads()

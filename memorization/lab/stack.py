@@ -18,7 +18,7 @@ from memorization.renamed import renamed_keywords
 __all__ = ["RECIPE", "RECIPE_IN_WORDS", "StackTraining", "fraction_of_peak", "train_stack", "trained", "training_mode"]
 
 # Stands in every store. Whoever changes a number that comes out of a training or of what is measured after it adds 1,
-# so that runs of before are not taken for runs of after; a test holds figures of this recipe.
+# so that runs made before the change are not taken for runs made after it; a test holds figures of this recipe.
 RECIPE = 1
 RECIPE_IN_WORDS = "AdamW 0.9 0.99, 100 steps of warm-up, linear decay to 0, one token before each sample"
 

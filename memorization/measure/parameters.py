@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def n_params(model: nn.Module) -> int:
-    """All parameters, a shared one (a tied output head) once, packed ones as many as they stand for."""
+    """All parameters: a shared one (a tied output head) counts once, a packed one as what it stands for."""
     return sum(_numel(p) for p in model.parameters()) + _n_packed(model.modules())
 
 

@@ -67,7 +67,7 @@ def audit_membership(
         samples: of its training data: the members.
         control: samples drawn like `samples` that it has not seen: the non-members.
         oracle: a model that has seen neither, for the reference attack; None leaves that attack out.
-        target_tokenizer: as for `unintended_memorization`, as all that follow up to `allow_pickle`.
+        target_tokenizer: this and all that follow, up to `allow_pickle`, are as for `unintended_memorization`.
         oracle_tokenizer: None is the oracle's own where it is named.
         target_revision: of a hub model.
         oracle_revision: of a hub model.
@@ -98,6 +98,9 @@ def audit_membership(
     Warns:
         SplitLeakWarning: word counts alone tell samples from control samples.
         UnequalSetsWarning: the sets differ in size, so F1 is computed on equally many of both.
+
+    Guarantees:
+        Each model is loaded once, and comes back as it was: mode, device, weights.
 
     Examples:
         A model that knows nothing finds nobody.

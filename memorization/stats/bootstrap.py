@@ -61,7 +61,7 @@ def _interval(groups: tuple[np.ndarray, ...], level: float) -> Interval:
 
 
 def n_resamples(n_values: int, most: int) -> int:
-    """How many resamples of so many values a bootstrap draws: `most`, or as many as take about a second."""
+    """The number of resamples that a bootstrap of so many values draws: `most`, or what takes about a second."""
     return int(np.clip(_DRAWS // n_values, _FEWEST_RESAMPLES, most))
 
 

@@ -66,7 +66,7 @@ def unintended_memorization(
         oracle_revision: of a hub model.
         first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform
             for both.
-        max_length: as for `compress_bits`, as all that follow.
+        max_length: this and all that follow are as for `compress_bits`.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
         device: where to measure.
@@ -88,6 +88,7 @@ def unintended_memorization(
         ModelError: as for `compress_bits`.
 
     Warns:
+        SameModelWarning: target and oracle give every token the same bits.
         WeakOracleWarning: the target codes unseen text in fewer bits than the oracle.
         LengthMismatchWarning: samples and control differ in mean length by over 10 %.
 

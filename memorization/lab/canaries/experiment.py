@@ -148,7 +148,7 @@ def canary_dose_response(
             give.
 
     Raises:
-        InputError: options that cannot be, or background ids outside the vocabulary.
+        InputError: options that cannot be used, or background ids outside the vocabulary.
         ModelError: a model that has the wrong output or diverges.
         ResultError: the store belongs to another experiment.
 

@@ -57,13 +57,10 @@ def capacity_bits_per_param(
 ) -> Capacity:
     """Bits per parameter that an architecture can hold, found by training it on uniform random tokens to saturation.
 
-    Random tokens have no structure, so every bit that a model codes them below log2 V bits a token is memorized. Data
-    sets of growing size are trained to saturation; what a model holds of them rises with the data, then stays: the
-    plateau is its capacity. Models train many at once (`memorization.lab.stack`), each for a number of steps with its
-    learning rate decaying to zero; then all of them anew for twice as many steps, until the capacity grows by less than
-    1 % twice in a row or the budget ends. Each cell of the grid runs at the best learning rate of the last round and at
-    half of it; the better one counts. Bits are measured by `compress_bits` with id 0 as the token that stands before
-    each sample.
+    Random tokens have no structure, so every bit that a model codes them below log2 V bits a token is memorized. What a
+    model holds rises with the data, then stays: the plateau is its capacity. All models are trained, then all anew for
+    twice as many steps, until the capacity grows by less than 1 % twice in a row or the budget ends. The page on
+    capacity in the documentation describes the protocol, and how to believe a plateau.
 
     Args:
         build_model: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to
@@ -94,7 +91,7 @@ def capacity_bits_per_param(
         model sizes'). Its parameters are the trainable ones: all of them, unless the builder froze some.
 
     Raises:
-        InputError: an option that cannot be; data sets too small for a plateau; a budget too short for one round.
+        InputError: an option that cannot be used; data sets too small for a plateau; a budget too short for one round.
         ModelError: the builder's model has the wrong output, or diverges at every rate.
         ResultError: the store belongs to another experiment.
 

@@ -103,8 +103,8 @@ def text_sweep(
         A row a run, memU a sample, the pictures, where the test bits peak, and the membership law of these models.
 
     Raises:
-        InputError: options that cannot be, samples shorter than seq_len, too few for the test samples or the data sets,
-            or an oracle of another vocabulary.
+        InputError: options that cannot be used, samples shorter than seq_len, too few for the test samples or the data
+            sets, or an oracle of another vocabulary.
         ModelError: a model that has the wrong output or diverges at every rate.
         ResultError: the store belongs to another experiment.
 
