@@ -659,7 +659,7 @@ def test_a_killed_run_goes_on_where_it_was(two_sizes, place, tmp_path, trained_m
         ),
         (
             {"n_samples": "auto", "seq_len": 2},
-            "are too few for a plateau: .*; no number of samples so short will do: take a larger seq_len",
+            "are too few for a plateau: .*; samples this short can never hold enough: take a larger seq_len",
         ),
     ],
 )

@@ -64,7 +64,7 @@ def size_of(
         least = math.ceil(PLATEAU_INFORMATION * expected / sample_bits)
         # N (b - log2 N) is largest at N = 2^b / e, where it is N log2 e.
         most = 2 ** min(sample_bits, 500.0) / math.e * math.log2(math.e)
-        hopeless = "; no number of samples so short will do: take a larger seq_len"
+        hopeless = "; samples this short can never hold enough: take a larger seq_len"
         longer = "" if most >= PLATEAU_INFORMATION * expected else hopeless
         raise InputError(
             f"n_samples={grid} are too few for a plateau: they hold at most {held:,.0f} bits, and {params.trainable:,} "
