@@ -61,6 +61,27 @@ def audit(model, sets) -> MembershipAudit:
     return audit_membership(model, sets[0], sets[1], oracle=UniformModel(VOCAB), first_token=0, progress=False)
 
 
+def test_scores_join_back_to_the_rows_of_the_input(tmp_path):
+    """Blank rows counted, in memory and when saved; the smallest score first. Larger ids are likelier here."""
+
+    def model(ids: torch.Tensor) -> torch.Tensor:
+        return torch.arange(16.0).expand(*ids.shape, 16)
+
+    paths = []
+    for name, rows in (("seen", ["1", None, "7, 7", "3"]), ("unseen", ["4", "6, 6", "5"])):
+        paths.append(tmp_path / f"{name}.jsonl")
+        lines = ("" if row is None else f'{{"text": [{row}]}}' for row in rows)
+        paths[-1].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        audit = audit_membership(model, *paths, first_token=0, progress=False)
+    audit.save(tmp_path / "audit")
+    for found in (audit.attacks["loss"], MembershipAudit.load(tmp_path / "audit").attacks["loss"]):
+        assert (np.diff(found.member_scores) > 0).all()
+        assert found.member_index.tolist() == [0, 3, 2]
+        assert found.nonmember_index.tolist() == [0, 2, 1]
+
+
 def test_each_is_the_attack_alone(audit, model, sets):
     members, nonmembers = (compress_bits(model, ids, first_token=0, progress=False) for ids in sets[:2])
     memorized = unintended_memorization(

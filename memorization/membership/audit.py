@@ -1,6 +1,7 @@
 """`audit_membership`: all attacks on one model, samples against control samples, with a check of the split."""
 
 import warnings
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -175,7 +176,7 @@ def audit_membership(
     words, why = _bag_of_words(sets, level, seed)
     measured = lengths[0].settings
     return MembershipAudit(
-        attacks=_metrics(scores, level, seed),
+        attacks=_metrics(scores, lengths, level, seed),
         bag_of_words=words,
         settings={
             "target": measured["model"],
@@ -225,14 +226,21 @@ def _scores(
     return scores
 
 
-def _metrics(scores: dict[str, list[Float64[np.ndarray, " _"]]], level: float, seed: int) -> dict[str, Membership]:
+def _metrics(
+    scores: dict[str, list[Float64[np.ndarray, " _"]]], lengths: list[CodeLengths], level: float, seed: int
+) -> dict[str, Membership]:
     """Metrics of each attack; a warning of unequal sets is given once."""
     found = {}
     for k, (name, pair) in enumerate(scores.items()):
         with warnings.catch_warnings():
             if k:
                 warnings.simplefilter("ignore", UnequalSetsWarning)
-            found[name] = membership_metrics(*pair, level=level, seed=seed)
+            one = membership_metrics(*pair, level=level, seed=seed)
+        found[name] = replace(
+            one,
+            member_index=lengths[0].index[one.member_index],
+            nonmember_index=lengths[1].index[one.nonmember_index],
+        )
     return found
 
 

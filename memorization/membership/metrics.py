@@ -69,7 +69,9 @@ def membership_metrics(
     """
     level, seed = check_level(level), check_integer("seed", seed, at_least=0)
     # Sorted, so that neither the bootstrap nor the choice below depends on the order of the input.
-    everything = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
+    members, nonmembers = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
+    order = [np.argsort(scores, kind="stable") for scores in (members, nonmembers)]
+    everything = members[order[0]], nonmembers[order[1]]
     draws = np.random.default_rng(seed)
     n_each = min(len(scores) for scores in everything)
     if len(everything[0]) != len(everything[1]):
@@ -95,6 +97,8 @@ def membership_metrics(
         tpr_interval={fpr: tpr_interval(*everything, fpr, level) for fpr in FPRS},
         member_scores=everything[0],
         nonmember_scores=everything[1],
+        member_index=order[0].astype(np.int64),
+        nonmember_index=order[1].astype(np.int64),
         settings={"interval_level": level, "seed": seed, "n_each": n_each, "versions": versions()},
     )
 
@@ -114,7 +118,7 @@ def _scores(name: str, values: ArrayLike) -> Float64[np.ndarray, " sample"]:
             f"{name} must be finite; entry {wrong[0]} is {scores[wrong[0]]} ({len(wrong)} such). Leave such samples "
             "out, or rank them."
         )
-    return np.sort(scores)
+    return scores
 
 
 def f1_and_auc(member_scores: ArrayLike, nonmember_scores: ArrayLike) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from memorization.membership.split import BagOfWords
 from memorization.results import Result, Saved, describe_first_token, describe_model, number
@@ -40,6 +40,9 @@ class Membership(Result):
         tpr_interval: its ends, by key; they allow for the threshold being set on these non-members.
         member_scores: ascending, float64, higher = more likely a member.
         nonmember_scores: the same of non-members.
+        member_index: position of each of them in the input, int64: the `sample` of other tables. -1 where a result that
+            version 0.1.0 saved does not say.
+        nonmember_index: the same of non-members.
         settings: what was decided for the caller.
     """
 
@@ -53,6 +56,8 @@ class Membership(Result):
     tpr_interval: dict[float, Interval]
     member_scores: Float64[np.ndarray, " member"]
     nonmember_scores: Float64[np.ndarray, " nonmember"]
+    member_index: Int64[np.ndarray, " member"]
+    nonmember_index: Int64[np.ndarray, " nonmember"]
     settings: dict[str, Any]
 
     def roc(self) -> tuple[Float64[np.ndarray, " threshold"], Float64[np.ndarray, " threshold"]]:
@@ -76,7 +81,8 @@ class Membership(Result):
 
         counts = [len(self.member_scores), len(self.nonmember_scores)]
         values = np.concatenate([self.member_scores, self.nonmember_scores])
-        scores = pd.DataFrame({"member": np.repeat([True, False], counts), "score": values})
+        index = np.concatenate([self.member_index, self.nonmember_index])
+        scores = pd.DataFrame({"member": np.repeat([True, False], counts), "sample": index, "score": values})
         return {"metrics": self.to_pandas(), "scores": scores}
 
     def _facts(self) -> dict[str, Any]:
@@ -89,7 +95,8 @@ class Membership(Result):
         missing = sorted(set(names) - set(metrics.index))
         if missing:
             raise saved.damaged(f"metrics.parquet lacks {', '.join(missing)}")
-        scores = saved.table("scores", ("member", "score"))
+        scores = saved.table("scores", ("member", "score") if saved.format == 1 else ("member", "sample", "score"))
+        index = scores["sample"].to_numpy(np.int64) if "sample" in scores else np.full(len(scores), -1)
         values, member = scores["score"].to_numpy(np.float64), scores["member"].to_numpy(bool)
         value = {name: float(metrics.loc[name, "value"]) for name in names}
         ends = {name: Interval(float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
@@ -104,6 +111,8 @@ class Membership(Result):
             tpr_interval={fpr: ends[f"tpr_at_fpr_{fpr:g}"] for fpr in FPRS},
             member_scores=values[member],
             nonmember_scores=values[~member],
+            member_index=index[member],
+            nonmember_index=index[~member],
             settings=saved.need("interval_level", "n_each"),
         )
 
