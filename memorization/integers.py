@@ -1,5 +1,6 @@
 """Checks of integer arguments: integers of any library pass, a bool or a float never does."""
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from jaxtyping import Int64
 
 from memorization.errors import InputError
 
-__all__ = ["as_integer", "check_integer", "check_integers", "edges_of"]
+__all__ = ["as_integer", "as_number", "check_integer", "check_integers", "check_seed", "edges_of"]
 
 
 def as_integer(value: Any) -> int | None:
@@ -26,6 +27,33 @@ def as_integer(value: Any) -> int | None:
         return operator.index(value)
     except (TypeError, ValueError, RuntimeError):  # torch's tensors raise what they like
         return None
+
+
+def as_number(value: Any) -> float:
+    """The value as a float where it is one number of any library; NaN where it is a bool, a text or an array.
+
+    Examples:
+        >>> as_number(3), as_number("3"), as_number([3])
+        (3.0, nan, nan)
+    """
+    if isinstance(value, (bool, str, bytes, bytearray)) or "bool" in str(getattr(value, "dtype", "")):
+        return math.nan
+    try:
+        return math.nan if getattr(value, "ndim", 0) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return math.nan
+
+
+def check_seed(seed: Any) -> int:
+    """A seed that came from the caller, as an int in [0, 2^32), which every generator takes.
+
+    Raises:
+        InputError: it is no integer, or out of range.
+    """
+    whole = check_integer("seed", seed, at_least=0)
+    if whole >= 2**32:
+        raise InputError(f"seed must be below 2^32; it is {seed}.")
+    return whole
 
 
 def check_integer(name: str, value: Any, *, at_least: int | None = 1, besides: str = "") -> int:

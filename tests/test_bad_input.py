@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import shutil
+from collections.abc import Callable
 
 import datasets
 import numpy as np
@@ -23,6 +24,9 @@ from memorization.errors import (
     ModelError,
     NotCausalError,
 )
+from memorization.measure import open_model
+from memorization.membership import audit_membership, bag_of_words_auc, membership_metrics
+from memorization.rarity import duplicate_counts
 from memorization.samples import read_samples
 
 UNIFORM = UniformModel(10)
@@ -628,17 +632,66 @@ def test_a_uniform_model_has_symbols():
 # --- what a model returns
 
 
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [(torch.float32, "Are its weights damaged"), (torch.float16, r"A float16 overflow .*its float\(\)")],
+)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_nan_and_infinity(value):
+def test_nan_and_infinity(value, dtype, remedy):
+    """Float16 is named as the cause only where the logits are half as wide as float32."""
+
     def broken(ids: Tensor) -> Tensor:
-        logits = torch.zeros(*ids.shape, 10)
+        logits = torch.zeros(*ids.shape, 10, dtype=dtype)
         logits[ids == 7, 2] = value
         return logits
 
-    message = r"broken that predict position 2 of sample 1 \(coded tokens counted from 0\) are NaN, \+inf, or all -inf.*dtype=\"float32\""
-    with pytest.raises(ImpossibleTokenError, match=message):
+    where = r"broken that predict position 2 of sample 1 \(coded tokens counted from 0\) are NaN, \+inf, or all -inf"
+    with pytest.raises(ImpossibleTokenError, match=f"{where}.*{remedy}"):
         compress_bits(broken, [[1, 2, 3], [1, 7, 5], [7]])
     compress_bits(broken, [[1, 2, 3], [1, 5, 7], [7]])  # no token of a sample is predicted from there
+
+
+def test_probabilities_are_no_logits():
+    """Read as logits they make another model, nearly a uniform one."""
+    table = torch.randn(10, 10, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        with pytest.raises(
+            ModelError, match="returned probabilities: at each position they are at least 0 and add up to 1"
+        ):
+            compress_bits(lambda ids, dtype=dtype: table[ids].softmax(-1).to(dtype), [[1, 2]])
+    logits, logarithms = (
+        compress_bits(model, [[1, 2]]) for model in (lambda ids: table[ids], lambda ids: table[ids].log_softmax(-1))
+    )
+    np.testing.assert_allclose(logits.ideal_bits, logarithms.ideal_bits, atol=1e-5)
+    even = compress_bits(lambda ids: torch.full((*ids.shape, 10), 0.1), [[1, 2]])
+    np.testing.assert_allclose(even.ideal_bits, 2 * np.log2(10))
+
+
+class Fickle(nn.Module):
+    """Fails, or changes, where it is asked again."""
+
+    def __init__(self, after: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.after, self.asked = after, False
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.asked:
+            return self.after(ids)
+        self.asked = True
+        return torch.zeros(*ids.shape, 10)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (lambda ids: torch.zeros(*ids.shape, 11), r"floating-point logits \(1, 8, 10\).*it returned \(1, 8, 11\)"),
+        (lambda ids: None, "it returned NoneType"),
+        (lambda ids: nn.functional.embedding(ids + 10, torch.zeros(10, 10)), r"failed on the token ids \[.*vocab_size"),
+    ],
+)
+def test_models_that_change_between_calls(after, message, no_type_checker):
+    with pytest.raises(ModelError, match=message):
+        compress_bits(Fickle(after), [[1, 2, 3]])
 
 
 def test_probability_zero():
@@ -1041,3 +1094,54 @@ def test_a_uniform_oracle_shares_the_targets_tokenizer(model_folder):
     result = unintended_memorization(str(model_folder), UniformModel(300), ["The house met again."])
     assert result.oracle.ideal_bits[0] == pytest.approx(np.log2(300) * result.target.n_tokens[0])
     assert result.oracle.settings["first_token"]["rule"] == "bos"
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize("device", ["meta", torch.device("meta"), ["cpu"], 0.5])
+def test_devices_that_are_none_leave_the_model_as_it_is(device):
+    model = nn.Embedding(10, 10)
+    with pytest.raises(InputError, match="cannot be used"):
+        compress_bits(model, [[1, 2]], device=device)
+    assert compress_bits(model, [[1, 2]]).total_bits > 0  # its weights are there
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize("value", [2.0, "2", True, np.bool_(True), np.float64(2), [2], np.array([2]), 2j, b"2", 0, -1])
+def test_a_length_that_is_no_integer_is_refused_wherever_a_model_is_opened(value):
+    with pytest.raises(InputError, match="max_length must be None or an integer of at least 1"):
+        open_model(UNIFORM, max_length=value).__enter__()
+    with pytest.raises(InputError, match="max_length must be None or an integer of at least 1"):
+        audit_membership(UNIFORM, [[1, 2], [3, 4]], [[5, 6], [7, 8]], max_length=value)
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize(
+    "value", [2.0, "2", True, np.bool_(True), [2], np.array([2]), None, -1, 2**32, torch.tensor(2.0)]
+)
+def test_seeds_that_are_none(value):
+    sets = [[1, 2], [3, 4]], [[5, 6], [7, 8]]
+    with pytest.raises(InputError, match="seed must be"):
+        audit_membership(UNIFORM, *sets, seed=value)
+    with pytest.raises(InputError, match="seed must be"):
+        membership_metrics([1.0, 2.0], [3.0, 4.0], seed=value)
+    with pytest.raises(InputError, match="seed must be"):
+        bag_of_words_auc(*sets, seed=value)
+
+
+@pytest.mark.parametrize("value", [np.uint8(3), torch.tensor(3), np.array(3), 3])
+def test_seeds_of_any_library_are_one_seed(value, no_type_checker):
+    metrics = [membership_metrics([3.0, 2.0, 2.0], [1.0, 2.5, 0.0], seed=seed) for seed in (3, value)]
+    assert metrics[0].settings["seed"] == metrics[1].settings["seed"]
+    assert metrics[0].f1_interval == metrics[1].f1_interval
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize("value", ["20", True, np.bool_(True), [20], np.array([20.0]), None, 2j, b"20", "0.5", np.nan])
+def test_shares_and_levels_that_are_no_numbers(value):
+    sets = [[1, 2], [3, 4]], [[5, 6], [7, 8]]
+    with pytest.raises(InputError, match="k_percent must lie above 0"):
+        audit_membership(UNIFORM, *sets, k_percent=value)
+    with pytest.raises(InputError, match="level must be a number between 0 and 1"):
+        audit_membership(UNIFORM, *sets, level=value)
+    with pytest.raises(InputError, match="near is a Jaccard similarity above 0"):
+        duplicate_counts(sets[0], near=value)

@@ -204,6 +204,8 @@ def test_position_limits_of_other_configurations():
     model = nn.Embedding(16, 16)
     model.config = SimpleNamespace(vocab_size=16, block_size=5)
     assert compress_bits(model, SAMPLES[1:], progress=False).settings["max_length"] == 5
+    model.config = SimpleNamespace(vocab_size=np.int64(16), block_size=np.int32(5))
+    assert compress_bits(model, SAMPLES[1:], progress=False).settings["max_length"] == 5
     model.config = {"vocab_size": 16, "max_position_embeddings": True}  # a dictionary, and no number
     assert compress_bits(model, SAMPLES[1:], progress=False).settings["max_length"] is None
 

@@ -340,6 +340,15 @@ def test_position_of_an_impossible_token_after_a_bos(sample, position):
     class Tokenizer:
         bos_token_id = 0
 
+        def __call__(self, texts, **_):
+            return {"input_ids": [self.encode(text) for text in texts]}
+
+        def encode(self, text):
+            return [int(word) for word in text.split()]
+
+        def decode(self, ids, **_):
+            return " ".join(map(str, ids))
+
         def __len__(self):
             return VOCAB
 

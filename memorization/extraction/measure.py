@@ -16,6 +16,7 @@ from memorization.measure.code_lengths import check_batch_size, check_ids, token
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import Window, read_windows
+from memorization.measure.probe import remedy_of_nan
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
@@ -239,8 +240,7 @@ def _correct(
                 where = f"position {position} of {NAMES[which]} {part.samples.index[i]}"
                 raise ImpossibleTokenError(
                     f"the logits of {model.record['name']} that predict {where} are NaN, +inf, or all -inf: there is "
-                    "no largest one. "
-                    'A float16 overflow is a common cause: try dtype="float32".'
+                    f"no largest one. {remedy_of_nan(logits.element_size() < 4)}"
                 )
         return np.split(greedy.cpu().numpy()[rows] == ids, edges)
 

@@ -20,7 +20,12 @@ def load_failure(name: str, reason: str) -> str:
             f"{name} brings its own Python code, which is not run unless you pass trust_remote_code=True after "
             "reading it."
         )
-    here = Path(name).exists()
+    if "Weights only load failed" in reason or "failed reading zip archive" in reason:
+        return (
+            f"{name} could not be loaded: its pickled weights are damaged, or hold other objects than tensors. Download "
+            "them again, or save the model with save_pretrained()."
+        )
+    here = os.path.exists(name)
     if not here and "safetensors" in reason:
         return (
             f"{name} has no safetensors weights. Pickled weights can run code when they are loaded, so they are "

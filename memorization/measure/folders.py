@@ -25,7 +25,7 @@ def source_of(model: str | os.PathLike[str]) -> str:
         ModelError: it names a folder that is not there; what may be a name on the hub is left to the hub.
     """
     name = os.path.expanduser(str(model))
-    if not Path(name).exists() and (is_a_path(str(model)) or not isinstance(model, str)):
+    if not os.path.exists(name) and (is_a_path(str(model)) or not isinstance(model, str)):
         raise ModelError(no_folder(name))
     return name
 
@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: with the checkpoints inside, where a Trainer wrote it.
     """
-    if (folder / "config.json").is_file() or (folder / ADAPTER).is_file():
+    if has(folder / "config.json") or has(folder / ADAPTER):
         return
     checkpoints = _checkpoints(folder)
     if checkpoints:
@@ -71,10 +71,10 @@ def check_weights(folder: Path, *, allow_pickle: bool) -> None:
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     found = sorted(folder.glob("*.safetensors"))
     pickled = sorted(folder.glob("*.bin"))
-    if whole.is_file():
+    if has(whole):
         check_safetensors(whole)
-    elif index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+    elif has(index):
+        shards = _shards(index)
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise ModelError(
@@ -98,12 +98,24 @@ def check_weights(folder: Path, *, allow_pickle: bool) -> None:
     elif not pickled:
         raise ModelError(f"{folder} holds no .safetensors weights. Expected is a folder made by save_pretrained().")
     for file in pickled if allow_pickle and not found else []:
-        _check_start(file)
+        check_start(file)
+
+
+def _shards(index: Path) -> list[str]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
+        raise ModelError(f"{index} is damaged: its weight_map does not say which file each weight is in. {_AGAIN}")
+    return sorted(set(places.values()))
+
+
+def has(file: Path) -> bool:
+    """Whether a folder has an entry of this name, though it may be a link to nothing: reading it then says so."""
+    return os.path.lexists(file)
 
 
 def check_safetensors(file: Path) -> None:
     """Refuse a file that is not all there: its header says how long it has to be."""
-    start = _check_start(file)
+    start = check_start(file)
     size, n_header = file.stat().st_size, int.from_bytes(start[:8], "little")
     try:
         with file.open("rb") as content:
@@ -120,9 +132,16 @@ def check_safetensors(file: Path) -> None:
 _AGAIN = "Download or save it again."
 
 
-def _check_start(file: Path) -> bytes:
-    with file.open("rb") as content:
-        start = content.read(len(_POINTER))
+def check_start(file: Path) -> bytes:
+    """How a file begins, refused where it is empty, a link to nothing, a pointer of git-lfs, or cannot be read."""
+    if not file.is_file():
+        what = f"a link to {os.readlink(file)}, which is not there" if file.is_symlink() else "no file"
+        raise ModelError(f"{file} is {what}. {_AGAIN}")
+    try:
+        with file.open("rb") as content:
+            start = content.read(len(_POINTER))
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror or error}.") from error
     if not start:
         raise ModelError(f"{file} is empty. {_AGAIN}")
     if start == _POINTER:
@@ -139,7 +158,7 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises:
         ModelError: it holds no JSON object.
     """
-    _check_start(file)
+    check_start(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

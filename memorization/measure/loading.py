@@ -4,6 +4,7 @@ Beside `tokenizers.py` the only file below the lab that imports transformers.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from memorization.measure.folders import (
     check_folder,
     check_safetensors,
     check_weights,
+    has,
     read_json,
     source_of,
 )
@@ -50,9 +52,9 @@ def load_model(
     if not allow_pickle:
         options["use_safetensors"] = True
     folder = Path(name)
-    if folder.exists():
+    if os.path.exists(name):
         check_folder(folder)
-        if not (folder / "config.json").is_file():
+        if not has(folder / "config.json"):
             return _load_adapter(folder, options, progress, allow_pickle)
         check_weights(folder, allow_pickle=allow_pickle)
     return _load(name, options, progress)
@@ -124,7 +126,7 @@ def _load_adapter(folder: Path, options: dict[str, Any], progress: bool, allow_p
     base_options = {**options, "revision": read_json(folder / ADAPTER).get("revision")}
     try:
         source = source_of(base)
-        if Path(source).exists():
+        if os.path.exists(source):
             check_folder(Path(source))
             check_weights(Path(source), allow_pickle=allow_pickle)
         loaded = _load(source, base_options, progress)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from memorization.errors import InputError, ModelError
-from memorization.integers import check_integer
+from memorization.integers import as_integer, check_integer
 from memorization.measure.failures import first_line
 from memorization.measure.fingerprint import weights_of
 from memorization.measure.folders import source_of
@@ -193,6 +193,8 @@ def _in_place(model: Any, name: str, device: DeviceLike | None, *, bring_back: b
             f"device={str(device)!r} came, and {name} lies on several devices or is offloaded, so it cannot be moved "
             "in one piece. Leave device out: it is measured where it lies."
         )
+    if moves and place.type == "meta":  # a model that is moved there has lost its weights
+        raise InputError("device='meta' cannot be used: it holds no values. Leave device out.")
     modes = [(m, m.training) for m in model.modules()]
     try:
         model.eval()
@@ -256,14 +258,14 @@ def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
         raise InputError(f"device={str(name)!r} cannot be used here: {first_line(error).rstrip('.')}.") from error
     return device
 
 
 def _max_length(model: Any, tokenizer: Any) -> int | None:
-    for limit in (position_limit(model), getattr(tokenizer, "model_max_length", None)):
-        if isinstance(limit, int) and 0 < limit < _UNLIMITED:
+    for limit in (position_limit(model), as_integer(getattr(tokenizer, "model_max_length", None))):
+        if limit is not None and 0 < limit < _UNLIMITED:
             return limit
     return None
 

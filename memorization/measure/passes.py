@@ -13,7 +13,7 @@ from memorization.errors import ImpossibleTokenError, ModelError
 from memorization.measure.batching import Batching, batching_of
 from memorization.measure.failures import first_line
 from memorization.measure.opening import OpenModel
-from memorization.measure.probe import wrong_shape
+from memorization.measure.probe import remedy_of_nan, wrong_shape
 from memorization.progress import progress_bar
 
 # "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times
@@ -197,7 +197,8 @@ def score(
         if not np.isfinite(code.ideal_bits).all():
             for (i, _, stop, n), piece in zip(batch, pieces, strict=True):
                 for j in np.flatnonzero(~np.isfinite(piece.ideal_bits))[:1]:
-                    raise _impossible(model.record["name"], name_token(i, stop - n + 1 + int(j)), piece.ideal_bits[j])
+                    where = name_token(i, stop - n + 1 + int(j))
+                    raise _impossible(model.record["name"], where, piece.ideal_bits[j], logits.element_size() < 4)
         return pieces
 
     return read_windows(
@@ -222,6 +223,7 @@ def _logits(model: OpenModel, ids: Tensor) -> Tensor:
             f"{model.record['name']} failed on a batch of {ids.shape[0]} x {ids.shape[1]} token ids: "
             f"{first_line(error).rstrip('.')}. If it takes fewer positions than that, pass max_length: longer texts "
             "are then measured in windows."
+            + (" If it takes one sample at a time, pass batch_size=1." if ids.shape[0] > 1 else "")
         ) from error
 
 
@@ -258,12 +260,11 @@ def _too_large(model: OpenModel, rows: int, n_inputs: int) -> ModelError:
     )
 
 
-def _impossible(name: str, where: str, bits: float) -> ImpossibleTokenError:
+def _impossible(name: str, where: str, bits: float, half: bool) -> ImpossibleTokenError:
     if math.isnan(bits):
         return ImpossibleTokenError(
-            f"the logits of {name} that predict {where} are NaN, +inf, or all -inf: no code length exists. A float16 "
-            "overflow is a common "
-            'cause: try dtype="float32".'
+            f"the logits of {name} that predict {where} are NaN, +inf, or all -inf: no code length exists. "
+            f"{remedy_of_nan(half)}"
         )
     return ImpossibleTokenError(
         f"{name} gives probability 0 to {where}: its code is infinitely long. A model that masks tokens with -inf "

@@ -80,8 +80,9 @@ def probe(
         raise ImpossibleTokenError(
             f"the logits of {name} are NaN or infinite at all of {ids.shape[1]} tokens that it was tried with: no "
             "code length exists. "
-            'Are its weights damaged? A float16 overflow is a common cause: try dtype="float32".'
+            f"{remedy_of_nan(first.element_size() < 4)}"
         )
+    _check_logits(first, name)
     _check_causal(lambda tried: forward(tried.to(device)), ids, first, declared, name)
     width = int(first.shape[2])
     if declared is None:  # ids of 0 and 1 tell little
@@ -118,6 +119,7 @@ def _first_logits(
             or logits.dim() != 3
             or logits.shape[:2] != ids.shape
             or not logits.is_floating_point()
+            or logits.element_size() < 2  # float8, with which torch cannot compute
         ):
             raise wrong_shape(name, tuple(ids.shape), logits, declared)
         return ids, logits
@@ -125,6 +127,33 @@ def _first_logits(
         f"{name} failed on {longest} token ids of shape {(1, longest)}: {first_line(failure).rstrip('.')}. It must "
         "map int64 ids (batch, position) to logits. If it takes fewer positions than that, pass max_length."
     ) from failure
+
+
+def _check_logits(first: Tensor, name: str) -> None:
+    """Refuse probabilities: read as logits, they make another model."""
+    rows = first.detach().double()
+    told = not bool((rows == rows[..., :1]).all() or ((rows == 0) | (rows == 1)).all())  # even, or ones and zeros
+    if not told or bool((rows < 0).any()):
+        return
+    if bool(((rows.sum(-1) - 1).abs() < (1e-2 if first.element_size() < 4 else 1e-4)).all()):
+        raise ModelError(
+            f"{name} returned probabilities: at each position they are at least 0 and add up to 1. Expected are logits; "
+            "the logarithms of the probabilities are logits, too."
+        )
+
+
+def _again(forward: Callable[[Tensor], Tensor], tried: Tensor, first: Tensor, name: str) -> Tensor:
+    """Logits of other ids, of the shape that the first had."""
+    try:
+        logits = forward(tried)
+    except Exception as error:
+        raise ModelError(
+            f"{name} failed on the token ids {tried[0].tolist()}: {first_line(error)}. It took others. Does its "
+            "configuration (vocab_size) name more tokens than it knows?"
+        ) from error
+    if getattr(logits, "shape", None) != first.shape:
+        raise wrong_shape(name, tuple(tried.shape), logits, first.shape[2])
+    return logits
 
 
 def _check_causal(
@@ -138,7 +167,7 @@ def _check_causal(
 
     def moved(tried: Tensor, upto: int) -> tuple[int, float] | None:
         """The first position of `upto` whose logits are others with these ids, and by how much."""
-        before, after = first[0, :upto].float(), forward(tried)[0, :upto].float()
+        before, after = first[0, :upto].float(), _again(forward, tried, first, name)[0, :upto].float()
         by = torch.where(before == after, 0.0, (after - before).abs()).amax(dim=-1)  # -inf twice is no move
         over = (by > tolerance).nonzero()
         return (int(over[0]), float(by[int(over[0])])) if len(over) else None
@@ -164,6 +193,16 @@ def _check_causal(
         )
 
 
+def remedy_of_nan(half: bool) -> str:
+    """What to try where logits are not finite."""
+    if half:
+        return (
+            'A float16 overflow is a common cause: try dtype="float32" for a model loaded by name, or convert the model '
+            "with its float()."
+        )
+    return "Are its weights damaged, or is a position masked with -inf?"
+
+
 def wrong_shape(name: str, ids_shape: Sequence[int], logits: Any, vocab_size: int | None) -> ModelError:
     """The error for what is not logits."""
     rows, length = ids_shape
@@ -175,6 +214,8 @@ def wrong_shape(name: str, ids_shape: Sequence[int], logits: Any, vocab_size: in
             hint = " It seems to predict the last position alone; all of them are needed."
     else:
         got = type(logits).__name__
+        if hasattr(logits, "last_hidden_state"):
+            hint = " It has no output head: pass the model that has one, such as a transformers ...ForCausalLM."
         if isinstance(logits, (tuple, list)):
             got += f" of {', '.join(type(part).__name__ for part in logits) or 'nothing'}"
             hint = " Of a tuple, the first part must be the logits."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from memorization.errors import ModelError
 from memorization.measure.failures import first_line, load_failure
-from memorization.measure.folders import ADAPTER, base_of, check_folder, read_json, source_of
+from memorization.measure.folders import ADAPTER, base_of, check_folder, check_start, read_json, source_of
 from memorization.measure.foreign_tokenizers import ForeignTokenizer, adopted
 
 _TOKENIZER_FILES = ("tokenizer", "vocab", "merges")  # how the names of a tokenizer's files begin
@@ -65,7 +65,7 @@ def load_tokenizer(
         return adopted(tokenizer)
     name = source_of(tokenizer)
     folder = Path(name)
-    if folder.exists() and not required:
+    if os.path.exists(name) and not required:
         check_folder(folder)
     if folder.is_dir() and not _files_of(folder):
         # transformers would make up an empty tokenizer of the model's type.
@@ -77,13 +77,15 @@ def load_tokenizer(
             f"{folder} holds no tokenizer: expected is a folder made by the tokenizer's save_pretrained()."
         )
     for file in _files_of(folder) if folder.is_dir() else []:
-        if file.suffix == ".json":
-            read_json(file)
+        if file.suffix == ".json" or file.is_symlink():
+            (read_json if file.suffix == ".json" else check_start)(file)
     from transformers import AutoTokenizer
 
     try:
         loaded: Any = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:
+        if folder.is_dir() and _settings_alone(folder):
+            raise _no_vocabulary(folder) from error
         if folder.is_dir() and "trust_remote_code" not in str(error):
             raise ModelError(
                 f"the tokenizer in {folder} cannot be read: {first_line(error).rstrip('.:')}. Was it made by a newer "
@@ -91,11 +93,8 @@ def load_tokenizer(
                 "another tokenizer."
             ) from error
         raise ModelError(load_failure(name, f"the tokenizer: {error}")) from error
-    if folder.is_dir() and all(file.name in _SETTINGS for file in _files_of(folder)) and _is_made_up(loaded):
-        raise ModelError(
-            f"{folder} holds settings of a tokenizer ({', '.join(file.name for file in _files_of(folder))}) and no "
-            "vocabulary, such as tokenizer.json. Save or download the tokenizer again."
-        )
+    if folder.is_dir() and _settings_alone(folder) and _is_made_up(loaded):
+        raise _no_vocabulary(folder)
     return loaded
 
 
@@ -103,8 +102,19 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.is_file()
+        if (file.is_file() or (file.is_symlink() and not file.exists()))
         and (file.name.startswith(_TOKENIZER_FILES) or file.suffix == ".model" or file.name in _SETTINGS)
+    )
+
+
+def _settings_alone(folder: Path) -> bool:
+    return all(file.name in _SETTINGS for file in _files_of(folder))
+
+
+def _no_vocabulary(folder: Path) -> ModelError:
+    return ModelError(
+        f"{folder} holds settings of a tokenizer ({', '.join(file.name for file in _files_of(folder))}) and no "
+        "vocabulary, such as tokenizer.json. Save or download the tokenizer again."
     )
 
 

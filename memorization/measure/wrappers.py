@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from memorization.errors import ModelError
+from memorization.integers import as_integer
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -33,8 +34,8 @@ def position_limit(model: Any) -> int | None:
 def _first_positive(model: Any, names: tuple[str, ...]) -> int | None:
     for config in _configs(model):
         for name in names:
-            value = config.get(name) if isinstance(config, dict) else getattr(config, name, None)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            value = as_integer(config.get(name) if isinstance(config, dict) else getattr(config, name, None))
+            if value is not None and value > 0:
                 return value
     return None
 

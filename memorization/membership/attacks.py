@@ -1,16 +1,16 @@
 """Attacks: a score for each sample from the bits of its tokens; higher means more likely a member."""
 
 import math
-import numbers
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, ResultError
+from memorization.integers import as_number
 from memorization.measure.code_lengths import CodeLengths, check_batch_size
 from memorization.measure.context import FirstToken
 from memorization.measure.opening import ModelLike, open_model
@@ -265,17 +265,18 @@ def _moments_of_windows(
     return np.split(torch.cat(parts, dim=1).cpu().numpy(), edges, axis=1)
 
 
-def check_k_percent(k_percent: float) -> None:
-    """Refuse a share outside (0, 100]."""
-    number = isinstance(k_percent, numbers.Real | np.number) and not isinstance(k_percent, bool)
-    if not number or not 0 < k_percent <= 100:
+def check_k_percent(k_percent: Any) -> float:
+    """The share as a float, refused outside (0, 100]."""
+    share = as_number(k_percent)
+    if not 0 < share <= 100:
         raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent!r}.")
+    return share
 
 
 def _mean_of_lowest(
     values: Float64[np.ndarray, " token"], offsets: Int64[np.ndarray, " edge"], k_percent: float
 ) -> Float64[np.ndarray, " sample"]:
-    check_k_percent(k_percent)
+    k_percent = check_k_percent(k_percent)
     means = np.empty(len(offsets) - 1)
     for i, (start, stop) in enumerate(pairwise(offsets)):
         k = max(1, math.floor(k_percent * (stop - start) / 100))

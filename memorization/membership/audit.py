@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, UnequalSetsWarning
-from memorization.integers import check_integer
+from memorization.integers import check_seed
 from memorization.measure.code_lengths import CodeLengths, check_windows, compress_bits
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.pair import measure_pair
@@ -113,9 +113,9 @@ def audit_membership(
 
     Source: Morris et al., arXiv:2505.24832, section 5; the attacks' own papers stand with each of them.
     """
-    level, seed = check_level(level), check_integer("seed", seed, at_least=0)
+    level, seed = check_level(level), check_seed(seed)
     max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
-    check_k_percent(k_percent)
+    k_percent = check_k_percent(k_percent)
     sets = _both(samples, control, text_column, limit)
     memorized: Memorization | None = None
     moments: list[tuple[np.ndarray, np.ndarray]] = []

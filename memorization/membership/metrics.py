@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, UnequalSetsWarning, warn
-from memorization.integers import check_integer
+from memorization.integers import check_seed
 from memorization.membership.result import FPRS, Membership
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
@@ -67,7 +67,7 @@ def membership_metrics(
     Source:
         Morris et al., arXiv:2505.24832 (F1); Carlini et al., arXiv:2112.03570 (TPR at small FPR).
     """
-    level, seed = check_level(level), check_integer("seed", seed, at_least=0)
+    level, seed = check_level(level), check_seed(seed)
     # Sorted, so that neither the bootstrap nor the choice below depends on the order of the input.
     members, nonmembers = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
     order = [np.argsort(scores, kind="stable") for scores in (members, nonmembers)]

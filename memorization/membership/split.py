@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from memorization.errors import InputError, SplitLeakWarning, warn
-from memorization.integers import check_integer
+from memorization.integers import check_seed
 from memorization.renamed import renamed_keywords
 from memorization.results import ReadOnly
 from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples, sample_keys
@@ -76,7 +76,7 @@ def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float
     Source:
         Meeus et al., arXiv:2406.17975; Das et al., arXiv:2406.16201; Nadeau and Bengio, doi:10.1023/A:1024068626366.
     """
-    level, seed = check_level(level), check_integer("seed", seed, at_least=0)
+    level, seed = check_level(level), check_seed(seed)
     ours, theirs = read_samples(samples), read_samples(control)
     member, counts = _word_counts(ours, theirs)
     from sklearn.linear_model import LogisticRegression

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 from memorization.errors import InputError
-from memorization.integers import check_integer
+from memorization.integers import as_number, check_integer, check_seed
 from memorization.samples import Samples, SamplesLike, read_samples
 
 Shingles: TypeAlias = UInt64[np.ndarray, " _"]
@@ -163,11 +163,10 @@ def deduplicate(samples: SamplesLike, *, n_tokens: int | None = None) -> Dedupli
 
 def check_near_options(near: float, shingle_tokens: int, n_permutations: int = N_PERMUTATIONS, seed: int = SEED) -> int:
     """Refuse options of `duplicate_counts` that are out of range; `shingle_tokens` as an int."""
-    if isinstance(near, (bool, str)) or not 0 < near <= 1:
+    if not 0 < as_number(near) <= 1:
         raise InputError(f"near is a Jaccard similarity above 0 and at most 1, such as 0.8; it is {near!r}.")
     shingle_tokens = check_integer("shingle_tokens", shingle_tokens)
-    if check_integer("seed", seed, at_least=0) >= 2**32:
-        raise InputError(f"seed must be below 2^32; it is {seed}.")
+    check_seed(seed)
     bands_and_rows(near, check_integer("n_permutations", n_permutations, at_least=2))
     return shingle_tokens
 

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from memorization.errors import InputError
+from memorization.integers import as_number
 
 __all__ = ["Interval", "check_level", "with_interval"]
 
@@ -45,11 +46,8 @@ def check_level(level: Any, name: str = "level") -> float:
     Raises:
         InputError: it is no number between 0 and 1.
     """
-    try:
-        value = float(level)
-    except (TypeError, ValueError):
-        value = math.nan
-    if isinstance(level, bool) or not 0 < value < 1:
+    value = as_number(level)
+    if not 0 < value < 1:
         raise InputError(f"{name} must be a number between 0 and 1, such as 0.95; it is {level!r}.")
     return value
 
