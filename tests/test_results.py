@@ -567,3 +567,21 @@ def test_extraction_without_held_out_samples_has_empty_ones():
     found = Extraction.load(OLD / "Extraction_without_heldout")
     assert len(found.heldout_correct) == 0
     assert found.rate(1).n_heldout == 0
+
+
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize("name", [None, 5, b"folder", "x" * 300, "a\0b"])
+def test_names_that_no_folder_can_have(name):
+    result = compress_bits(UniformModel(16), [[1, 2]])
+    for use in (result.save, CodeLengths.load, memorization.load):
+        with pytest.raises(ResultError, match="folder"):
+            use(name)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    result = compress_bits(UniformModel(16), [[1, 2]])
+    for place in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
+        with pytest.raises(ResultError, match="file is a file, so no folder can be made there"):
+            result.save(place)
+    assert (tmp_path / "file").read_text() == "kept"

@@ -22,8 +22,8 @@ def load_failure(name: str, reason: str) -> str:
         )
     if "Weights only load failed" in reason or "failed reading zip archive" in reason:
         return (
-            f"{name} could not be loaded: its pickled weights are damaged, or hold other objects than tensors. Download "
-            "them again, or save the model with save_pretrained()."
+            f"{name} could not be loaded: its pickled weights are damaged, or hold other objects than tensors. "
+            "Download them again, or save the model with save_pretrained()."
         )
     here = os.path.exists(name)
     if not here and "safetensors" in reason:

@@ -137,8 +137,8 @@ def _check_logits(first: Tensor, name: str) -> None:
         return
     if bool(((rows.sum(-1) - 1).abs() < (1e-2 if first.element_size() < 4 else 1e-4)).all()):
         raise ModelError(
-            f"{name} returned probabilities: at each position they are at least 0 and add up to 1. Expected are logits; "
-            "the logarithms of the probabilities are logits, too."
+            f"{name} returned probabilities: at each position they are at least 0 and add up to 1. Expected are "
+            "logits; the logarithms of the probabilities are logits, too."
         )
 
 
@@ -197,8 +197,8 @@ def remedy_of_nan(half: bool) -> str:
     """What to try where logits are not finite."""
     if half:
         return (
-            'A float16 overflow is a common cause: try dtype="float32" for a model loaded by name, or convert the model '
-            "with its float()."
+            'A float16 overflow is a common cause: try dtype="float32" for a model loaded by name, or convert the '
+            "model with its float()."
         )
     return "Are its weights damaged, or is a position masked with -inf?"
 

@@ -44,8 +44,31 @@ class Contents:
     write_more: Callable[[Path], None]  # into an empty folder
 
 
+def folder_path(folder: Any) -> Path:
+    """The path of a folder that was named, refused where nothing can have that name.
+
+    Raises:
+        ResultError: it is no str or path, holds a NUL, or is longer than a name may be.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ResultError(f"a folder must be a str or a path; a {type(folder).__name__} came.")
+    path = Path(folder)
+    if "\0" in str(path) or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ResultError(f"no folder can have the name {str(path)[:40]!r}...: it is too long, or holds a NUL.")
+    return path
+
+
+def _check_no_file(folder: Path) -> None:
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            raise ResultError(f"{place} is a file, so no folder can be made there. Save into another folder.")
+
+
 def write(contents: Contents, folder: Path, overwrite: bool | None) -> None:
     """Write a result in place of what the folder holds; see `Result.save`."""
+    _check_no_file(folder)
     check_free(folder, overwrite)
     before = set(_files_of(folder))
     waiting = _Waiting(folder)

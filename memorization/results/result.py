@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from memorization.results.folder import Contents, write
+from memorization.results.folder import Contents, folder_path, write
 from memorization.results.kinds import KINDS
 from memorization.results.read_only import ReadOnly
 from memorization.results.saved import Saved
@@ -53,7 +53,7 @@ class Result(ReadOnly):
             Killed at any moment, the folder holds the old result or the new one. Two processes that save into one
             folder at the same time leave the result of one of them, or a folder that `load` refuses; never a mixture.
         """
-        write(self._contents(), Path(folder), overwrite)
+        write(self._contents(), folder_path(folder), overwrite)
 
     @classmethod
     def load(cls: type[R], folder: str | os.PathLike[str]) -> R:
@@ -62,7 +62,7 @@ class Result(ReadOnly):
         Raises:
             ResultError: the folder holds no result of this kind, or one that is damaged or mixed with another.
         """
-        return Saved.open(Path(folder), cls.__name__).read(cls)
+        return Saved.open(folder_path(folder), cls.__name__).read(cls)
 
     def plot(self, ax: "Axes | None" = None, **options: Any) -> "Axes":
         """Draw the picture of this result; `memorization.report` holds one for each kind, with its options.
@@ -126,5 +126,5 @@ def load(folder: str | os.PathLike[str]) -> Result:
         ...     load(folder).ideal_bits.tolist()
         [704.0]
     """
-    saved = Saved.open(Path(folder))
+    saved = Saved.open(folder_path(folder))
     return saved.read(_class_of(saved.kind))
