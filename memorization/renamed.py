@@ -105,7 +105,10 @@ def renamed_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
                     continue
                 value = kwargs.pop(old)
                 if not new:
-                    warn(f"{function.__name__} has no keyword {old} any more; it is ignored.", DeprecationWarning)
+                    warn(
+                        f"{function.__name__} has no keyword {old} any more: it is ignored, and will be refused.",
+                        DeprecationWarning,
+                    )
                     continue
                 try:
                     taken = new in inspect.signature(function).bind_partial(*args, **kwargs).arguments
@@ -115,7 +118,10 @@ def renamed_keywords(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R
                     raise InputError(
                         f"{function.__name__} came with {new} and with its old name {old}: pass {new} alone."
                     )
-                warn(f"{old} of {function.__name__} is now {new}.", DeprecationWarning)
+                warn(
+                    f"{old} of {function.__name__} is now {new}; the old name goes with the next version.",
+                    DeprecationWarning,
+                )
                 kwargs[new] = value
             return function(*args, **kwargs)
 

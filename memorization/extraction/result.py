@@ -268,8 +268,8 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
         rest = "a suffix" if suffix is None else f"a suffix of {suffix}"
         raise InputError(
             f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and "
-            f"{rest} ({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens, or leave "
-            "short samples out."
+            f"{rest} ({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens"
+            f"{'' if suffix is None else ' or suffix_tokens'}, or leave short samples out."
         )
 
 

@@ -356,5 +356,5 @@ def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -
         raise InputError(
             f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample "
             f"{samples.index[i]} at position {bad[0] - edges[i]}. Were they made with another model's tokenizer? "
-            f"(This model is {name}.)."
+            f"The model here is {name}."
         )

@@ -45,6 +45,11 @@ def check_folder(folder: Path) -> None:
             f"{folder} holds no model itself, but {len(checkpoints)} of a training's checkpoints, newest first: "
             f"{', '.join(checkpoints[:_SOME])}{more}. Pass one of them, such as {folder / checkpoints[0]}."
         )
+    if has(folder / "settings.json"):
+        raise ModelError(
+            f"{folder} is no model folder: it has no config.json, but settings.json, as a saved result has. Load "
+            "that with memorization.load, and pass the CodeLengths; or pass the folder of the model."
+        )
     raise ModelError(
         f"{folder} is no model folder: it has no config.json. Expected is a folder made by save_pretrained(); for the "
         "file of a torch module, build the module, load the file into it and pass the module."

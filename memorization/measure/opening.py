@@ -147,6 +147,8 @@ def open_model(
                 f"dtype={dtype!r} applies to models loaded by name; this {type(model).__name__} is in memory already. "
                 "Convert it yourself (model.to(dtype)) and leave dtype out."
             )
+        if isinstance(model, contextlib.AbstractContextManager) and not isinstance(model, nn.Module):
+            raise InputError("open_model is for a with block: with open_model(...) as model: ..., and pass that model.")
         if not callable(model):
             raise ModelError(
                 "a model must be a name, a folder, a torch module or a callable from ids to logits; "

@@ -116,6 +116,10 @@ def audit_membership(
     level, seed = check_level(level), check_seed(seed)
     max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
     k_percent = check_k_percent(k_percent)
+    if isinstance(oracle, CodeLengths):
+        raise InputError(
+            "oracle must be a model here: CodeLengths are of one set, and an attack needs both. Pass the model."
+        )
     sets = _both(samples, control, text_column, limit)
     memorized: Memorization | None = None
     moments: list[tuple[np.ndarray, np.ndarray]] = []

@@ -72,7 +72,7 @@ class Saved:
                 raise
             raise self.damaged(f"{type(error).__name__}: {error}") from error
         for name in self.digests or ():  # what was not needed must belong to the result all the same
-            if name.endswith(".parquet") and (self.folder / name).exists():
+            if not name.endswith(f"/{SETTINGS}") and (self.folder / name).exists():
                 self._open(name).close()
         return result
 
@@ -175,6 +175,8 @@ def _read_settings(folder: Path, what: str) -> bytes:
         if inside:
             near = folder if folder.is_dir() else folder.parent
             hint += f" Did you mean {' or '.join(str(near / one) for one in inside[:5])}?"
+        elif folder.is_dir():
+            hint += " Expected is a folder that the save() of a result, or a command's --output, has made."
         raise ResultError(
             f"{folder} holds no saved {what}: {SETTINGS} cannot be read ({error.strerror or error}){hint}"
         ) from error
