@@ -173,7 +173,7 @@ def test_an_untrained_model_holds_nothing(recwarn):
     assert result.curve["steps"].tolist() == [1, 1]
     assert math.isnan(result.gain_per_doubling)
     assert [str(w.message) for w in recwarn if w.category is NotConvergedWarning] == [
-        "lower bound: training had not converged, after 1 steps"
+        "lower bound: training had not converged, after 1 steps."
     ]
 
 
@@ -268,7 +268,7 @@ def test_two_small_gains_in_a_row_are_convergence(recwarn):
         short = capacity_bits_per_param(Table, **{**options, "steps": 20, "peak_lr": 0.05})
     assert short.converged is False
     percent = 100 * short.gain_per_doubling
-    words = f"lower bound: memorized bits still grow {percent:.1f} % per doubling of steps, after 20 steps"
+    words = f"lower bound: memorized bits still grow {percent:.1f} % per doubling of steps, after 20 steps."
     assert [str(warning.message) for warning in caught] == [words]
 
 

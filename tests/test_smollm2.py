@@ -9,7 +9,7 @@ import pytest
 from test_peers import assert_same_bits, lm_eval_bits, minicons_token_bits
 
 from memorization import compress_bits, unintended_memorization
-from memorization.errors import FirstTokenWarning
+from memorization.errors import FirstTokenWarning, SameModelWarning
 
 pytestmark = [pytest.mark.smollm2]
 
@@ -104,9 +104,10 @@ def test_known_text_is_cheap_and_an_invented_sentence_is_not(smollm2: Path) -> N
 
 
 def test_a_model_has_memorized_nothing_beyond_itself(smollm2: Path) -> None:
-    result = unintended_memorization(
-        smollm2, smollm2, [GENESIS], control=[INVENTED], first_token=CONTEXT, progress=False
-    )
+    with pytest.warns(SameModelWarning, match="they are one model"):
+        result = unintended_memorization(
+            smollm2, smollm2, [GENESIS], control=[INVENTED], first_token=CONTEXT, progress=False
+        )
     assert result.bits.tolist() == result.signed_bits.tolist() == [0.0]
     assert result.control is not None
     assert result.control.bits.tolist() == [0.0]

@@ -163,6 +163,7 @@ def canary_dose_response(
         Two steps teach nothing, so nothing is memorized.
 
         >>> from memorization.lab.architectures import Architecture
+        >>> from memorization.lab.random_tokens import random_tokens
         >>> result = canary_dose_response(
         ...     Architecture("gpt2", width=4),
         ...     random_tokens(60, seq_len=8, vocab_size=16, seed=0),
