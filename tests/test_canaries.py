@@ -32,8 +32,6 @@ from memorization.lab.canaries.result import assemble, warn_of_faults
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 
-pytestmark = pytest.mark.kernels
-
 VOCAB, SEQ_LEN = 64, 16
 INFORMATION = 96.0
 BUILD = Architecture("gpt2", width=32)
@@ -239,6 +237,7 @@ def test_a_difference_between_two_models_is_no_trend():
 # --- A real training
 
 
+@pytest.mark.kernels
 def test_memory_rises_with_repetitions_up_to_the_ceiling(trained):
     found = trained.to_pandas()
     assert found["repetitions"].tolist() == [0, *COUNTS]
@@ -296,6 +295,7 @@ def test_your_own_training_gives_the_same(trained, background):
     assert own.settings["training"] is None
 
 
+@pytest.mark.kernels
 def test_a_model_that_was_not_trained_on_them_shows_no_trend(background):
     model = build_seeded(BUILD, VOCAB, SEQ_LEN, 0)
     train_stack([model], [background], context=0, steps=200, batch_size=16, peak_lrs=[0.02], seeds=[0])
@@ -419,6 +419,7 @@ def test_canaries_are_uniform_nested_and_not_the_data_of_the_same_seed():
 # --- When not to believe it
 
 
+@pytest.mark.kernels
 def test_a_control_that_was_trained_on_is_found_out(background):
     canaries = make_canaries(8, SEQ_LEN, VOCAB, seed=3)
     leaky = ByHeart(insert_canaries(background[:50], canaries, [0, 0, 1, 0, 1, 1, 1, 1]), VOCAB)

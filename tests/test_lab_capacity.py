@@ -670,7 +670,7 @@ def test_what_cannot_be_is_refused(options, message):
 
 def test_the_keyword_for_the_engine_is_gone():
     with pytest.warns(
-        DeprecationWarning, match="capacity_bits_per_param has no keyword engine any more; it is ignored"
+        DeprecationWarning, match="capacity_bits_per_param has no keyword engine any more: it is ignored"
     ):
         result = measured(Table, **{**SMALL, "steps": 1, "seeds": [0]}, engine="local")
     assert result.settings["versions"]["torch"] == torch.__version__

@@ -297,7 +297,7 @@ def test_options_out_of_range(options, message):
 def test_options_of_the_hashes_out_of_range(options, message):
     with pytest.raises(InputError, match=message):
         duplicate_counts([[1, 2]], **options)
-    with pytest.warns(DeprecationWarning, match="which_samples has no keyword .* any more; it is ignored"):
+    with pytest.warns(DeprecationWarning, match="which_samples has no keyword .* any more: it is ignored"):
         which_samples([0.0, 1.0, 2.0], [[1, 2], [2, 1], [1, 1]], **options)
 
 
