@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import json
 import math
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -78,6 +81,23 @@ class ByHeart:
         return counts.log()
 
 
+class Lookup:
+    """Knows rows by their beginnings: gives each right next token a probability, the others share the rest alike."""
+
+    def __init__(self, rows: torch.Tensor, probability: torch.Tensor) -> None:
+        self._rows, self._probability = rows, probability
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """Reads a context token and then a sample; of the first token it knows nothing."""
+        found = torch.full((*ids.shape, VOCAB), 1 / VOCAB)
+        for i, t in itertools.product(range(len(ids)), range(1, ids.shape[1])):
+            for k in (self._rows[:, :t] == ids[i, 1 : t + 1]).all(1).nonzero().flatten():
+                right = self._probability[k, t]
+                found[i, t] = (1 - right) / (VOCAB - 1)
+                found[i, t, self._rows[k, t]] = right
+        return found.log()
+
+
 def table(**columns) -> pd.DataFrame:
     """A canaries' table of these columns; the others are what they would be."""
     n = len(columns["repetitions"])
@@ -115,11 +135,11 @@ def test_a_training_set_known_by_heart_shows_all_but_which_sample_it_is(backgrou
         assert row.mean_bits == pytest.approx(96 - math.log2(136 / repetitions), abs=0.1)
         assert row.by_heart_bits == pytest.approx(96 - math.log2(136 / repetitions))
         assert row.information_share == row.mean_bits / 96
-        assert row.recited_share == 1
+        assert row.likely_share == row.greedy_share == 1
     control = known.canaries[known.canaries["repetitions"] == 0]
     assert (control["bits"] == 0).all()
     assert (control["second_half_bits"] > 40).all()
-    assert known.to_pandas()["recited_share"][0] == 0
+    assert known.to_pandas()[["likely_share", "greedy_share"]].loc[0].tolist() == [0, 0]
     assert known.to_pandas()["by_heart_bits"].isna().tolist() == [True, False, False, False]
     assert known.trend_p_value < 0.001
     assert known.max_excess_bits == pytest.approx(-math.log2(136 / 8), abs=0.1)
@@ -140,7 +160,8 @@ def test_a_perfect_memorizer_that_is_told_which_canary_reaches_the_ceiling(first
     assert known.information_bits == 90
     np.testing.assert_allclose(known.canaries["bits"], 90, atol=0.1)
     assert known.max_excess_bits < 0.1
-    assert known.to_pandas()["recited_share"].tolist() == [1, 1]
+    assert known.to_pandas()["likely_share"].tolist() == [1, 1]
+    assert known.to_pandas()["greedy_share"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("vocab_size", [64, 1000])
@@ -183,12 +204,100 @@ def test_each_row_of_the_table():
     assert found["mean_bits"].tolist() == [0.5, 6]
     assert found["mean_signed_bits"].tolist() == [-2.5, 6]
     assert found["information_share"].tolist() == [0.0625, 0.75]
-    assert found["recited_share"].tolist() == [0, 1]
+    assert found["likely_share"].tolist() == [0, 1]
+    assert found["median_tries"].tolist() == pytest.approx([2**3.505, 2**0.6])
+    assert found["greedy_share"].isna().all()  # of a table without it
     assert found["by_heart_bits"][1] == 8 - math.log2(64 / 4)
     assert (found["low"] <= found["mean_bits"]).all()
     assert (found["high"] >= found["mean_bits"]).all()
     assert found["low"][1] == 5
     assert found["high"][1] == 7
+
+
+# --- Greedy decoding and probability
+
+
+def test_greedy_decoding_writes_out_what_is_less_likely_than_not():
+    """Of p = 0.4 a token the rest has p = 0.4^8, and each token is the likeliest: greedy decoding writes it all out.
+
+    One token of p = 0.01, below the 0.0157 of any other, stops it: from there on a longer prefix is needed.
+    """
+    canaries = make_canaries(8, SEQ_LEN, VOCAB, seed=2)
+    canaries[:, 0] = 1 + torch.arange(8)  # the first token tells which comes
+    probability = torch.full((8, SEQ_LEN), 0.4)
+    probability[2:4, 12] = 0.01
+    probability[4:6] = 0.95
+    times = [4, 4, 5, 5, 6, 6, 0, 0]
+    model = Lookup(canaries[:6], probability)
+    found = dose_response(model, canaries, times, vocab_size=VOCAB, first_token=0, progress=False)
+    seen = found.canaries.groupby("repetitions")
+    for repetitions, bits in ((4, -8 * math.log2(0.4)), (5, -7 * math.log2(0.4) - math.log2(0.01))):
+        np.testing.assert_allclose(seen.get_group(repetitions)["second_half_bits"], bits, rtol=1e-4)
+    np.testing.assert_allclose(found.canaries["second_half_probability"][:2], 0.4**8, rtol=1e-4)
+    assert found.canaries["prefix_needed"][:6].tolist() == [1, 1, 13, 13, 1, 1]
+    assert (found.canaries["prefix_needed"][6:] > 8).all()  # the control, of which it knows nothing
+    shares = found.to_pandas().set_index("repetitions")
+    assert shares["greedy_share"].to_dict() == {0: 0, 4: 1, 5: 0, 6: 1}
+    assert shares["likely_share"].to_dict() == {0: 0, 4: 0, 5: 0, 6: 1}
+    assert shares["recited_share"].equals(shares["likely_share"])
+    assert shares["median_tries"][4] == pytest.approx(0.4**-8, rel=1e-4)
+    assert shares["median_tries"][6] == pytest.approx(0.95**-8, rel=1e-4)
+    assert shares["median_tries"][0] == pytest.approx(64.0**8)
+
+
+def test_the_second_half_of_an_odd_number_of_tokens_is_the_shorter_one():
+    """Seven tokens: the last three, after the first four."""
+    canaries = make_canaries(4, 7, VOCAB, seed=0)
+    canaries[:, 0] = 1 + torch.arange(4)  # 0 is what a model that knows nothing would take
+    probability = torch.full((4, 7), 0.9)
+    probability[0, 3] = probability[1, 4] = 0.01
+    model = Lookup(canaries, probability)
+    found = dose_response(model, canaries, [1, 1, 2, 2], vocab_size=VOCAB, first_token=0, progress=False).canaries
+    assert found["prefix_needed"].tolist() == [4, 5, 1, 1]
+    assert found["greedy"].tolist() == [1, 0, 1, 1]
+    assert found["second_half_bits"][0] == pytest.approx(-3 * math.log2(0.9), rel=1e-4)
+
+
+def test_what_is_likelier_than_not_is_always_written_out(trained):
+    likely = trained.canaries[trained.canaries["second_half_probability"] > 0.5]
+    assert len(likely) > 8
+    assert (likely["greedy"] == 1).all()
+    assert (trained.canaries.query("repetitions == 0")["greedy"] == 0).all()
+
+
+def test_a_probability_below_any_float_is_no_warning():
+    found = assemble(table(repetitions=[0, 0, 4, 4], second_half_bits=[1100.0, 1100.0, 3.0, 5.0]), SETTINGS)
+    assert found.to_pandas()["median_tries"].tolist() == [math.inf, 16]
+
+
+def test_what_an_earlier_version_saved_does_not_know_about_greedy_decoding(tmp_path):
+    old = DoseResponse.load(Path(__file__).parent / "fixtures" / "results_0_1_0" / "DoseResponse")
+    assert old.canaries[["prefix_needed", "greedy"]].isna().all().all()
+    assert old.to_pandas()["greedy_share"].isna().all()
+    assert old.to_pandas()["likely_share"].notna().all()
+    assert "  greedy       unknown: an earlier version measured, which did not look; measure again" in repr(old)
+    plt.close(old.plot().figure)
+    old.save(tmp_path / "again")
+    assert repr(DoseResponse.load(tmp_path / "again")) == repr(old)
+
+
+def test_seeds_that_an_earlier_version_finished_are_kept_and_unknown(trained, background, place, tmp_path):
+    shutil.copytree(place, tmp_path / "store")
+    first = next(
+        path
+        for path in (tmp_path / "store" / "cells").iterdir()
+        if json.loads(path.read_text("utf-8"))["cell"]["seed"] == 0
+    )
+    content = json.loads(first.read_text("utf-8"))
+    del content["result"]["columns"]["prefix_needed"]
+    first.write_text(json.dumps(content), "utf-8")
+    mixed = canary_dose_response(BUILD, background, store=tmp_path / "store", **OPTIONS)
+    unknown = mixed.canaries["greedy"].isna()
+    assert (unknown == (mixed.canaries["run"] == 0)).all()
+    assert mixed.canaries["signed_bits"].equals(trained.canaries["signed_bits"])
+    assert mixed.to_pandas()["greedy_share"].isna().all()
+    assert "greedy       unknown" in repr(mixed)
+    assert "greedy       unknown" not in repr(trained)
 
 
 # --- The trend
@@ -251,7 +360,8 @@ def test_memory_rises_with_repetitions_up_to_the_ceiling(trained):
     top = found.iloc[-1]
     assert top.by_heart_bits == pytest.approx(96 - math.log2((400 + 8 * 85) / 64))
     assert top.by_heart_bits - 3 < top.mean_bits < top.by_heart_bits + 1
-    assert top.recited_share > 0.8
+    assert top.likely_share > 0.8
+    assert top.greedy_share >= top.likely_share
     assert trained.trend > 0.8
     assert trained.trend_p_value == 1e-4
     assert trained.max_excess_bits <= 1
@@ -293,6 +403,13 @@ def test_your_own_training_gives_the_same(trained, background):
     assert own.settings["n_training_samples"] is None
     assert own.to_pandas()["by_heart_bits"].isna().all()
     assert own.settings["training"] is None
+    assert own.to_pandas()["greedy_share"].iloc[[0, -1]].tolist() == [0, 1]
+    written = canaries[:, :8]  # greedy decoding itself, token by token
+    with torch.no_grad():
+        for _ in range(8):
+            read = torch.nn.functional.pad(written, (1, 0))
+            written = torch.cat([written, model(read)[:, -1].argmax(-1, keepdim=True)], dim=1)
+    assert (written == canaries).all(1).tolist() == (own.canaries["greedy"] == 1).tolist()
 
 
 @pytest.mark.kernels
@@ -308,7 +425,7 @@ def test_a_model_that_was_not_trained_on_them_shows_no_trend(background):
     scatter = unseen.canaries["signed_bits"].std()
     assert unseen.canaries["signed_bits"].mean() < 4 * scatter / len(TIMES) ** 0.5
     assert (unseen.to_pandas()["mean_signed_bits"] < 4 * scatter / 8**0.5).all()
-    assert (unseen.to_pandas()["recited_share"] == 0).all()
+    assert (unseen.to_pandas()[["greedy_share", "likely_share"]] == 0).all().all()
 
 
 def test_seeds_have_canaries_and_weights_of_their_own(trained):
@@ -521,8 +638,11 @@ def test_the_repr_has_a_line_a_count_and_what_to_know(trained):
 
 def test_the_picture_shows_every_canary_the_means_and_the_ceiling(trained):
     ax = trained.plot()
-    dots = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() in (".", "v")])
+    dots = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() in (".", "x", "v")])
     np.testing.assert_allclose(np.sort(dots), np.sort(trained.canaries["signed_bits"]))
+    written = trained.canaries.query("greedy == 1")["signed_bits"]
+    crosses = np.concatenate([line.get_ydata() for line in ax.lines if line.get_marker() == "x"])
+    np.testing.assert_allclose(np.sort(crosses), np.sort(written))
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0\n(control)", "1", "4", "16", "64"]
     means = [container.lines[0].get_ydata() for container in ax.containers]
     np.testing.assert_allclose(np.sort(np.concatenate(means)), np.sort(trained.to_pandas()["mean_bits"]))
@@ -532,6 +652,7 @@ def test_the_picture_shows_every_canary_the_means_and_the_ceiling(trained):
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert set(labels) == {
         "80 canaries",
+        f"{len(written)} of them: greedy decoding writes them out",
         "mean memU, 95 % interval",
         "information of a canary: 96.0 bits",
         "training set known by heart",

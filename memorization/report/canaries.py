@@ -21,7 +21,8 @@ def plot_dose_response(result: "DoseResponse", ax: "Axes | None" = None) -> "Axe
     """memU of canaries against repetitions, with its ceiling, n log2 V bits; the control stands apart at the left.
 
     A dot is a canary, signed: in the shaded part, which clipping sets to 0, lie those that cost the model more than
-    uniform (triangles at the edge: far more). The line is the mean of memU, clipped, with its 95 % intervals. Where the
+    uniform (triangles at the edge: far more). A cross in place of a dot is a canary whose second half greedy
+    decoding writes out after the first. The line is the mean of memU, clipped, with its 95 % intervals. Where the
     training set is known, a dotted line shows a model that knows all of it by heart, and has to say which sample comes.
 
     Args:
@@ -74,15 +75,18 @@ def _draw_canaries(result: "DoseResponse", ax: "Axes", place: dict[float, float]
     ceiling = result.information_bits
     floor = _LOWEST * ceiling
     alpha = float(np.clip(8 / np.sqrt(len(result)), 0.25, 0.8))
-    label = f"{len(result):,} canaries"
+    written = result.canaries["greedy"] == 1  # not where it is unknown
+    labels = {".": f"{len(result):,} canaries", "x": f"{written.sum():,} of them: greedy decoding writes them out"}
     for count, group in result.canaries.groupby("repetitions"):
         bits = group["signed_bits"].to_numpy(np.float64)
         # Multiples of the golden ratio modulo 1 fill an interval evenly, however many they are.
         aside = _SPREAD * step * (2 * (np.arange(len(bits)) * 0.618034 % 1) - 1)
-        x = place[float(count)] + aside
-        inside = bits >= floor
-        ax.plot(x[inside], bits[inside], ".", color=BLUE, alpha=alpha, mew=0, markersize=6, zorder=2, label=label)
-        ax.plot(x[~inside], np.full((~inside).sum(), 0.98 * floor), "v", color=BLUE, alpha=alpha, mew=0, markersize=5)
-        label = "_"  # one entry in the legend
+        x, inside, out = place[float(count)] + aside, bits >= floor, written[group.index].to_numpy(bool)
+        style: dict[str, Any] = {"color": BLUE, "alpha": alpha, "mew": 0, "zorder": 2}
+        crosses: dict[str, Any] = style | {"color": "black", "mew": 0.8, "markersize": 4}
+        for marker, chosen, how in ((".", ~out & inside, style | {"markersize": 6}), ("x", out & inside, crosses)):
+            if chosen.any():
+                ax.plot(x[chosen], bits[chosen], marker, label=labels.pop(marker, "_"), **how)
+        ax.plot(x[~inside], np.full((~inside).sum(), 0.98 * floor), "v", markersize=5, **style)
     lowest = float(result.canaries["signed_bits"].min())
     ax.set_ylim(min(0.0, max(lowest, floor)) - 0.05 * ceiling, 1.08 * ceiling)

@@ -97,13 +97,15 @@ class Saved:
         listed = self.digests is None or any(one.startswith(f"{name}/") for one in self.digests)
         return listed and (self.folder / name).is_dir()
 
-    def table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame":
-        """These columns of a table."""
+    def table(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> "pd.DataFrame":
+        """These columns of a table, and of the optional ones, which an earlier version did not write, those it has."""
         import pandas as pd
+        import pyarrow.parquet as parquet
 
         with self._open(f"{name}.parquet") as file:
             try:
-                return pd.read_parquet(file, columns=list(columns))
+                names = parquet.read_schema(file).names if optional else []
+                return pd.read_parquet(file, columns=[*columns, *(name for name in optional if name in names)])
             except (OSError, ValueError) as error:
                 raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}.") from error
 

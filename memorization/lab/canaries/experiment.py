@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from memorization.errors import DivergedError, ImpossibleTokenError, InputError, ModelError
+from memorization.extraction import extract
 from memorization.integers import check_integer, check_integers
 from memorization.lab.builders import Builder, known_builder
 from memorization.lab.canaries.checks import check_canaries, different_counts, repetitions_of, token_rows
@@ -23,7 +24,8 @@ from memorization.lab.cells import Cell, OnSteps, Outcome, device_of, experiment
 from memorization.lab.engines.local import run_cells, versions_of
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel
+from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
 from memorization.results import describe_model, versions
 from memorization.stats.arrays import ArrayLike
 from memorization.unintended import unintended_memorization
@@ -62,7 +64,8 @@ def dose_response(
         progress: a bar on stderr.
 
     Returns:
-        memU a canary, means a count, and the trend.
+        memU a canary, whether greedy decoding writes its second half out and how probable that half is; means and
+        shares a count; and the trend.
 
     Raises:
         InputError: canaries with ids outside the vocabulary, equal ones, too few of a count, negative counts.
@@ -76,6 +79,7 @@ def dose_response(
         memU of a canary is at most n log2 V, and 1 bit for the rounding of the coder. Whatever the model, a control
         canary has a signed memU of k bits or more with probability 2^-k at most (ideal bits), so its memU is 1.44 bits
         at most in expectation. ideal_signed_bits is at most the canary's exposure.
+        A second half with a probability above 1/2 is always written out by greedy decoding; less does not rule it out.
 
     Examples:
         >>> canaries = make_canaries(4, seq_len=16, vocab_size=256)
@@ -143,9 +147,9 @@ def canary_dose_response(
         progress: a bar on stderr.
 
     Returns:
-        memU a canary, means a count over all seeds' canaries, and the trend. Intervals are over canaries, those of one
+        As for `dose_response`, a count's canaries of all seeds together. Intervals are over canaries, those of one
         training taken for independent: they say how sure the mean is for these models, not what other trainings would
-            give.
+        give.
 
     Raises:
         InputError: options that cannot be used, or background ids outside the vocabulary.
@@ -302,18 +306,40 @@ def _measure(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The columns of the canaries' table, and what their measurement was."""
     n_canaries, seq_len = canaries.shape
-    measured = unintended_memorization(
-        target,
-        UniformModel(vocab_size),
-        canaries,
-        first_token=first_token,
-        max_length=seq_len,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        progress=progress,
-    )
-    lengths = measured.target
+    options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    with open_model(target, device=device, dtype=dtype, max_length=seq_len, progress=progress) as opened:
+        oracle = UniformModel(vocab_size)
+        measured = unintended_memorization(
+            opened, oracle, canaries, first_token=first_token, max_length=seq_len, **options
+        )
+        _check_measured(measured.target, vocab_size)
+        rule = measured.target.settings["first_token"]
+        context = rule["rule"] if rule["id"] is None else rule["id"]
+        prefix = seq_len - seq_len // 2
+        greedy = extract(opened, canaries, prefix_tokens=[prefix], first_token=context, **options)
+    token_bits = measured.target.token_bits.reshape(n_canaries, -1)
+    columns = {
+        "bits": measured.bits,
+        "signed_bits": measured.signed_bits,
+        "ideal_signed_bits": measured.ideal_signed_bits,
+        "second_half_bits": token_bits[:, -(seq_len // 2) :].sum(axis=1),
+        "prefix_needed": greedy.prefix_needed.astype(np.float64),
+    }
+    # A first token that is coded uniformly, or not at all, costs both models the same.
+    n_coded = seq_len - (rule["rule"] in ("uniform", "skip"))
+    facts: dict[str, Any] = {
+        "seq_len": seq_len,
+        "vocab_size": vocab_size,
+        "information_bits": n_coded * math.log2(vocab_size),
+        "first_token": rule,
+        "model": describe_model(measured.target.settings["model"]),
+        "versions": versions(),
+    }
+    return columns, facts
+
+
+def _check_measured(lengths: CodeLengths, vocab_size: int) -> None:
+    """Refuse a model that lacks ids that canaries are drawn from, and a canary that lost its first token."""
     record, rule = lengths.settings["model"], lengths.settings["first_token"]
     if record["vocab_size"] < vocab_size:
         raise ModelError(
@@ -327,24 +353,6 @@ def _measure(
             f"canary {short[0]} begins with the BOS, which is taken for its context, so it has a token less than "
             f"others; pass the id as first_token={rule['id']}, which codes it."
         )
-    token_bits = lengths.token_bits.reshape(n_canaries, -1)
-    columns = {
-        "bits": measured.bits,
-        "signed_bits": measured.signed_bits,
-        "ideal_signed_bits": measured.ideal_signed_bits,
-        "second_half_bits": token_bits[:, -(seq_len // 2) :].sum(axis=1),
-    }
-    # A first token that is coded uniformly, or not at all, costs both models the same.
-    n_coded = seq_len - (rule["rule"] in ("uniform", "skip"))
-    facts: dict[str, Any] = {
-        "seq_len": seq_len,
-        "vocab_size": vocab_size,
-        "information_bits": n_coded * math.log2(vocab_size),
-        "first_token": rule,
-        "model": describe_model(record),
-        "versions": versions(),
-    }
-    return columns, facts
 
 
 def _result(runs: list[dict[str, Any]], settings: dict[str, Any]) -> DoseResponse:

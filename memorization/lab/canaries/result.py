@@ -19,7 +19,7 @@ __all__ = ["DoseResponse", "assemble", "warn_of_faults"]
 COLUMNS = ("run", "canary", "repetitions", "bits", "signed_bits", "ideal_signed_bits", "second_half_bits")
 _SLACK_BITS = 1.0  # the range coder's rounding, at most
 _CHANCE = 1e-3  # of a warning about a control that nothing is wrong with
-_RECITED_BITS = 1.0  # probability 1/2: greedy decoding cannot go another way then
+_LIKELY_BITS = 1.0  # probability 1/2: no other continuation is likelier, so greedy decoding writes it out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,10 @@ class DoseResponse(Result):
     Attributes:
         canaries: one row a canary: run (of the training, from 0), canary (its place in that run), repetitions (0: the
             control), bits (memU, coded, never below 0), signed_bits (the same not clipped), ideal_signed_bits (from
-            -log2 p), second_half_bits (ideal code length of the second half of its tokens, given the first).
+            -log2 p), second_half_bits (ideal code length of the second half of its tokens, given the first),
+            second_half_probability (2^-second_half_bits), prefix_needed (the fewest leading tokens after which greedy
+            decoding writes out all the others), greedy (1 where it does so after the first half, else 0). The last two
+            are NaN where an earlier version measured, which did not look.
         information_bits: that each canary has, n log2 V for n tokens: the ceiling of memU.
         trend: Spearman's rank correlation of repetitions and signed_bits over all canaries, the control counted as 0;
             NaN where all signed_bits are equal.
@@ -55,10 +58,16 @@ class DoseResponse(Result):
         """One row a number of repetitions, ascending; 0 is the control.
 
         Columns: repetitions; n_canaries (of all runs together); mean_bits (memU) with low and high, its 95 % interval;
-        mean_signed_bits; information_share (mean_bits / information_bits); recited_share (of canaries whose second half
-        has probability of at least 1/2 given the first: greedy decoding writes it out); by_heart_bits (memU of a model
-        that knows its whole training set by heart: information_bits - log2(training samples / repetitions), which is
-        what it costs to say which sample; NaN where the training set is not known); information_bits.
+        mean_signed_bits; information_share (mean_bits / information_bits); by_heart_bits (memU of a model that knows
+        its whole training set by heart: information_bits - log2(training samples / repetitions), which is what it costs
+        to say which sample; NaN where the training set is not known); information_bits.
+
+        Three are about the second half of a canary after its first half: greedy_share (of canaries whose second half
+        greedy decoding writes out; NaN where an earlier version measured one of them); likely_share (of those whose
+        second half has a probability of at least 1/2); median_tries (how many continuations must be drawn from the
+        model, in the mean, until one is the second half: 1 / probability, of the median canary; inf beyond 1,024 bits).
+        A probability of 1/2 is sufficient for greedy decoding, and not necessary: each token need only be likelier than
+        any other single token. recited_share is the old name of likely_share.
         """
         return self._once("table", self._by_repetitions).copy()
 
@@ -67,8 +76,11 @@ class DoseResponse(Result):
 
         rows = []
         for repetitions, group in self.canaries.groupby("repetitions"):
-            bits = group["bits"].to_numpy(np.float64)
+            bits, rest = (group[name].to_numpy(np.float64) for name in ("bits", "second_half_bits"))
+            likely_share = float((rest <= _LIKELY_BITS).mean())
             low, high = mean_interval(bits)
+            with np.errstate(over="ignore"):  # beyond 1,024 bits
+                median_tries = float(np.exp2(np.median(rest)))
             rows.append(
                 {
                     "repetitions": repetitions,
@@ -78,7 +90,10 @@ class DoseResponse(Result):
                     "high": high,
                     "mean_signed_bits": float(group["signed_bits"].mean()),
                     "information_share": float(bits.mean()) / self.information_bits,
-                    "recited_share": float((group["second_half_bits"] <= _RECITED_BITS).mean()),
+                    "greedy_share": float(group["greedy"].mean(skipna=False)),
+                    "likely_share": likely_share,
+                    "median_tries": median_tries,
+                    "recited_share": likely_share,
                     "by_heart_bits": self._by_heart_bits(int(repetitions)),
                     "information_bits": self.information_bits,
                 }
@@ -100,8 +115,8 @@ class DoseResponse(Result):
     @classmethod
     def _from_saved(cls, saved: Saved) -> "DoseResponse":
         """Means and the trend are computed again from the canaries."""
-        settings = saved.need("n_canaries", "information_bits", "n_training_samples", "first_token", "model")
-        canaries = saved.table("canaries", COLUMNS)
+        settings = saved.need("n_canaries", "information_bits", "n_training_samples", "first_token", "model", "seq_len")
+        canaries = saved.table("canaries", COLUMNS, optional=("prefix_needed",))
         if len(canaries) != settings["n_canaries"]:
             raise saved.damaged(f"canaries.parquet has {len(canaries)} rows for {settings['n_canaries']} canaries")
         return assemble(canaries, settings)
@@ -116,16 +131,21 @@ class DoseResponse(Result):
         lines = [
             f"DoseResponse of {len(self):,} canaries{trained}: {settings['seq_len']} of {settings['vocab_size']:,} "
             f"tokens, {self.information_bits:,.1f} bits of information each",
-            "  repetitions  canaries    memU [95 % interval], bits    signed  of all  recited  by heart",
+            "  repetitions  canaries    memU [95 % interval], bits    signed  of all   "
+            "greedy  p >= 1/2     tries  by heart",
         ]
         for row in table.itertuples():
             span = "[unknown]" if math.isnan(row.low) else f"[{row.low:,.1f}, {row.high:,.1f}]"
             by_heart = "-" if math.isnan(row.by_heart_bits) else f"{row.by_heart_bits:,.1f}"
+            greedy = "-" if math.isnan(row.greedy_share) else f"{100 * row.greedy_share:.0f} %"
             name = "0, control" if row.repetitions == 0 else f"{row.repetitions:,}"
             lines.append(
                 f"  {name:>11}{row.n_canaries:>10,}{row.mean_bits:>11,.1f} {span:<19}{row.mean_signed_bits:>9,.1f}"
-                f"{100 * row.information_share:>6.0f} %{100 * row.recited_share:>7.0f} %{by_heart:>10}"
+                f"{100 * row.information_share:>6.0f} %{greedy:>9}{100 * row.likely_share:>8.0f} %"
+                f"{row.median_tries:>10.2g}{by_heart:>10}"
             )
+        if table["greedy_share"].isna().any():
+            lines.append("  greedy       unknown: an earlier version measured, which did not look; measure again")
         rises = "unknown: all canaries cost the same" if math.isnan(self.trend) else f"{self.trend:+.2f}"
         least = "<= " if self.trend_p_value <= 1 / (1 + PERMUTATIONS) else "= "
         lines.append(
@@ -149,10 +169,20 @@ class DoseResponse(Result):
 def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse:
     """The result, from a row for each measured canary and from the settings.
 
+    Whether greedy decoding writes a canary out is unknown where no prefix_needed came.
+
     Canaries are drawn alike, so where training did nothing to them, those of one model can change places. Those of two
     models cannot, so the trend's permutations stay within runs: what a model does to all of its canaries is no
     evidence.
     """
+    known = canaries["prefix_needed"] if "prefix_needed" in canaries else np.full(len(canaries), math.nan)
+    needed = np.asarray(known, dtype=np.float64)
+    seq_len = settings["seq_len"]
+    canaries = canaries[list(COLUMNS)].assign(
+        second_half_probability=np.exp2(-canaries["second_half_bits"]),
+        prefix_needed=needed,
+        greedy=np.where(np.isnan(needed), math.nan, needed <= seq_len - seq_len // 2),
+    )
     trend, p_value = permutation_trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
     return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
 
