@@ -110,7 +110,7 @@ def test_measure_writes_every_sample_every_token_and_every_setting(
     assert summary["total_bits"] == pytest.approx(table["bits"].sum())
     assert summary["control_n_samples"] == 3
     assert summary["net_bits"] == pytest.approx(
-        4 * (table["signed_bits"].mean() - Memorization.load(output).control.signed_bits.mean())
+        4 * (table["bits"].mean() - Memorization.load(output).control.bits.mean())
     )
     settings = summary["settings"]["oracle"]
     assert settings["model"]["name"] == str(oracle_folder)

@@ -512,7 +512,7 @@ def test_pairs_that_are_given_as_intervals_become_intervals():
 
 
 def test_intervals_are_worked_out_once(monkeypatch):
-    from memorization.unintended import result as place
+    from memorization.unintended import means as place
 
     asked = []
     real = place.mean_interval

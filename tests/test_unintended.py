@@ -108,6 +108,10 @@ def same_numbers(first: Memorization, second: Memorization, *, exactly: bool = T
         assert first.control.quantiles == second.control.quantiles
         assert (first.control.mean, first.control.net_bits) == (second.control.mean, second.control.net_bits)
         assert first.control.net_interval == second.control.net_interval
+        assert (first.control.gap_bits, first.control.gap_interval) == (
+            second.control.gap_bits,
+            second.control.gap_interval,
+        )
 
 
 # --- the definitions
@@ -335,9 +339,14 @@ def test_control_figures_by_hand(joint):
     assert control.quantiles[0.25] == -3
     assert control.quantiles[0.75] == 1
     assert sorted(control.quantiles) == [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
-    assert control.net_bits == pytest.approx(4 * (25 - -1))  # (mean signed of samples - that of control) x n
-    low, high = control.net_interval
-    assert low < control.net_bits < high
+    samples_expected = np.array([40.0, 30, 20, 10]) - (joint == "mixture")  # 2^-10 of a bit less than whole bits
+    assert control.net_bits == pytest.approx(4 * (samples_expected.mean() - expected.mean()), abs=0.01)
+    assert control.gap_bits == pytest.approx(4 * (25 - -1))  # (mean signed of samples - that of control) x n
+    for (low, high), value in (
+        (control.net_interval, control.net_bits),
+        (control.gap_interval, control.gap_bits),
+    ):
+        assert low < value < high
     assert -4 <= control.mean_interval[0] < -1 < control.mean_interval[1] <= 1
     assert control.target.bits.tolist() == [30, 31, 29, 33, 26]
 
@@ -398,14 +407,15 @@ def test_control_of_one_sample_has_no_interval(small):
     result = unintended_memorization(
         UniformModel(262), UniformModel(262), ["abc"], control=["cba"], target_tokenizer=small, oracle_tokenizer=small
     )
-    assert all(math.isnan(x) for x in (*result.control.net_interval, *result.control.mean_interval))
+    control = result.control
+    assert all(math.isnan(x) for x in (*control.net_interval, *control.gap_interval, *control.mean_interval))
     assert result.control.net_bits == 0
     assert "no interval from one sample" in repr(result)
-    assert result.summary()["net_interval"] == [None, None]
+    assert result.summary()["net_interval"] == result.summary()["gap_interval"] == [None, None]
 
 
 @pytest.mark.parametrize("n_trials", [50, pytest.param(2000, marks=pytest.mark.slow)])
-def test_net_interval_covers_the_planted_difference(n_trials):
+def test_gap_interval_covers_the_planted_difference(n_trials):
     """Skewed noise on both sides, a planted difference. A bootstrap of 25 skewed values covers it a little too seldom."""
     rng = np.random.default_rng(0)
     n, m, planted = 30, 25, 3.0
@@ -422,8 +432,8 @@ def test_net_interval_covers_the_planted_difference(n_trials):
             samples,
             control=(lengths_with(unseen, unseen_target), lengths_with(unseen, unseen_oracle)),
         ).control
-        covered.append(control.net_interval[0] <= n * planted <= control.net_interval[1])
-        width = (control.net_interval[1] - control.net_interval[0]) / n
+        covered.append(control.gap_interval[0] <= n * planted <= control.gap_interval[1])
+        width = (control.gap_interval[1] - control.gap_interval[0]) / n
         expected = 2 * 1.96 * np.sqrt(8 / n + 9 / m)  # a gamma(2, 2) has variance 8
         assert 0.5 * expected < width < 1.7 * expected
     reach = 2 * math.sqrt(0.95 * 0.05 / n_trials)
@@ -765,7 +775,7 @@ def test_table_and_summary(small):
     assert summary["total_bits"] == result.total_bits
     assert summary["mem_bits"] == pytest.approx(result.mem_bits.sum())
     assert summary["control_n_samples"] == 5
-    assert summary["net_bits"] == result.control.net_bits
+    assert (summary["net_bits"], summary["gap_bits"]) == (result.control.net_bits, result.control.gap_bits)
 
 
 @pytest.mark.parametrize("joint", ["max", "mixture"])

@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.measure.pair import ideal_signed_bits
-from memorization.results import ReadOnly
-from memorization.stats.bootstrap import mean_interval
 from memorization.stats.levels import Interval
+from memorization.unintended.means import Means
 
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
@@ -18,18 +17,23 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Control(ReadOnly):
+class Control(Means):
     """memU of samples that neither model has seen: what "memorized nothing" looks like with this pair of models.
 
     Attributes:
         bits: memU of each control sample, from coded lengths, as defined for the samples, float64.
         signed_bits: H(x | oracle) - H(x | target) of each control sample, float64.
-        mean: of signed_bits.
+        mean: of signed_bits; `mean_signed_bits` is its name in `Memorization`.
         quantiles: of signed_bits, at 1, 5, 25, 50, 75, 95 and 99 %, by their share (0.01 to 0.99).
-        net_bits: (mean signed bits of the samples - that of the control) x number of samples: memU without what the
-            target simply does better.
-        net_interval: 95 % bootstrap interval of net_bits over both sets; NaN where a set has one sample.
+        net_bits: (mean memU of the samples - mean memU of the control) x number of samples, by one joint code: what
+            memU shows beyond what it shows of unseen text. In expectation 0 where nothing was memorized, and with
+            joint="max" never more than the oracle's bits of the samples.
+        net_interval: 95 % bootstrap interval of net_bits, both sets resampled; NaN where a set has one sample.
         mean_interval: 95 % bootstrap interval of `mean`; NaN for one sample.
+        gap_bits: the same difference of signed bits: how much better the target predicts its samples than unseen text,
+            over what the oracle does. Membership inference lives on it; it grows as the target gets worse on unseen
+            text, so it is no amount of memory (up to version 0.1.0 this was net_bits).
+        gap_interval: as net_interval.
         target: code lengths of the control under the target.
         oracle: under the oracle.
     """
@@ -41,6 +45,8 @@ class Control(ReadOnly):
     net_bits: float
     net_interval: Interval
     mean_interval: Interval
+    gap_bits: float
+    gap_interval: Interval
     target: "CodeLengths" = field(repr=False)
     oracle: "CodeLengths" = field(repr=False)
 
@@ -48,23 +54,3 @@ class Control(ReadOnly):
     def ideal_signed_bits(self) -> Float64[np.ndarray, " control"]:
         """The signed difference of each control sample from -log2 p, as `Memorization.ideal_signed_bits`."""
         return ideal_signed_bits(self.target, self.oracle)
-
-    @property
-    def mean_bits(self) -> float:
-        """Mean memU of the control samples: what memU shows where nothing was memorized."""
-        return float(self.bits.mean())
-
-    @property
-    def interval(self) -> Interval:
-        """95 % bootstrap interval of `mean_bits`; NaN for one sample."""
-        return self._once("interval", lambda: mean_interval(self.bits))
-
-    @property
-    def mean_signed_bits(self) -> float:
-        """Mean of signed_bits: `mean` by the name that it has in `Memorization`."""
-        return self.mean
-
-    @property
-    def signed_interval(self) -> Interval:
-        """95 % bootstrap interval of `mean_signed_bits`: `mean_interval` by the name that it has in `Memorization`."""
-        return self.mean_interval

@@ -25,6 +25,7 @@ from memorization.samples import left_out
 from memorization.stats.bootstrap import difference_interval, mean_interval
 from memorization.stats.levels import Interval
 from memorization.unintended.control import QUANTILES, Control
+from memorization.unintended.means import Means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization(Result):
+class Memorization(Means, Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
     A saved folder holds memorization.parquet (a row a sample); target/ and oracle/ (and the same in control/), the code
@@ -71,32 +72,16 @@ class Memorization(Result):
 
     @property
     def total_bits(self) -> float:
-        """memU of all samples together; for independent samples a lower bound for the data set (paper, section 2)."""
+        """memU of all samples together: an estimate of the data set's, too high by what the oracle lacks.
+
+        It is a lower bound only for independent samples and conditional information under their true distribution
+        (paper, section 2).
+        """
         return float(self.bits.sum())
 
     @property
-    def mean_bits(self) -> float:
-        """Mean memU, in bits a sample."""
-        return float(self.bits.mean())
-
-    @property
-    def interval(self) -> Interval:
-        """95 % bootstrap interval of `mean_bits`; NaN for one sample."""
-        return self._once("interval", lambda: mean_interval(self.bits))
-
-    @property
-    def mean_signed_bits(self) -> float:
-        """Mean of signed_bits, in bits a sample."""
-        return float(self.signed_bits.mean())
-
-    @property
-    def signed_interval(self) -> Interval:
-        """95 % bootstrap interval of `mean_signed_bits`; NaN for one sample."""
-        return self._once("signed_interval", lambda: mean_interval(self.signed_bits))
-
-    @property
     def capacity_share(self) -> float:
-        """total_bits / (3.6 bits x parameters of the target); NaN where their number is unknown."""
+        """Net memU (total_bits where there is no control) / (3.6 bits x parameters); NaN where these are unknown."""
         return self._share(self.target.settings["model"]["n_params"])
 
     @property
@@ -105,7 +90,8 @@ class Memorization(Result):
         return self._share(self.target.settings["model"]["n_non_embedding_params"])
 
     def _share(self, n_params: int | None) -> float:
-        return self.total_bits / (EXPECTED_BITS_PER_PARAM * n_params) if n_params else math.nan
+        bits = self.total_bits if self.control is None else self.control.net_bits
+        return bits / (EXPECTED_BITS_PER_PARAM * n_params) if n_params else math.nan
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), memU and what it is made of."""
@@ -188,6 +174,8 @@ class Memorization(Result):
                 "control_signed_quantiles": {f"{q:g}": bits for q, bits in self.control.quantiles.items()},
                 "net_bits": self.control.net_bits,
                 "net_interval": self.control.net_interval,
+                "gap_bits": self.control.gap_bits,
+                "gap_interval": self.control.gap_interval,
             }
         return cast(dict[str, Any], plain(figures))
 
@@ -209,20 +197,18 @@ class Memorization(Result):
             lines += [
                 f"  control      {control.mean:,.2f} {_span(control.mean_interval)} bits a sample signed, "
                 f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples",
-                f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: samples over "
-                "control, signed",
+                f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: memU over the "
+                "control's",
+                f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
+                "control's; seen against unseen text, no amount of memory",
             ]
-            if control.mean < 0:
-                lines.append(
-                    "               the target predicts unseen text worse than the oracle, so net memU is too high: "
-                    "read memU"
-                )
         counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
+        of_what = "memU" if control is None else "net memU"
         shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
             f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): "
             f"{settings['baseline']}",
-            f"  capacity     memU is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x "
+            f"  capacity     {of_what} is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x "
             "non-embedding parameters",
             f"  target       {self.target.bits_per_token:.4g} bits a token; "
             f"{describe_model(self.target.settings['model'])}",
@@ -261,27 +247,38 @@ def combine(
         intended_bits=mem_bits - bits,
         target=target,
         oracle=oracle,
-        control=_control(pairs[1], settings, signed_bits) if len(pairs) > 1 else None,
+        control=_control(pairs[1], settings, bits, signed_bits) if len(pairs) > 1 else None,
         settings=settings,
     )
 
 
-def _control(pair: Pair, settings: dict[str, Any], sample_signed_bits: Float64[np.ndarray, " sample"]) -> Control:
+def _control(
+    pair: Pair,
+    settings: dict[str, Any],
+    sample_bits: Float64[np.ndarray, " sample"],
+    sample_signed_bits: Float64[np.ndarray, " sample"],
+) -> Control:
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
     signed_bits = oracle_bits - target_bits
-    n = len(sample_signed_bits)
-    low, high = difference_interval(sample_signed_bits, signed_bits)
+    bits = oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"])
+    n = len(sample_bits)
     return Control(
-        bits=oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"]),
+        bits=bits,
         signed_bits=signed_bits,
         mean=float(signed_bits.mean()),
         quantiles={q: float(np.quantile(signed_bits, q)) for q in QUANTILES},
-        net_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
-        net_interval=Interval(n * low, n * high),
+        net_bits=float(n * (sample_bits.mean() - bits.mean())),
+        net_interval=_times(n, difference_interval(sample_bits, bits)),
         mean_interval=mean_interval(signed_bits),
+        gap_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
+        gap_interval=_times(n, difference_interval(sample_signed_bits, signed_bits)),
         target=pair[0],
         oracle=pair[1],
     )
+
+
+def _times(n: int, interval: Interval) -> Interval:
+    return Interval(n * interval.low, n * interval.high)
 
 
 def with_count(

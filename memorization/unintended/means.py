@@ -1,0 +1,39 @@
+"""Means of memU with their intervals: the same names for samples and for control samples."""
+
+import numpy as np
+from jaxtyping import Float64
+
+from memorization.results import ReadOnly
+from memorization.stats.bootstrap import mean_interval
+from memorization.stats.levels import Interval
+
+__all__ = ["Means"]
+
+
+class Means(ReadOnly):
+    """What samples and control share: mean memU and mean signed bits, in bits a sample, each with its interval."""
+
+    __slots__ = ()
+
+    bits: Float64[np.ndarray, " sample"]
+    signed_bits: Float64[np.ndarray, " sample"]
+
+    @property
+    def mean_bits(self) -> float:
+        """Mean memU, in bits a sample; of control samples, what memU shows where nothing was memorized."""
+        return float(self.bits.mean())
+
+    @property
+    def interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_bits`; NaN for one sample."""
+        return self._once("interval", lambda: mean_interval(self.bits))
+
+    @property
+    def mean_signed_bits(self) -> float:
+        """Mean of signed_bits, in bits a sample."""
+        return float(self.signed_bits.mean())
+
+    @property
+    def signed_interval(self) -> Interval:
+        """95 % bootstrap interval of `mean_signed_bits`; NaN for one sample."""
+        return self._once("signed_interval", lambda: mean_interval(self.signed_bits))
