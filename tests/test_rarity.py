@@ -18,6 +18,7 @@ from saved_folders import as_saved_by_0_1_0
 from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.errors import InputError, LossyTextError, ResultError
 from memorization.rarity import Rarity, deduplicate, duplicate_counts, tfidf_bits, which_samples
+from memorization.rarity.correlations import partial_spearman
 from memorization.rarity.duplicates import _shingle_sets, bands_and_rows
 from memorization.report.rarity import plot_rarity
 from memorization.stats.ranks import spearman
@@ -403,6 +404,49 @@ def test_intervals_cover(r):
     assert below / 400 < 0.083 if r == 0 else below / 400 > 0.9
 
 
+@given(st.lists(st.tuples(*[st.integers(-4, 4)] * 3), min_size=5, max_size=25))
+def test_partial_rank_correlation_from_scratch(triples):
+    """By the formula of three correlations, which the code does not use."""
+    x, y, z = (np.array(side, dtype=float) for side in zip(*triples, strict=True))
+    if min(len(set(side)) for side in (x, y, z)) == 1:
+        return
+    xy, xz, yz = (np.corrcoef(rank(a), rank(b))[0, 1] for a, b in ((x, y), (x, z), (y, z)))
+    found = partial_spearman(x, y, z, level=0.95)
+    if max(abs(xz), abs(yz)) > 1 - 1e-9:
+        assert math.isnan(found.rho)
+        assert math.isnan(found.p_value)
+        return
+    rho = (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
+    assert found.rho == pytest.approx(rho, abs=1e-6)
+    if abs(rho) < 1 - 1e-9:
+        t = rho * math.sqrt((len(x) - 3) / (1 - rho**2))
+        assert found.p_value == pytest.approx(2 * scipy.stats.t.sf(abs(t), len(x) - 3), abs=1e-6)
+        reach = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (len(x) - 4))
+        assert found.interval == pytest.approx(
+            (math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach)), abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("r", [0.0, 0.5])
+def test_partial_intervals_cover_and_find_nothing_where_nothing_is(r):
+    """x and y follow z, and each other beyond it with a correlation of r. The truth is that of 200,000 triples."""
+    draws = np.random.default_rng(0)
+
+    def triples(n):
+        z, ex, ey = draws.normal(size=(3, n))
+        return z + ex, z + r * ex + math.sqrt(1 - r**2) * ey, z
+
+    truth = partial_spearman(*triples(200_000), level=0.9).rho
+    assert abs(truth - r) < 0.03
+    found = [partial_spearman(*triples(40), level=0.9) for _ in range(400)]
+    held = np.mean([low <= truth <= high for _, (low, high), _ in found])
+    assert abs(held - 0.9) < 0.045  # three standard errors
+    if r == 0:
+        assert scipy.stats.kstest([p_value for *_, p_value in found], "uniform").pvalue > 0.01
+        x, y, _ = triples(40)
+        assert spearman(x, y, level=0.9).p_value < 0.05  # what the partial one has to take out
+
+
 # --- rarity
 
 
@@ -418,6 +462,68 @@ def test_planted_relation_is_recovered():
     noisy = row(which_samples(*planted(300, noise=1.0)), "signed_bits", "tfidf_bits")
     assert 0.2 < noisy["low"] < noisy["rho"] < noisy["high"] < 0.999
     assert result.top(3)["sample"].tolist() == np.argsort(-memu)[:3].tolist()
+
+
+def oracle_of(samples, draws):
+    """Bits under an oracle, which rare tokens cost more."""
+    return 40 + 12 * tfidf_bits(samples) + 4 * draws.normal(size=len(samples))
+
+
+def test_where_all_is_memorized_rarity_says_nothing_beyond_the_bits_of_the_oracle():
+    """The target spends a few bits on each sample, so memU is the oracle's bits less these."""
+    draws = np.random.default_rng(0)
+    samples = planted(300)[1]
+    oracle = oracle_of(samples, draws)
+    result = which_samples(oracle - 8 - draws.normal(size=300), samples, oracle_bits=oracle)
+    assert row(result, "signed_bits", "oracle_bits")["rho"] > 0.97
+    assert row(result, "signed_bits", "tfidf_bits")["low"] > 0.5
+    partial = result.correlations.query("given == 'oracle_bits'").set_index("with").loc["tfidf_bits"]
+    assert partial["of"] == "signed_bits"
+    assert partial["low"] < 0 < partial["high"]
+    assert partial["n"] == 300
+    assert "  share        8" in repr(result)
+    assert "memU with TF-IDF, given the oracle's bits" in repr(result)
+    assert "memU with exact duplicates, given the oracle's bits unknown: no sample has a duplicate" in repr(result)
+
+
+def test_what_rare_samples_show_beyond_the_bits_of_the_oracle_is_found():
+    """The target holds a larger share of the rare ones."""
+    draws = np.random.default_rng(1)
+    samples = planted(300)[1]
+    oracle, rarity = oracle_of(samples, draws), tfidf_bits(samples)
+    share = 0.3 + 0.2 * (rarity - rarity.mean()) / rarity.std() + 0.1 * draws.normal(size=300)
+    result = which_samples(share * oracle, samples, oracle_bits=oracle)
+    np.testing.assert_allclose(result.share_memorized, share)
+    partial = result.correlations.query("given == 'oracle_bits'").set_index("with").loc["tfidf_bits"]
+    assert partial["low"] > 0.3
+    assert row(result, "share_memorized", "tfidf_bits")["low"] > 0.7
+    assert list(result.to_pandas()["share_memorized"]) == list(result.share_memorized)
+
+
+def test_a_share_of_nothing_is_unknown():
+    memu, samples = planted(10)
+    result = which_samples(memu, samples, oracle_bits=np.array([0, 0, *range(10, 18)]))
+    assert np.isnan(result.share_memorized).tolist() == [True] * 2 + [False] * 8
+    unknown = row(result, "share_memorized", "tfidf_bits")
+    assert unknown["reason"] == "share_memorized is unknown for 2 samples, of which the oracle's bits are 0"
+    assert row(result, "signed_bits", "oracle_bits")["reason"] == ""
+    exact = which_samples(np.arange(10.0), samples, oracle_bits=10 + np.arange(10.0)).correlations
+    assert exact.query("given == 'oracle_bits'")["reason"].iloc[0] == "ranks of oracle_bits determine those of one side"
+
+
+def test_without_the_bits_of_an_oracle_the_share_is_unknown():
+    result = which_samples(*planted(10))
+    assert np.isnan(result.oracle_bits).all()
+    assert np.isnan(result.share_memorized).all()
+    assert "share        unknown: bits came without those of the oracle" in repr(result)
+    assert len(result.correlations) == 3
+
+
+def test_what_0_1_0_saved_has_no_bits_of_an_oracle():
+    old = Rarity.load(Path(__file__).parent / "fixtures" / "results_0_1_0" / "Rarity")
+    assert np.isnan(old.oracle_bits).all()
+    assert set(old.correlations["given"]) == {""}
+    assert "share        unknown" in repr(old)
 
 
 def test_duplicates_are_recovered():
@@ -514,7 +620,13 @@ def test_memorization_of_these_samples(bpe_tokenizer, tiny_gpt2):
     assert (result.signed_bits == measured.signed_bits).all()
     assert (result.n_tokens == measured.target.n_tokens).all()
     assert result.exact_duplicates.tolist() == [2, 1, 2, 1, 1]
-    assert result.correlations["n"].tolist() == [4] * 8
+    assert result.correlations["n"].tolist() == [4] * 15
+    assert (result.oracle_bits == measured.oracle.bits).all()
+    np.testing.assert_array_equal(result.share_memorized, measured.signed_bits / measured.oracle.bits)
+    partial = result.correlations.query("given == 'oracle_bits'")
+    assert set(partial["reason"]) == {"there are 4 different samples, and it takes 5"}
+    with pytest.raises(InputError, match="a Memorization brings its own"):
+        which_samples(measured, texts, tokenizer=bpe_tokenizer, oracle_bits=measured.oracle.bits)
     assert result.previews == texts
     assert result.settings["tokenizer"]["vocab_size"] == len(bpe_tokenizer)
     with pytest.raises(
@@ -570,12 +682,20 @@ def test_bits_that_are_none():
     for bits, message in (
         ([1.0, 2.0], r"3 samples came, and bits of shape \[2\]"),
         ([[1.0], [2.0], [3.0]], r"bits of shape \[3, 1\]"),
-        ([1.0, math.nan, math.inf], r"bits must be finite; that of sample 1 is nan \(2 such\)"),
+        ([1.0, math.nan, math.inf], r"bits must be finite; that of sample 1 in memorized is nan \(2 such\)"),
         (["a", "b", "c"], "memorized must be a Memorization, or a flat array of bits"),
         (compress_bits(UniformModel(4), samples), "memorized must be a Memorization, or a flat array of bits"),
     ):
         with pytest.raises(InputError, match=message):
             which_samples(bits, samples)
+    for bits, message in (
+        ([1.0, 2.0], r"oracle_bits holds bits, one a sample: 3 samples came, and bits of shape \[2\]"),
+        ([1.0, math.nan, 2.0], r"bits must be finite; that of sample 1 in oracle_bits is nan \(1 such\)"),
+        ([1.0, -0.5, 2.0], r"oracle_bits are code lengths, 0 or more; the least of them is -0\.5"),
+        ("bits", "oracle_bits must be a flat array of bits"),
+    ):
+        with pytest.raises(InputError, match=message):
+            which_samples([1.0, 2.0, 3.0], samples, oracle_bits=bits)
     with pytest.raises(InputError, match="level must be a number between 0 and 1"):
         which_samples([1.0, 2.0, 3.0], samples, level=95)
     with pytest.raises(InputError, match="k must be at least 1; it is 0"):
@@ -634,10 +754,19 @@ def test_top_and_repr():
 
 def test_saved_and_loaded(tmp_path):
     memu, samples = planted(30, noise=1.0)
-    result = which_samples(memu, samples, np.concatenate([samples, samples[:5]]), near=0.5, level=0.9)
+    more = {"oracle_bits": 20 + memu**2, "near": 0.5, "level": 0.9}
+    result = which_samples(memu, samples, np.concatenate([samples, samples[:5]]), **more)
     result.save(tmp_path)
     loaded = Rarity.load(tmp_path)
-    for name in ("signed_bits", "tfidf_bits", "exact_duplicates", "near_duplicates", "n_tokens", "index"):
+    for name in (
+        "signed_bits",
+        "oracle_bits",
+        "tfidf_bits",
+        "exact_duplicates",
+        "near_duplicates",
+        "n_tokens",
+        "index",
+    ):
         ours, theirs = getattr(result, name), getattr(loaded, name)
         assert ours.dtype == theirs.dtype
         assert (ours == theirs).all()

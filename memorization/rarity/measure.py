@@ -11,13 +11,14 @@ from memorization.measure.pair import check_measured
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.rarity.correlations import correlation_table
 from memorization.rarity.duplicates import N_PERMUTATIONS, SEED, check_near_options, count_duplicates, sample_keys
-from memorization.rarity.result import Rarity, lengths_vary
+from memorization.rarity.result import Rarity, lengths_vary, share_memorized
 from memorization.rarity.tfidf import as_tokens, mean_bits
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
 from memorization.samples import Samples, SamplesLike, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
+from memorization.unintended.result import with_count
 
 _PREVIEW = 60  # characters of a sample in a table
 
@@ -33,6 +34,7 @@ def which_samples(
     tokenizer: TokenizerLike | None = None,
     near: float = 0.8,
     shingle_tokens: int = 5,
+    oracle_bits: Sequence[float] | np.ndarray | None = None,
     level: float = 0.95,
 ) -> Rarity:
     """Which samples are memorized: does memU, in bits, rank with the rarity of their tokens, or with their duplicates?
@@ -45,16 +47,20 @@ def which_samples(
             decodes previews.
         near: as for `duplicate_counts`; on tokens here.
         shingle_tokens: tokens of a shingle.
+        oracle_bits: of each sample under the oracle, where `memorized` is bits; a `Memorization` brings its own.
         level: of the intervals of the rank correlations.
 
     Returns:
         A row a sample, and Spearman's correlations of memU with TF-IDF and with the numbers of exact and near
         duplicates. Where the longest sample has over 10 % more tokens than the shortest, also those of memU a token,
         and of memU and TF-IDF with the length: memU in bits a sample grows with the length, whatever is in a sample.
+        Where the oracle's bits are known, also those of memU with them; of the share memorized, which is memU over the
+        oracle's bits, with the three; and of memU with the three given the oracle's bits. Rare samples cost the oracle
+        more, so there is more of them to memorize: where all of it is memorized, memU *is* the oracle's bits.
 
     Raises:
-        InputError: texts without a tokenizer, bits that are not finite or not one a sample, options out of range, or
-            datasketch is not installed.
+        InputError: texts without a tokenizer, bits that are not finite or not one a sample, oracle's bits below 0 or
+            beside a Memorization, options out of range, or datasketch is not installed.
         ResultError: the Memorization is of other samples.
 
     Guarantees:
@@ -73,15 +79,13 @@ def which_samples(
         (0.9, 5)
 
     Source:
-        Morris et al., arXiv:2505.24832, section 4; Bonett and Wright, doi:10.1007/BF02294183 (intervals).
+        Morris et al., arXiv:2505.24832, section 4; Bonett and Wright, doi:10.1007/BF02294183 (intervals);
+        Kendall, doi:10.1093/biomet/32.3-4.277 (partial rank correlation).
     """
     level = check_level(level)
     shingle_tokens = check_near_options(near, shingle_tokens)
     read = read_samples(samples)
-    if isinstance(memorized, Memorization):
-        read, bits = _same_samples(memorized, read), memorized.signed_bits
-    else:
-        bits = _bits(memorized, len(read))
+    read, bits, of_oracle = _bits_of_both(memorized, oracle_bits, read)
     tokenizer = load_tokenizer(tokenizer)
     own = as_tokens(read, tokenizer, "sample")
     training = own if training_set is None else as_tokens(read_samples(training_set), tokenizer, "training sample")
@@ -91,13 +95,16 @@ def which_samples(
     n_tokens = np.array([len(ids) for ids in own.ids or ()], dtype=np.int64)
     columns: dict[str, np.ndarray] = {
         "signed_bits": bits,
+        "oracle_bits": of_oracle,
         "tfidf_bits": mean_bits(own, training),
         "exact_duplicates": counts.exact,
         "near_duplicates": counts.near,
         "n_tokens": n_tokens,
     }
     one_of_each = list({key: i for i, key in enumerate(sample_keys(own))}.values())
-    compared = columns | {"signed_bits_per_token": bits / n_tokens}
+    compared = columns | {"signed_bits_per_token": bits / n_tokens, "share_memorized": share_memorized(bits, of_oracle)}
+    if np.isnan(of_oracle).all():
+        del compared["oracle_bits"]
     different = {name: values[one_of_each] for name, values in compared.items()}
     return Rarity(
         **columns,
@@ -132,20 +139,37 @@ def _same_samples(memorized: Memorization, read: Samples) -> Samples:
     return read
 
 
-def _bits(values: Any, n_samples: int) -> Float64[np.ndarray, " sample"]:
+def _bits_of_both(memorized: Any, oracle_bits: Any, read: Samples) -> tuple[Samples, np.ndarray, np.ndarray]:
+    """The samples that count, their signed memU, and their bits under the oracle, NaN where these are unknown."""
+    if isinstance(memorized, Memorization):
+        if oracle_bits is not None:
+            raise InputError("oracle_bits is for bits without an oracle; a Memorization brings its own. Leave it out.")
+        of_oracle = with_count(memorized.oracle.bits, memorized.oracle, memorized.settings)
+        return _same_samples(memorized, read), memorized.signed_bits, of_oracle
+    bits = _bits("memorized", memorized, len(read))
+    if oracle_bits is None:
+        return read, bits, np.full(len(bits), np.nan)
+    of_oracle = _bits("oracle_bits", oracle_bits, len(bits))
+    if (of_oracle < 0).any():
+        raise InputError(f"oracle_bits are code lengths, 0 or more; the least of them is {of_oracle.min():g}.")
+    return read, bits, of_oracle
+
+
+def _bits(name: str, values: Any, n_samples: int) -> Float64[np.ndarray, " sample"]:
     try:
         bits = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"memorized must be a Memorization, or a flat array of bits, one a sample: {error}."
-        ) from error
+        what = "a Memorization, or a flat array" if name == "memorized" else "a flat array"
+        raise InputError(f"{name} must be {what} of bits, one a sample: {error}.") from error
     if bits.shape != (n_samples,):
         raise InputError(
-            f"memorized holds bits, one a sample: {n_samples} samples came, and bits of shape {list(bits.shape)}."
+            f"{name} holds bits, one a sample: {n_samples} samples came, and bits of shape {list(bits.shape)}."
         )
     wrong = np.flatnonzero(~np.isfinite(bits))
     if len(wrong):
-        raise InputError(f"bits must be finite; that of sample {wrong[0]} is {bits[wrong[0]]} ({len(wrong)} such).")
+        raise InputError(
+            f"bits must be finite; that of sample {wrong[0]} in {name} is {bits[wrong[0]]} ({len(wrong)} such)."
+        )
     return bits
 
 

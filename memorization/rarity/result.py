@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError
-from memorization.rarity.correlations import COLUMNS
+from memorization.rarity.correlations import COLUMNS, GIVEN
 from memorization.results import Result, Saved
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _WORDS = {
     "exact_duplicates": "exact duplicates",
     "near_duplicates": "near duplicates",
     "n_tokens": "length",
+    "oracle_bits": "the oracle's bits",
+    "share_memorized": "share memorized",
 }
 
 
@@ -35,19 +37,22 @@ class Rarity(Result):
     Attributes:
         signed_bits: memU, H(x | oracle) - H(x | target), not clipped, in bits a sample, float64; or the bits that were
             given.
+        oracle_bits: H(x | oracle), in bits a sample, float64: all that a model can memorize of the sample beyond what
+            the oracle knows. NaN where bits came without those of an oracle.
         tfidf_bits: bits a token, float64, as `tfidf_bits` gives them.
         exact_duplicates: training samples that equal the sample, itself included where it is one, int64.
         near_duplicates: training samples that resemble it, those that equal it included, int64.
         n_tokens: tokens of the sample, int64.
         correlations: Spearman's rank correlations, one row each: of, with (names of columns), rho, low, high (its
             interval at settings["interval_level"]), p_value (two-sided), n (different samples), reason (empty where rho
-            is known, else why it is NaN).
+            is known, else why it is NaN), given (the column that is held fixed in a partial correlation, else empty).
         index: position of each sample in the input, int64; differs from its place here where lossy texts were skipped.
         previews: how each sample begins: text, or ids without a tokenizer.
         settings: what was decided, by the caller or for the caller.
     """
 
     signed_bits: Float64[np.ndarray, " sample"]
+    oracle_bits: Float64[np.ndarray, " sample"]
     tfidf_bits: Float64[np.ndarray, " sample"]
     exact_duplicates: Int64[np.ndarray, " sample"]
     near_duplicates: Int64[np.ndarray, " sample"]
@@ -63,6 +68,11 @@ class Rarity(Result):
         return np.asarray(self.signed_bits / self.n_tokens)
 
     @property
+    def share_memorized(self) -> Float64[np.ndarray, " sample"]:
+        """memU over the oracle's bits, signed: 1 where the target knows the sample by heart. NaN where unknown."""
+        return share_memorized(self.signed_bits, self.oracle_bits)
+
+    @property
     def lengths_vary(self) -> bool:
         """Whether the longest sample has over 10 % more tokens than the shortest, so that bits follow the length."""
         return lengths_vary(self.n_tokens)
@@ -74,7 +84,7 @@ class Rarity(Result):
         return self.to_pandas().iloc[np.argsort(-self.signed_bits, kind="stable")[:k]].reset_index(drop=True)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a sample: sample (position in the input), memU in bits a sample and a token, rarity, first words."""
+        """One row a sample: sample (position in the input), memU and its share, rarity, first words."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -82,6 +92,8 @@ class Rarity(Result):
                 "sample": self.index,
                 "signed_bits": self.signed_bits,
                 "signed_bits_per_token": self.signed_bits_per_token,
+                "oracle_bits": self.oracle_bits,
+                "share_memorized": self.share_memorized,
                 "tfidf_bits": self.tfidf_bits,
                 "exact_duplicates": self.exact_duplicates,
                 "near_duplicates": self.near_duplicates,
@@ -99,15 +111,18 @@ class Rarity(Result):
     @classmethod
     def _from_saved(cls, saved: Saved) -> "Rarity":
         bits, counts = ("signed_bits", "tfidf_bits"), ("exact_duplicates", "near_duplicates", "n_tokens")
-        table = saved.table("rarity", ("sample", *bits, *counts, "preview"))
+        table = saved.table("rarity", ("sample", *bits, *counts, "preview"), optional=("oracle_bits",))
         settings = saved.need("samples", "training_set", "interval_level", "shingle_tokens", "near")
         n_samples = settings["samples"]["n_samples"]
         if len(table) != n_samples:
             raise saved.damaged(f"rarity.parquet has {len(table)} rows for {n_samples} samples")
+        unknown = np.full(len(table), math.nan)  # in what 0.1.0 saved
+        correlations = saved.table("correlations", COLUMNS, optional=(GIVEN,))
         return cls(
             **{name: table[name].to_numpy(np.float64) for name in bits},
+            oracle_bits=table["oracle_bits"].to_numpy(np.float64) if "oracle_bits" in table else unknown,
             **{name: table[name].to_numpy(np.int64) for name in counts},
-            correlations=saved.table("correlations", COLUMNS),
+            correlations=correlations if GIVEN in correlations else correlations.assign(**{GIVEN: ""}),
             index=table["sample"].to_numpy(np.int64),
             previews=table["preview"].tolist(),
             settings=settings,
@@ -126,6 +141,7 @@ class Rarity(Result):
             f"Rarity of {len(self):,} samples in a training set of {settings['training_set']['n_samples']:,}",
             f"  memU         {memu.mean():,.2f} bits a sample in the mean, {memu.min():,.2f} to {memu.max():,.2f} "
             "(signed)",
+            self._share_in_words(),
             f"  TF-IDF       {tfidf.mean():.2f} bits a token in the mean, {tfidf.min():.2f} to {tfidf.max():.2f}",
             f"  duplicates   {n_copied:,} samples come more than once there; {n_near:,} resemble one that differs "
             f"(Jaccard similarity of {settings['shingle_tokens']}-token runs at least {settings['near']:g})",
@@ -147,13 +163,32 @@ class Rarity(Result):
             )
         return "\n".join(lines)
 
+    def _share_in_words(self) -> str:
+        share = self.share_memorized[~np.isnan(self.share_memorized)]
+        if not len(share):
+            return "  share        unknown: bits came without those of the oracle; pass a Memorization, or oracle_bits"
+        low, high = 100 * share.min(), 100 * share.max()
+        return f"  share        {100 * share.mean():.1f} % of the oracle's bits in the mean, {low:.1f} to {high:.1f} %"
+
     def _correlations_in_words(self) -> Iterator[str]:
-        for row in self.correlations.itertuples(index=False):
-            of, other, rho, low, high, p_value, _, reason = row
-            name = f"    {_WORDS[of]} with {_WORDS[other]}".ljust(38)
+        rows = list(self.correlations.itertuples(index=False))
+        names = [
+            f"    {_WORDS[of]} with {_WORDS[other]}" + (f", given {_WORDS[given]}" if given else "")
+            for of, other, *_, given in rows
+        ]
+        width = max(38, *map(len, names))
+        for name, row in zip(names, rows, strict=True):
+            _, _, rho, low, high, p_value, _, reason, _ = row
             ends = "interval unknown" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
             p = f"p = {p_value:.1g}" if p_value else "p < 1e-300"
-            yield f"{name} " + (f"unknown: {reason}" if reason else f"{rho:+.2f} {ends}, {p}")
+            yield f"{name:<{width}} " + (f"unknown: {reason}" if reason else f"{rho:+.2f} {ends}, {p}")
+
+
+def share_memorized(
+    signed_bits: Float64[np.ndarray, " sample"], oracle_bits: Float64[np.ndarray, " sample"]
+) -> Float64[np.ndarray, " sample"]:
+    """Signed memU over the oracle's bits; NaN where these are unknown, or 0: there was nothing to memorize."""
+    return np.asarray(signed_bits / np.where(oracle_bits > 0, oracle_bits, math.nan))
 
 
 def lengths_vary(n_tokens: Int64[np.ndarray, " sample"]) -> bool:

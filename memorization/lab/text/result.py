@@ -206,7 +206,8 @@ class TextSweep(Result):
 
         found = self.members(n_params, n_samples, seed)
         ids = self.ids[found["sample"].to_numpy()]
-        return which_samples(found["signed_bits"].to_numpy(), ids, tokenizer=self.tokenizer)
+        bits, oracle = found["signed_bits"].to_numpy(), found["oracle_bits"].to_numpy()
+        return which_samples(bits, ids, oracle_bits=oracle, tokenizer=self.tokenizer)
 
     @property
     def capacity_in_words(self) -> str:
