@@ -46,7 +46,11 @@ class FirstTokenWarning(MeasurementWarning):
 
 
 class WeakOracleWarning(MeasurementWarning):
-    """The target beats the oracle on text neither has seen: memU includes generalization."""
+    """The target, or a code made of the control, beats the oracle on unseen text: memU includes generalization."""
+
+
+class SeenByOracleWarning(MeasurementWarning):
+    """The oracle needs fewer bits a token for the samples than for the control: it may have seen them."""
 
 
 class SameModelWarning(MeasurementWarning):

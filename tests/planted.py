@@ -85,3 +85,56 @@ def mean_bits(source, samples: np.ndarray) -> float:
     ids = torch.from_numpy(np.concatenate([np.zeros((len(samples), 1), np.int64), samples], axis=1))
     log_p = source.log_probabilities(ids[:, :-1]).gather(2, ids[:, 1:, None])[..., 0]
     return -float(log_p.sum(dim=1).mean()) / math.log(2)
+
+
+def blended(source, share: float):
+    """The source mixed with `share` of a uniform one, token by token."""
+    table = source.p if isinstance(source, Iid) else source.rows
+    return type(source)((1 - share) * table + share / table.shape[-1])
+
+
+def trained(source, n_samples: int, length: int, rng, *, order: int = 1):
+    """A model of counts of samples that the source drew: of single tokens (order 0), or with the token before (1)."""
+    vocab_size = (source.p if isinstance(source, Iid) else source.rows).shape[-1]
+    samples = source.draw(n_samples, length, rng)
+    before = np.concatenate([np.zeros((n_samples, 1), np.int64), samples[:, :-1]], axis=1)
+    counts = np.zeros((vocab_size, vocab_size))
+    np.add.at(counts, (before.ravel(), samples.ravel()), 1)
+    single = counts.sum(axis=0) + 0.1
+    single /= single.sum()
+    if order == 0:
+        return Iid(single)
+    kinds = (counts > 0).sum(axis=1, keepdims=True) + 1
+    return Markov((counts + kinds * single) / (counts.sum(axis=1, keepdims=True) + kinds))
+
+
+def drawn_source(structure: str, rng):
+    """A source of "iid" or "markov" structure, of random size and entropy."""
+    vocab_size = int(rng.choice([32, 64, 128]))
+    if structure == "iid":
+        return Iid(rng.permutation(zipf(vocab_size, rng.uniform(0.6, 1.3))))
+    return Markov(rng.dirichlet(np.full(vocab_size, rng.choice([0.1, 0.3, 1.0])), size=vocab_size) + 1e-6)
+
+
+def drawn_generic(source, length: int, rng):
+    """What a target says of text it has not seen: the source, or something worse, down to another source altogether."""
+    vocab_size = (source.p if isinstance(source, Iid) else source.rows).shape[-1]
+    return [
+        lambda: source,
+        lambda: blended(source, rng.uniform(0.1, 0.9)),
+        lambda: Iid(np.ones(vocab_size)),
+        lambda: trained(source, int(2 ** rng.uniform(3, 6)), length, rng),
+        lambda: Iid(rng.permutation(zipf(vocab_size, 1.5))),
+    ][rng.integers(5)]()
+
+
+def drawn_oracle(source, length: int, rng):
+    """From one that is nearly the source down to a uniform one; some of a class that cannot hold the source."""
+    order = int(isinstance(source, Markov))
+    return [
+        lambda: trained(source, int(2 ** rng.uniform(3, 13)), length, rng, order=order),
+        lambda: trained(source, int(2 ** rng.uniform(9, 14)), length, rng, order=order),
+        lambda: trained(source, int(2 ** rng.uniform(3, 13)), length, rng, order=0),
+        lambda: blended(source, rng.uniform(0, 0.2)),
+        lambda: blended(source, rng.uniform(0, 1)),
+    ][rng.integers(5)]()

@@ -782,7 +782,7 @@ def test_what_is_no_model():
     ):
         compress_bits(3, [[1, 2]])
     with pytest.raises(ModelError, match="a list came"):
-        unintended_memorization(UNIFORM, [UNIFORM], [[1, 2]])
+        unintended_memorization([UNIFORM], UNIFORM, [[1, 2]])
 
 
 # --- causality

@@ -128,6 +128,7 @@ def test_random_labels_are_at_chance(model, sets):
         assert attack.f1_interval[0] < 0.5 < attack.f1_interval[1], name
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")  # an oracle of random weights
 def test_texts_are_attacked_with_zlib_too_and_names_are_loaded(model_folder):
     texts = list(dict.fromkeys(text[:50] for text in itertools.chain(*addresses()) if len(text) > 100))[:24]
     with pytest.warns(SameModelWarning):
@@ -239,6 +240,7 @@ def test_f1_needs_as_many_of_both():
         f1_and_auc([1.0, 2.0, 3.0], [1.0, 2.0])
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")  # an oracle of random weights
 def test_each_checkpoint_is_loaded_once(monkeypatch, model_folder, tmp_path):
     """With the real loader, counted; and the scores are those of the attacks called one by one."""
     import transformers

@@ -101,6 +101,7 @@ def test_net_is_zero_where_nothing_was_memorized(uniform_share):
         assert abs(np.mean(found)) < 2 * np.std(found, ddof=1) / math.sqrt(len(found))
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")
 def test_share_of_capacity_is_net_where_there_is_a_control(tiny_gpt2):
     rng = np.random.default_rng(0)
     samples, unseen = (rng.integers(0, 300, (20, 24)) for _ in range(2))

@@ -96,13 +96,18 @@ def assert_equal_numbers(ours: object, theirs: object, where: str = "") -> None:
 def test_a_folder_of_0_1_0_loads_with_equal_numbers(name):
     found = load(OLD / name)
     assert type(found).__name__ == NUMBERS[name]["kind"]
-    assert_equal_numbers(NUMBERS[name]["fields"], fields_of(found))
+    fields = dict(NUMBERS[name]["fields"])
+    if fields.get("control"):  # what 0.1.0 called net is the gap
+        renamed = {"net_bits": "gap_bits", "net_interval": "gap_interval"}
+        fields["control"] = {renamed.get(key, key): value for key, value in fields["control"].items()}
+    assert_equal_numbers(fields, fields_of(found))
     assert_equal_numbers(NUMBERS[name]["table"], fields_of(found.to_pandas()))
     assert type(found).load(OLD / name).settings == found.settings
 
 
 def test_every_kind_has_a_folder_of_0_1_0_or_is_newer_and_a_picture():
-    assert {one["kind"] for one in NUMBERS.values()} | {"Quickstart"} == set(KINDS) == set(PICTURES)
+    drawn = set(PICTURES) - {"Ladder"}  # worked out from a saved result, not saved itself
+    assert {one["kind"] for one in NUMBERS.values()} | {"Quickstart"} == set(KINDS) == drawn
 
 
 @pytest.mark.parametrize("name", NUMBERS)

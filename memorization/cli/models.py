@@ -49,7 +49,13 @@ def measure(
     target: Annotated[
         str, typer.Option(help="Checkpoint under audit: folder, hub id, or a folder of saved code lengths.")
     ],
-    oracle: Annotated[str, typer.Option(help="Best model of such text that has not seen it: the same.")],
+    oracle: Annotated[
+        list[str],
+        typer.Option(
+            "--oracle",
+            help="Best model of such text that has not seen it: the same. Several, with --control: a ladder.",
+        ),
+    ],
     samples: Data,
     output: Output,
     control: Control = None,
@@ -81,16 +87,17 @@ def measure(
     from memorization import unintended_memorization
 
     claim(output, overwrite)
-    models = {"--target": _model_or_lengths(target), "--oracle": _model_or_lengths(oracle)}
-    saved = [option for option, model in models.items() if not isinstance(model, str)]
+    under_audit, oracles = _model_or_lengths(target), [_model_or_lengths(one) for one in oracle]
+    named = {"--target": [under_audit], "--oracle": oracles}
+    saved = [option for option, models in named.items() if not all(isinstance(model, str) for model in models)]
     if saved and control is not None:
         raise InputError(
             f"--control is measured under both models, and {' and '.join(saved)} came as saved code lengths. "
             "Name the models, or leave --control out."
         )
     result = unintended_memorization(
-        models["--target"],
-        models["--oracle"],
+        under_audit,
+        oracles if len(oracles) > 1 else oracles[0],
         samples,
         joint=joint,  # type: ignore[arg-type]  # checked there
         control=control,

@@ -3,12 +3,13 @@
 from memorization.results.folder import check_free
 from memorization.results.kinds import KINDS
 from memorization.results.read_only import ReadOnly
-from memorization.results.result import Result, load, pictures_from
+from memorization.results.result import Pictured, Result, load, pictures_from
 from memorization.results.saved import Saved
 from memorization.results.words import describe_first_token, describe_model, number, plain, versions
 
 __all__ = [
     "KINDS",
+    "Pictured",
     "ReadOnly",
     "Result",
     "Saved",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["Result", "load", "pictures_from"]
+__all__ = ["Pictured", "Result", "load", "pictures_from"]
 
 R = TypeVar("R", bound="Result")
 
@@ -28,7 +28,26 @@ def pictures_from(draw: Callable[..., Any]) -> None:
     _draw = draw
 
 
-class Result(ReadOnly):
+class Pictured(ReadOnly):
+    """What has a picture in `memorization.report`."""
+
+    __slots__ = ()
+
+    def plot(self, ax: "Axes | None" = None, **options: Any) -> "Axes":
+        """Draw the picture of this result; `memorization.report` holds one for each kind, with its options.
+
+        Args:
+            ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+            options: as the picture takes them.
+
+        Returns:
+            The Axes.
+        """
+        assert _draw is not None, "the package hands the pictures in"
+        return _draw(self, ax, **options)
+
+
+class Result(Pictured):
     """What the functions of this library return: numbers with their settings, which can be saved, loaded and drawn.
 
     Arrays are read-only. Two results are equal only if they are the same object: compare their numbers.
@@ -63,19 +82,6 @@ class Result(ReadOnly):
             ResultError: the folder holds no result of this kind, or one that is damaged or mixed with another.
         """
         return Saved.open(folder_path(folder), cls.__name__).read(cls)
-
-    def plot(self, ax: "Axes | None" = None, **options: Any) -> "Axes":
-        """Draw the picture of this result; `memorization.report` holds one for each kind, with its options.
-
-        Args:
-            ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
-            options: as the picture takes them.
-
-        Returns:
-            The Axes.
-        """
-        assert _draw is not None, "the package hands the pictures in"
-        return _draw(self, ax, **options)
 
     def _contents(self) -> Contents:
         parts = {name: part._contents() for name, part in self._parts().items()}

@@ -1,28 +1,34 @@
 """`unintended_memorization`: measure a target and an oracle, and subtract."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from memorization.coding.joint import JointCode
-from memorization.errors import InputError, LengthMismatchWarning, WeakOracleWarning, warn
+from memorization.errors import InputError, LengthMismatchWarning, SeenByOracleWarning, WeakOracleWarning, warn
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
+from memorization.measure.fingerprint import same_model
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
 from memorization.measure.pair import Pair, check_same_samples, control_pair, differ_in_tokens, measure_pair
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import describe_model, versions
 from memorization.samples import Samples, SamplesLike, read_samples
-from memorization.unintended.result import Memorization, combine, with_count
+from memorization.samples.disjoint import check_disjoint
+from memorization.stats.bootstrap import difference_interval
+from memorization.unintended.result import Memorization, combine, sample_keys, with_count
 
 _LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things
 
 
 def unintended_memorization(
     target: ModelLike | CodeLengths,
-    oracle: ModelLike | CodeLengths,
+    oracle: ModelLike | CodeLengths | Sequence[ModelLike | CodeLengths],
     samples: SamplesLike,
     *,
     joint: JointCode = "max",
@@ -53,17 +59,20 @@ def unintended_memorization(
 
     Args:
         target: the model under audit, as for `compress_bits`, or saved `CodeLengths` of the same samples.
-        oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`.
+        oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`; or a list
+            of such oracles, which needs a control: memU is against the one with the fewest bits on the control, and
+            the others are rungs of `Memorization.ladder`.
         samples: as for `compress_bits`.
         joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit.
         control: samples drawn like `samples` that neither model has seen. Where a model is given as CodeLengths: the
-            pair (target, oracle) of the control's CodeLengths.
+            pair (target, oracle) of the control's CodeLengths; of several oracles, (target, oracle, oracle, ...).
         baseline: H(x) for mem and memI: "uniform" is n_tokens x log2 of the vocabulary size; or CodeLengths under a
             third model.
         target_tokenizer: None is the model's own where the model is named.
-        oracle_tokenizer: the same for the oracle. The tokenizers may differ where samples are texts.
+        oracle_tokenizer: the same for the oracle, or for every one of a list. The tokenizers may differ where samples
+            are texts.
         target_revision: of a hub model.
-        oracle_revision: of a hub model.
+        oracle_revision: of a hub model, or of every one of a list.
         first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform
             for both.
         max_length: this and all that follow are as for `compress_bits`.
@@ -83,13 +92,15 @@ def unintended_memorization(
         memU and what it is made of, in the order of the samples.
 
     Raises:
-        InputError: samples or options that cannot be used together.
+        InputError: samples or options that cannot be used together; a sample that is also in the control.
         ResultError: CodeLengths of other samples.
         ModelError: as for `compress_bits`.
 
     Warns:
         SameModelWarning: target and oracle give every token the same bits.
-        WeakOracleWarning: the target codes unseen text in fewer bits than the oracle.
+        WeakOracleWarning: the target, or an n-gram code of the control, codes unseen text in fewer bits than the
+            oracle.
+        SeenByOracleWarning: the oracle needs fewer bits a token for the samples than for the control.
         LengthMismatchWarning: samples and control differ in mean length by over 10 %.
 
     Guarantees:
@@ -109,16 +120,14 @@ def unintended_memorization(
         raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}.')
     if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
         raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}.')
+    oracles = _check_oracles(oracle, control)
     sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit)]
-    given_control = isinstance(target, CodeLengths) or isinstance(oracle, CodeLengths)
-    if control is not None and not given_control:
+    lengths_given = any(isinstance(model, CodeLengths) for model in (target, *oracles))
+    if control is not None and not lengths_given:
         sets.append(read_samples(control, text_column=text_column, limit=limit))
-    pairs = measure_pair(
-        target,
-        oracle,
-        sets,
-        tokenizers=(target_tokenizer, oracle_tokenizer),
-        revisions=(target_revision, oracle_revision),
+        check_disjoint(*sets)
+    measure = partial(
+        measure_pair,
         first_token=first_token,
         max_length=max_length,
         stride=stride,
@@ -130,48 +139,146 @@ def unintended_memorization(
         progress=progress,
         allow_pickle=allow_pickle,
     )
-    if control is not None and given_control:
-        pairs.append(control_pair(control, pairs[0]))
-    return memorization_of(pairs, joint=joint, baseline=baseline)
+    tokenizers, revisions = (target_tokenizer, oracle_tokenizer), (target_revision, oracle_revision)
+    measured = [measure(target, oracles[0], sets, tokenizers=tokenizers, revisions=revisions)]
+    for other in oracles[1:]:
+        own = oracle_tokenizer
+        if own is None and isinstance(other, UniformModel):  # it has the target's tokens, as beside a live target
+            own = target if target_tokenizer is None and isinstance(target, (str, os.PathLike)) else target_tokenizer
+        with _opened(
+            other,
+            tokenizer=own,
+            device=device,
+            dtype=dtype,
+            revision=oracle_revision,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            max_length=max_length,
+            progress=progress,
+        ) as opened:
+            one_by_one = [
+                measure(pair[0], opened, [part], tokenizers=(None, None), revisions=(None, None))
+                for pair, part in zip(measured[0], sets, strict=True)
+            ]
+        measured.append([pairs[0] for pairs in one_by_one])
+    if control is not None and lengths_given:
+        _add_control(measured, control)
+    return memorization_of(*_best_first(measured), joint=joint, baseline=baseline)
+
+
+@contextmanager
+def _opened(model: Any, **options: Any) -> Iterator[Any]:
+    """A further oracle, loaded once for samples and control."""
+    if isinstance(model, CodeLengths):
+        yield model
+        return
+    with open_model(model, **options) as opened:
+        yield opened
+
+
+def _check_oracles(oracle: Any, control: Any) -> list[Any]:
+    """The oracles given, one or several."""
+    oracles = list(oracle) if isinstance(oracle, (list, tuple)) else [oracle]
+    if not oracles:
+        raise InputError("oracle is an empty list: pass at least one model of such text that has not seen the samples.")
+    if len(oracles) > 1 and control is None:
+        raise InputError(
+            f"{len(oracles)} oracles came and no control, by which the best of them is chosen: pass control= (samples "
+            "like these that no model here has seen), or one oracle."
+        )
+    return oracles
+
+
+def _add_control(measured: list[list[Pair]], control: Any) -> None:
+    """The control's CodeLengths, checked to be of the same models, to each oracle's pair of the samples'."""
+    n = len(measured) + 1
+    if len(measured) > 1 and not (isinstance(control, Sequence) and not isinstance(control, str) and len(control) == n):
+        raise InputError(
+            f"a model was given as CodeLengths, so control must be the CodeLengths of the control under the target and "
+            f"each of the {len(measured)} oracles: (target, oracle, ...), {n} in all."
+        )
+    for k, pairs in enumerate(measured):
+        pairs.append(control_pair(control if len(measured) == 1 else (control[0], control[k + 1]), pairs[0]))
+    ours, theirs = (lengths[0] for lengths in measured[0])
+    if ours.settings["first_token"]["rule"] != "skip" and not differ_in_tokens(*measured[0][0]):
+        unseen = set(sample_keys(theirs))
+        both = [k for k, key in enumerate(sample_keys(ours)) if key in unseen]
+        if both:
+            raise InputError(
+                f"sample {ours.index[both[0]]} is also in the control ({len(both)} of {len(ours)} samples are): leave "
+                "such samples out of both sets."
+            )
+
+
+def _best_first(measured: list[list[Pair]]) -> tuple[list[Pair], list[list[Pair]]]:
+    """The pairs of the oracle with the fewest bits on the control, the target itself last of all; and the others'."""
+    if len(measured) == 1:
+        return measured[0], []
+    counted = {"token_count_code": _differ(measured)}
+
+    def bits(pairs: list[Pair]) -> tuple[bool, float]:
+        target, oracle = pairs[1]
+        is_target = same_model(target.settings["model"], oracle.settings["model"])
+        return is_target, float(with_count(oracle.bits, oracle, counted).mean())
+
+    first, *others = sorted(measured, key=bits)
+    return first, others
 
 
 def memorization_of(
-    pairs: Sequence[Pair], *, joint: JointCode, baseline: Literal["uniform"] | CodeLengths = "uniform"
+    pairs: Sequence[Pair],
+    others: Sequence[Sequence[Pair]] = (),
+    *,
+    joint: JointCode,
+    baseline: Literal["uniform"] | CodeLengths = "uniform",
 ) -> Memorization:
-    """memU and its warnings, from two code lengths of the samples and two of the control."""
+    """memU and its warnings, from two code lengths of the samples and two of the control, by further oracles too."""
     settings = {
         "joint": joint,
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
-        "token_count_code": "Elias gamma" if differ_in_tokens(*pairs[0]) else None,
+        "token_count_code": "Elias gamma" if _differ([pairs, *others]) else None,
         "has_control": len(pairs) > 1,
         "versions": versions(),
     }
-    result = combine(pairs, settings, _baseline_bits(baseline, pairs[0]))
+    further = [(samples[1], control[1]) for samples, control in others]
+    result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further)
     _warn(result)
     return result
 
 
-def _baseline_bits(baseline: str | CodeLengths, pair: Pair) -> Float64[np.ndarray, " sample"]:
+def _differ(measured: Sequence[Sequence[Pair]]) -> bool:
+    return any(differ_in_tokens(*pairs[0]) for pairs in measured)
+
+
+def _baseline_bits(
+    baseline: str | CodeLengths, target: CodeLengths, settings: dict[str, Any]
+) -> Float64[np.ndarray, " sample"]:
     """H(x) of each sample, with the code of the token count where the target's length has it, so that it cancels."""
-    counted = {"token_count_code": differ_in_tokens(*pair)}
     if isinstance(baseline, CodeLengths):
-        check_same_samples(baseline, pair[0], "the baseline")
-        return with_count(baseline.bits, baseline, counted)
-    target = pair[0]
-    return with_count(target.n_tokens * math.log2(target.settings["uniform_vocab_size"]), target, counted)
+        check_same_samples(baseline, target, "the baseline")
+        return with_count(baseline.bits, baseline, settings)
+    return with_count(target.n_tokens * math.log2(target.settings["uniform_vocab_size"]), target, settings)
 
 
 def _warn(result: Memorization) -> None:
     control = result.control
     if control is None:
         return
-    if control.mean_interval[0] > 0:
-        low, high = control.mean_interval
+    ladder = result.ladder
+    assert ladder is not None
+    if ladder.verdict == "weak":
+        warn(f"the oracle is too weak: {ladder.reason}", WeakOracleWarning)
+    seen = ladder.evidence.seen
+    if seen.high < 0:
+        seen = difference_interval(
+            *(one.ideal_bits / one.n_tokens for one in (result.oracle, control.oracle)), level=0.99
+        )
+    if seen.high < 0:  # at 95 %, one innocent oracle in forty would be suspected
         warn(
-            f"the oracle is too weak: the target codes unseen text in {control.mean:.2f} bits a sample fewer (95 % "
-            f"interval {low:.2f} to {high:.2f}), so memU includes generalization. Take a stronger oracle, or read net "
-            "memU.",
-            WeakOracleWarning,
+            f"the oracle needs {-seen.high:.3f} to {-seen.low:.3f} bits a token fewer for the samples than for the "
+            "control (99 % interval): it may have seen them, and then hides what the target memorized; or the control "
+            "is harder text.",
+            SeenByOracleWarning,
         )
     ours, theirs = float(result.target.n_tokens.mean()), float(control.target.n_tokens.mean())
     if abs(ours - theirs) > _LENGTH_MISMATCH * ours:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +26,9 @@ from memorization.samples import left_out
 from memorization.stats.bootstrap import difference_interval, mean_interval
 from memorization.stats.levels import Interval
 from memorization.unintended.control import QUANTILES, Control
+from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means
+from memorization.unintended.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +58,8 @@ class Memorization(Means, Result):
         oracle: code lengths under the oracle.
         control: the same of samples that neither model has seen; None where none were given.
         settings: what was decided, by the caller or for the caller; those of the code lengths are its "target" and
-            "oracle".
+            "oracle". "n_repeated" counts samples that are the same as an earlier one.
+        other_oracles: code lengths of samples and control under each further oracle that was given.
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -69,6 +73,7 @@ class Memorization(Means, Result):
     oracle: CodeLengths
     control: Control | None
     settings: dict[str, Any]
+    other_oracles: tuple[Sets, ...] = ()
 
     @property
     def total_bits(self) -> float:
@@ -92,6 +97,29 @@ class Memorization(Means, Result):
     def _share(self, n_params: int | None) -> float:
         bits = self.total_bits if self.control is None else self.control.net_bits
         return bits / (EXPECTED_BITS_PER_PARAM * n_params) if n_params else math.nan
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """memU by oracles of different strength, and what that says about the oracle; None without a control."""
+        control = self.control
+        if control is None:
+            return None
+        return self._once(
+            "ladder",
+            lambda: build_ladder(
+                (self.target, control.target),
+                [(self.oracle, control.oracle), *self.other_oracles],
+                self,
+                control,
+                joint=self.settings["joint"],
+                counted=bool(self.settings["token_count_code"]),
+            ),
+        )
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """On the oracle: "validated", "cannot tell" or "weak"; `ladder.reason` says why. None without a control."""
+        return None if self.ladder is None else self.ladder.verdict
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), memU and what it is made of."""
@@ -123,6 +151,8 @@ class Memorization(Means, Result):
         parts = {role: getattr(self, role) for role in _ROLES}
         if self.control is not None:
             parts |= {f"control/{role}": getattr(self.control, role) for role in _ROLES}
+        for k, sets in enumerate(self.other_oracles):
+            parts |= dict(zip(_places(k), sets, strict=True))
         return parts
 
     def _write_more(self, folder: Path) -> None:
@@ -140,11 +170,17 @@ class Memorization(Means, Result):
             target, oracle = (saved.part(folder + role, CodeLengths) for role in _ROLES)
             check_same_samples(oracle, target, f"{saved.folder} is damaged: the CodeLengths in {folder}oracle")
             pairs.append((target, oracle))
+        others = []
+        for k in range(len(settings.get("other_oracles", ()))):
+            sets = [saved.part(place, CodeLengths) for place in _places(k)]
+            for place, lengths, (target, _) in zip(_places(k), sets, pairs, strict=True):
+                check_same_samples(lengths, target, f"{saved.folder} is damaged: the CodeLengths in {place}")
+            others.append((sets[0], sets[1]))
         table = saved.table("memorization", ("mem_bits",))
         if len(table) != len(pairs[0][0]):
             raise saved.damaged("its tables differ in length")
         target_bits = with_count(pairs[0][0].bits, pairs[0][0], settings)
-        return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits)
+        return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits, others)
 
     def summary(self) -> dict[str, Any]:
         """The figures of the table, by name; unknown ones are None."""
@@ -165,7 +201,7 @@ class Memorization(Means, Result):
             "capacity_share": self.capacity_share,
             "capacity_share_non_embedding": self.capacity_share_non_embedding,
         }
-        if self.control is not None:
+        if self.control is not None and self.ladder is not None:
             figures |= {
                 "control_n_samples": len(self.control.bits),
                 "control_mean_bits": self.control.mean_bits,
@@ -176,6 +212,9 @@ class Memorization(Means, Result):
                 "net_interval": self.control.net_interval,
                 "gap_bits": self.control.gap_bits,
                 "gap_interval": self.control.gap_interval,
+                "bracket": self.ladder.bracket,
+                "verdict": self.ladder.verdict,
+                "verdict_reason": self.ladder.reason,
             }
         return cast(dict[str, Any], plain(figures))
 
@@ -201,6 +240,7 @@ class Memorization(Means, Result):
                 "control's",
                 f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
                 "control's; seen against unseen text, no amount of memory",
+                *(self.ladder.lines() if self.ladder is not None else ()),
             ]
         counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
         of_what = "memU" if control is None else "net memU"
@@ -214,8 +254,13 @@ class Memorization(Means, Result):
             f"{describe_model(self.target.settings['model'])}",
             f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; "
             f"{describe_model(self.oracle.settings['model'])}",
+            *(
+                f"  and oracle   {sets[0].bits_per_token:.4g} bits a token; {describe_model(sets[0].settings['model'])}"
+                for sets in self.other_oracles
+            ),
             f"  first token  {describe_first_token(self.target.settings['first_token'])}",
             f"  joint code   {settings['joint']}{counts}",
+            *_repeats(settings["n_repeated"], len(self)),
             *left_out(
                 {
                     "samples": self.target.settings["samples"],
@@ -227,11 +272,20 @@ class Memorization(Means, Result):
 
 
 def combine(
-    pairs: Sequence[Pair], settings: dict[str, Any], baseline_bits: Float64[np.ndarray, " sample"]
+    pairs: Sequence[Pair],
+    settings: dict[str, Any],
+    baseline_bits: Float64[np.ndarray, " sample"],
+    other_oracles: Sequence[Sets] = (),
 ) -> Memorization:
     """The result, from two code lengths of the samples and two of the control: under the target, under the oracle."""
     target, oracle = pairs[0]
-    settings = {**settings, "target": target.settings, "oracle": oracle.settings}
+    settings = {
+        **settings,
+        "target": target.settings,
+        "oracle": oracle.settings,
+        "other_oracles": [sets[0].settings for sets in other_oracles],
+        "n_repeated": len(target) - len(set(sample_keys(target))),
+    }
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
     target_ideal, oracle_ideal = (with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
     joint = joint_bits(target_bits, oracle_bits, settings["joint"])
@@ -249,7 +303,28 @@ def combine(
         oracle=oracle,
         control=_control(pairs[1], settings, bits, signed_bits) if len(pairs) > 1 else None,
         settings=settings,
+        other_oracles=tuple(other_oracles),
     )
+
+
+def sample_keys(lengths: CodeLengths) -> list[bytes]:
+    """Of each sample what equal samples share: its coded tokens."""
+    edges = lengths.token_offsets.tolist()
+    return [lengths.token_ids[a:b].tobytes() for a, b in pairwise(edges)]
+
+
+def _places(k: int) -> tuple[str, str]:
+    """Folders of the code lengths under the k-th further oracle."""
+    return f"other_oracles/{k}", f"control/other_oracles/{k}"
+
+
+def _repeats(n_repeated: int, n_samples: int) -> list[str]:
+    if not n_repeated:
+        return []
+    return [
+        f"  repeats      {n_repeated:,} of {n_samples:,} samples are the same as an earlier one: they count each time, "
+        "and intervals take them for independent"
+    ]
 
 
 def _control(
