@@ -477,13 +477,13 @@ def test_where_all_is_memorized_rarity_says_nothing_beyond_the_bits_of_the_oracl
     result = which_samples(oracle - 8 - draws.normal(size=300), samples, oracle_bits=oracle)
     assert row(result, "signed_bits", "oracle_bits")["rho"] > 0.97
     assert row(result, "signed_bits", "tfidf_bits")["low"] > 0.5
-    partial = result.correlations.query("given == 'oracle_bits'").set_index("with").loc["tfidf_bits"]
-    assert partial["of"] == "signed_bits"
+    partial = row(result, "signed_bits_given_oracle_bits", "tfidf_bits")
     assert partial["low"] < 0 < partial["high"]
     assert partial["n"] == 300
     assert "  share        8" in repr(result)
-    assert "memU with TF-IDF, given the oracle's bits" in repr(result)
-    assert "memU with exact duplicates, given the oracle's bits unknown: no sample has a duplicate" in repr(result)
+    assert "memU given the oracle's bits with TF-IDF " in repr(result)
+    assert not result.correlations.duplicated(["of", "with"]).any()
+    assert "memU given the oracle's bits with exact duplicates unknown: no sample has a duplicate" in repr(result)
 
 
 def test_what_rare_samples_show_beyond_the_bits_of_the_oracle_is_found():
@@ -494,7 +494,7 @@ def test_what_rare_samples_show_beyond_the_bits_of_the_oracle_is_found():
     share = 0.3 + 0.2 * (rarity - rarity.mean()) / rarity.std() + 0.1 * draws.normal(size=300)
     result = which_samples(share * oracle, samples, oracle_bits=oracle)
     np.testing.assert_allclose(result.share_memorized, share)
-    partial = result.correlations.query("given == 'oracle_bits'").set_index("with").loc["tfidf_bits"]
+    partial = row(result, "signed_bits_given_oracle_bits", "tfidf_bits")
     assert partial["low"] > 0.3
     assert row(result, "share_memorized", "tfidf_bits")["low"] > 0.7
     assert list(result.to_pandas()["share_memorized"]) == list(result.share_memorized)
@@ -507,8 +507,11 @@ def test_a_share_of_nothing_is_unknown():
     unknown = row(result, "share_memorized", "tfidf_bits")
     assert unknown["reason"] == "share_memorized is unknown for 2 samples, of which the oracle's bits are 0"
     assert row(result, "signed_bits", "oracle_bits")["reason"] == ""
-    exact = which_samples(np.arange(10.0), samples, oracle_bits=10 + np.arange(10.0)).correlations
-    assert exact.query("given == 'oracle_bits'")["reason"].iloc[0] == "ranks of oracle_bits determine those of one side"
+    exact = which_samples(np.arange(10.0), samples, oracle_bits=10 + np.arange(10.0))
+    assert (
+        row(exact, "signed_bits_given_oracle_bits", "tfidf_bits")["reason"]
+        == "ranks of oracle_bits determine those of one side"
+    )
 
 
 def test_without_the_bits_of_an_oracle_the_share_is_unknown():
@@ -522,7 +525,6 @@ def test_without_the_bits_of_an_oracle_the_share_is_unknown():
 def test_what_0_1_0_saved_has_no_bits_of_an_oracle():
     old = Rarity.load(Path(__file__).parent / "fixtures" / "results_0_1_0" / "Rarity")
     assert np.isnan(old.oracle_bits).all()
-    assert set(old.correlations["given"]) == {""}
     assert "share        unknown" in repr(old)
 
 
@@ -623,7 +625,7 @@ def test_memorization_of_these_samples(bpe_tokenizer, tiny_gpt2):
     assert result.correlations["n"].tolist() == [4] * 15
     assert (result.oracle_bits == measured.oracle.bits).all()
     np.testing.assert_array_equal(result.share_memorized, measured.signed_bits / measured.oracle.bits)
-    partial = result.correlations.query("given == 'oracle_bits'")
+    partial = result.correlations.query("of == 'signed_bits_given_oracle_bits'")
     assert set(partial["reason"]) == {"there are 4 different samples, and it takes 5"}
     with pytest.raises(InputError, match="a Memorization brings its own"):
         which_samples(measured, texts, tokenizer=bpe_tokenizer, oracle_bits=measured.oracle.bits)

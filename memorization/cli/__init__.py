@@ -26,7 +26,7 @@ def _memorization(
         bool | None, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
     ] = None,
 ) -> None:
-    """Say in exact bits what a language model knows about a text, and what of that it merely memorized."""
+    """Measure texts under a language model in exact bits, and estimate what of them it merely memorized."""
 
 
 def _mi_law() -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("of", "with", "rho", "low", "high", "p_value", "n", "reason")
-GIVEN = "given"  # a column that version 0.1.0 did not write
 _RARITIES = ("tfidf_bits", "exact_duplicates", "near_duplicates")
 _PAIRS = tuple(("signed_bits", rarity, "") for rarity in _RARITIES)
 # Bits grow with the length, whatever is in a sample. These say how much of the first three that may be.
@@ -36,7 +35,10 @@ _NO_REST = 1e-9  # of the variance of ranks: what is left of a side that the giv
 def correlation_table(
     columns: Mapping[str, Shaped[np.ndarray, " sample"]], *, lengths_vary: bool, level: float
 ) -> "pd.DataFrame":
-    """A row a pair of columns: of, with, rho, low, high, p_value, n, the reason where rho is NaN, and what is given."""
+    """A row a pair of columns: of, with, rho, low, high, p_value, n, and the reason where rho is NaN.
+
+    A partial correlation is of "signed_bits_given_oracle_bits": a pair is there once.
+    """
     import pandas as pd
 
     rows = []
@@ -51,8 +53,9 @@ def correlation_table(
             reason = f"ranks of {given} determine those of one side" if math.isnan(found.rho) else ""
         elif not reason:
             found = spearman(*sides.values(), level=level)
-        rows.append((of, other, found.rho, *found.interval, found.p_value, n, reason, given))
-    return pd.DataFrame(rows, columns=[*COLUMNS, GIVEN])
+        name = f"{of}_given_{given}" if given else of
+        rows.append((name, other, found.rho, *found.interval, found.p_value, n, reason))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def partial_spearman(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError
-from memorization.rarity.correlations import COLUMNS, GIVEN
+from memorization.rarity.correlations import COLUMNS
 from memorization.results import Result, Saved
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "signed_bits": "memU",
     "signed_bits_per_token": "memU a token",
+    "signed_bits_given_oracle_bits": "memU given the oracle's bits",
     "tfidf_bits": "TF-IDF",
     "exact_duplicates": "exact duplicates",
     "near_duplicates": "near duplicates",
@@ -45,7 +46,8 @@ class Rarity(Result):
         n_tokens: tokens of the sample, int64.
         correlations: Spearman's rank correlations, one row each: of, with (names of columns), rho, low, high (its
             interval at settings["interval_level"]), p_value (two-sided), n (different samples), reason (empty where rho
-            is known, else why it is NaN), given (the column that is held fixed in a partial correlation, else empty).
+            is known, else why it is NaN). Partial ones, the oracle's bits held fixed, are of
+            signed_bits_given_oracle_bits.
         index: position of each sample in the input, int64; differs from its place here where lossy texts were skipped.
         previews: how each sample begins: text, or ids without a tokenizer.
         settings: what was decided, by the caller or for the caller.
@@ -117,12 +119,11 @@ class Rarity(Result):
         if len(table) != n_samples:
             raise saved.damaged(f"rarity.parquet has {len(table)} rows for {n_samples} samples")
         unknown = np.full(len(table), math.nan)  # in what 0.1.0 saved
-        correlations = saved.table("correlations", COLUMNS, optional=(GIVEN,))
         return cls(
             **{name: table[name].to_numpy(np.float64) for name in bits},
             oracle_bits=table["oracle_bits"].to_numpy(np.float64) if "oracle_bits" in table else unknown,
             **{name: table[name].to_numpy(np.int64) for name in counts},
-            correlations=correlations if GIVEN in correlations else correlations.assign(**{GIVEN: ""}),
+            correlations=saved.table("correlations", COLUMNS),
             index=table["sample"].to_numpy(np.int64),
             previews=table["preview"].tolist(),
             settings=settings,
@@ -172,13 +173,10 @@ class Rarity(Result):
 
     def _correlations_in_words(self) -> Iterator[str]:
         rows = list(self.correlations.itertuples(index=False))
-        names = [
-            f"    {_WORDS[of]} with {_WORDS[other]}" + (f", given {_WORDS[given]}" if given else "")
-            for of, other, *_, given in rows
-        ]
+        names = [f"    {_WORDS[of]} with {_WORDS[other]}" for of, other, *_ in rows]
         width = max(38, *map(len, names))
         for name, row in zip(names, rows, strict=True):
-            _, _, rho, low, high, p_value, _, reason, _ = row
+            _, _, rho, low, high, p_value, _, reason = row
             ends = "interval unknown" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
             p = f"p = {p_value:.1g}" if p_value else "p < 1e-300"
             yield f"{name:<{width}} " + (f"unknown: {reason}" if reason else f"{rho:+.2f} {ends}, {p}")
