@@ -131,9 +131,10 @@ def drawn_generic(source, length: int, rng):
 def drawn_oracle(source, length: int, rng):
     """From one that is nearly the source down to a uniform one; some of a class that cannot hold the source."""
     order = int(isinstance(source, Markov))
+    enough = (9, 14) if order else (5, 11)  # log2 of the samples that its counts need
     return [
         lambda: trained(source, int(2 ** rng.uniform(3, 13)), length, rng, order=order),
-        lambda: trained(source, int(2 ** rng.uniform(9, 14)), length, rng, order=order),
+        lambda: trained(source, int(2 ** rng.uniform(*enough)), length, rng, order=order),
         lambda: trained(source, int(2 ** rng.uniform(3, 13)), length, rng, order=0),
         lambda: blended(source, rng.uniform(0, 0.2)),
         lambda: blended(source, rng.uniform(0, 1)),

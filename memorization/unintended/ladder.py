@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,16 @@ from memorization.stats.bootstrap import difference_interval, mean_interval
 from memorization.stats.levels import Interval
 from memorization.unintended.control import Control
 from memorization.unintended.means import Means
-from memorization.unintended.ngram import TOKENS_READ, Tokens, best_weights, mixture_bits, ngram_bits
+from memorization.unintended.ngram import (
+    TOKENS_READ,
+    Tokens,
+    best_step,
+    best_weights,
+    continued_bits,
+    mixture_bits,
+    ngram_bits,
+    skip_bits,
+)
 from memorization.unintended.verdict import TOLERANCE, UNIFORM, Evidence, Step, Verdict, judge, spread
 
 if TYPE_CHECKING:
@@ -32,7 +41,8 @@ Sets = tuple[CodeLengths, CodeLengths]  # of the samples and of the control, und
 NGRAM = "n-gram code of the control"
 MIXTURE = "best mixture, target included"
 _UNIFORM_SHARES = (0.1, 0.5, 0.9)
-_COPY = 0.01  # bits a token, root mean square on the control: from there on two oracles are two
+_PLACES = range(3, 9)
+_COPY = 0.05  # bits a token, root mean square on the control: from there on two oracles are two
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +192,7 @@ def _built_in(
     oracle: Sets, target: Sets, counted: bool
 ) -> tuple[list[tuple[Rung, tuple[np.ndarray, np.ndarray]]], dict[str, str]]:
     """The uniform rung and the n-gram rung, each with the bits of its tokens, and what could not be built."""
-    vocab_size = int(max(oracle[0].settings["uniform_vocab_size"], *(one.token_ids.max() + 1 for one in oracle)))
+    vocab_size = _vocab_size(oracle)
     codes = {UNIFORM: tuple(np.full(len(one.token_ids), math.log2(vocab_size)) for one in oracle)}
     left_out = {}
     if len(oracle[1]) > 1:
@@ -237,21 +247,58 @@ def _mixtures(
         left_out[MIXTURE] = "the target has other tokens than the oracle"
         return rungs, None, left_out
     codes_of_control = [*(sets[1].token_bits for sets in (*alike, target)), *(code[1] for code in built.values())]
-    mixed = _cross_fitted(codes_of_control, first[1])
+    if NGRAM in built:
+        codes_of_control += _skipping(first, target)
+    mixed = _cross_fitted(first[1], codes_of_control, best_weights, mixture_bits)
     best = Rung(MIXTURE, "mixture", _sum(mixed, first[1], counted), None, n_tokens)
     return [*rungs, best], best, left_out
 
 
-def _cross_fitted(codes: Sequence[np.ndarray], control: CodeLengths) -> np.ndarray:
-    """Bits of the control's tokens under the best mixture, each half of the samples with the other half's weights."""
+def _skipping(oracle: Sets, target: Sets) -> list[np.ndarray]:
+    """Codes of the control by one token further back: what an n-gram code does not see."""
+    control = oracle[1]
+    vocab_size = _vocab_size(oracle)
+    codes = [skip_bits(Tokens(control.token_ids, control.token_offsets), places, vocab_size) for places in _PLACES]
+    for code in codes:
+        _charge_first(code, control, target[1])
+    return codes
+
+
+def _vocab_size(sets: Sets) -> int:
+    return int(max(sets[0].settings["uniform_vocab_size"], *(one.token_ids.max() + 1 for one in sets)))
+
+
+def _cross_fitted(
+    control: CodeLengths,
+    codes: Sequence[np.ndarray],
+    fit: Callable[[list[np.ndarray]], Any],
+    apply: Callable[[list[np.ndarray], Any], np.ndarray],
+) -> np.ndarray:
+    """Bits of the control's tokens under what is made of codes, each half of the samples fitted to the other half."""
     fold = Tokens(control.token_ids, control.token_offsets).folds(2)
     read = np.arange(len(fold)) < TOKENS_READ
     out = np.empty(len(fold))
     for half in (0, 1):
         fitted = read & (fold != half) if len(control) > 1 else read
-        weights = best_weights([code[fitted] for code in codes])
-        out[fold == half] = mixture_bits([code[fold == half] for code in codes], weights)
+        made = fit([code[fitted] for code in codes])
+        out[fold == half] = apply([code[fold == half] for code in codes], made)
     return out
+
+
+def _continued(oracle: Sets, others: Sequence[Sets], names: Sequence[str]) -> Step | None:
+    """What the oracle, continued from another one, would save on the control at most; None where there is none."""
+    steps, control = [], oracle[1]
+    for name, other in zip(names, others, strict=True):
+        if _same_tokens(other, oracle):
+            codes = [control.token_bits, other[1].token_bits]
+            bits = _cross_fitted(
+                control, codes, lambda pair: best_step(*pair), lambda pair, k: continued_bits(*pair, k)
+            )
+            saved = control.ideal_bits - _sum(bits, control, False)
+            steps.append(
+                Step(f"line from {name} through the oracle", float(saved.mean()), mean_interval(saved), spread(saved))
+            )
+    return max(steps, key=lambda step: step.mean, default=None)
 
 
 def _evidence(
@@ -266,6 +313,7 @@ def _evidence(
     best, n = given[0], len(samples.bits)
     copies = [_same(sets, oracles[0]) or _same(sets, target) for sets in oracles[1:]]
     others = [rung for rung, copy in zip(given[1:], copies, strict=True) if not copy]
+    other_sets = [sets for sets, copy in zip(oracles[1:], copies, strict=True) if not copy]
     second = min(others, key=lambda rung: float(rung.control_bits.mean()), default=None)
     low, high = control.net_interval
     return Evidence(
@@ -278,6 +326,7 @@ def _evidence(
         target=Step("target", control.mean, control.mean_interval, spread(control.signed_bits)),
         over_built_in=tuple(_step(rung.name, rung, best) for rung in built),
         last_step=None if second is None else _step(second.name, second, best),
+        continued=_continued(oracles[0], other_sets, [rung.name for rung in others]),
         mixture=None if mixed is None else _step(mixed.name, best, mixed),
         seen=difference_interval(*(sets.ideal_bits / sets.n_tokens for sets in oracles[0])),
         copies=tuple(rung.name for rung, copy in zip(given[1:], copies, strict=True) if copy),

@@ -13,6 +13,7 @@ __all__ = ["FEWEST", "TOLERANCE", "Evidence", "Step", "Verdict", "judge"]
 Verdict: TypeAlias = Literal["validated", "cannot tell", "weak"]
 
 TOLERANCE = 0.05  # of net memU: what the oracle may still lack
+SHOWN = 0.2  # of that: what other codes may show that it lacks, each knowing only a part of it
 FEWEST = 16  # samples, and control samples: below, no interval is to be believed
 UNIFORM = "uniform code"
 _EXACT = 0.01  # bits a sample
@@ -67,6 +68,7 @@ class Evidence:
         target: what the target codes the control in, fewer than the oracle.
         over_built_in: what the oracle saves over each built-in rung, on the control.
         last_step: what the oracle saves over the next oracle given that is another model; None where there is none.
+        continued: what the oracle would save if what it does better than another one given were done more.
         mixture: what the best mixture of all rungs and the target saves over the oracle; None where tokens differ.
         seen: bits a token of the oracle on the samples less those on the control.
         copies: names of oracles given that are copies of the oracle or of the target.
@@ -81,6 +83,7 @@ class Evidence:
     target: Step
     over_built_in: tuple[Step, ...]
     last_step: Step | None
+    continued: Step | None
     mixture: Step | None
     seen: Interval
     copies: tuple[str, ...]
@@ -97,8 +100,9 @@ def judge(found: Evidence) -> tuple[Verdict, str]:
     *weak*: the target, or a built-in rung, codes the control in clearly fewer bits than the oracle. *validated*: not
     weak, and each of these: at least 16 samples and 16 control samples; net memU above 0 beyond its interval; the
     oracle clearly shorter than every built-in rung; a second oracle, another model, that needs at most 5 % of net memU
-    more; the best mixture of everything, the target included, saves at most half of that; and the oracle's bits a token
-    are alike on samples and control. Else *cannot tell*. Intervals count against the oracle, as does what is unknown.
+    more; the best mixture of everything, the target included, saves at most a fifth of that, and so does the oracle
+    continued from another one; and the oracle's bits a token are alike on samples and control. Else *cannot tell*.
+    Intervals count against the oracle, as does what is unknown.
     """
     weak = _why_weak(found)
     if weak:
@@ -111,9 +115,9 @@ def judge(found: Evidence) -> tuple[Verdict, str]:
     assert found.mixture is not None
     return "validated", (
         f"no stronger code was found among those looked for: the next oracle ({found.last_step.name}) needs "
-        f"{found.last_step.mean:,.2f} bits a sample more, and the best mixture of everything, the target included, "
-        f"saves {max(found.mixture.mean, 0.0):,.2f}; 5 % of net memU is {found.tolerance:,.2f}. What no code here sees "
-        "is not seen."
+        f"{found.last_step.mean:,.2f} bits a sample more ({found.tolerance:,.2f} are allowed, 5 % of net memU), and "
+        f"the best mixture of everything, the target included, saves {max(found.mixture.mean, 0.0):,.2f} (of "
+        f"{SHOWN * found.tolerance:,.2f}). What no code here sees is not seen."
     )
 
 
@@ -197,7 +201,9 @@ def _of_oracles(found: Evidence) -> list[str]:
     if found.mixture is None:
         doubts.append("Tokens differ between the models, so that no mixture could be tried.")
     else:
-        doubts += _still_moving(found, found.mixture, found.tolerance / 2, "from the oracle to the {name}")
+        doubts += _still_moving(found, found.mixture, SHOWN * found.tolerance, "from the oracle to the {name}")
+    if found.continued is not None:
+        doubts += _still_moving(found, found.continued, SHOWN * found.tolerance, "along the {name}")
     return doubts
 
 
