@@ -89,6 +89,22 @@ def measure_arguments(model_folder, oracle_folder, data, output):
     ]
 
 
+def test_several_oracles_make_a_ladder(model_folder, oracle_folder, data, control, tmp_path, capsys):
+    arguments = measure_arguments(model_folder, oracle_folder, data, tmp_path / "out")
+    assert run(*arguments, "--oracle", tmp_path / "no such folder", "--control", control) == 2
+    capsys.readouterr()
+    assert run(*arguments, "--oracle", model_folder) == 2
+    assert "2 oracles came and no control" in capsys.readouterr().err
+    assert run(*arguments, "--oracle", model_folder, "--control", control) == 0
+    printed = capsys.readouterr()
+    assert "  bracket      [" in printed.out
+    assert "  verdict      " in printed.out
+    found = Memorization.load(tmp_path / "out")
+    assert found.oracle.settings["model"]["name"] == str(oracle_folder)  # and not the target
+    assert [sets[0].settings["model"]["name"] for sets in found.other_oracles] == [str(model_folder)]
+    assert found.verdict in printed.out
+
+
 def test_measure_writes_every_sample_every_token_and_every_setting(
     model_folder, oracle_folder, data, control, tmp_path, capsys
 ):

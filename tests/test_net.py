@@ -105,11 +105,12 @@ def test_net_is_zero_where_nothing_was_memorized(uniform_share):
 def test_share_of_capacity_is_net_where_there_is_a_control(tiny_gpt2):
     rng = np.random.default_rng(0)
     samples, unseen = (rng.integers(0, 300, (20, 24)) for _ in range(2))
-    oracle = Iid(np.ones(300))
+    oracle = Iid(np.exp(5 * rng.normal(size=300)))  # so bad that the control shows memU too
     alone = unintended_memorization(tiny_gpt2, oracle, samples, first_token=0)
     with_control: Memorization = unintended_memorization(tiny_gpt2, oracle, samples, control=unseen, first_token=0)
     n_params = alone.target.settings["model"]["n_params"]
     assert alone.capacity_share == alone.total_bits / (3.6 * n_params)
+    assert with_control.control.net_bits < 0.5 * with_control.total_bits
     assert with_control.capacity_share == with_control.control.net_bits / (3.6 * n_params)
     assert "capacity     memU is" in repr(alone)
     assert "capacity     net memU is" in repr(with_control)

@@ -291,14 +291,20 @@ def _continued(oracle: Sets, others: Sequence[Sets], names: Sequence[str]) -> St
     for name, other in zip(names, others, strict=True):
         if _same_tokens(other, oracle):
             codes = [control.token_bits, other[1].token_bits]
-            bits = _cross_fitted(
-                control, codes, lambda pair: best_step(*pair), lambda pair, k: continued_bits(*pair, k)
-            )
+            bits = _cross_fitted(control, codes, _step_of, _continue)
             saved = control.ideal_bits - _sum(bits, control, False)
             steps.append(
                 Step(f"line from {name} through the oracle", float(saved.mean()), mean_interval(saved), spread(saved))
             )
     return max(steps, key=lambda step: step.mean, default=None)
+
+
+def _step_of(codes: list[np.ndarray]) -> float:
+    return best_step(codes[0], codes[1])
+
+
+def _continue(codes: list[np.ndarray], step: float) -> np.ndarray:
+    return continued_bits(codes[0], codes[1], step)
 
 
 def _evidence(
