@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.capacity.result import Capacity
     from memorization.extraction.measure import extract
     from memorization.extraction.result import Extraction
+    from memorization.identifiers.measure import audit_identifiers
+    from memorization.identifiers.result import IdentifierAudit
     from memorization.lab.canaries.experiment import canary_dose_response
     from memorization.lab.canaries.result import DoseResponse
     from memorization.lab.capacity.experiment import capacity_bits_per_param
@@ -46,6 +48,7 @@ __all__ = [
     "Control",
     "DoseResponse",
     "Extraction",
+    "IdentifierAudit",
     "Interval",
     "MIScalingLaw",
     "Membership",
@@ -58,6 +61,7 @@ __all__ = [
     "Samples",
     "TextSweep",
     "UniformModel",
+    "audit_identifiers",
     "audit_membership",
     "canary_dose_response",
     "capacity_bits_per_param",
@@ -83,6 +87,7 @@ _HOMES = {
     "Control": "unintended.control",
     "DoseResponse": "lab.canaries.result",
     "Extraction": "extraction.result",
+    "IdentifierAudit": "identifiers.result",
     "Interval": "stats.levels",
     "MIScalingLaw": "scaling_law.law",
     "Membership": "membership.result",
@@ -95,6 +100,7 @@ _HOMES = {
     "Samples": "samples",
     "TextSweep": "lab.text.result",
     "UniformModel": "measure.opening",
+    "audit_identifiers": "identifiers.measure",
     "audit_membership": "membership.audit",
     "canary_dose_response": "lab.canaries.experiment",
     "capacity_bits_per_param": "lab.capacity.experiment",

@@ -15,6 +15,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "CodeLengths": ("code_lengths", "plot_code_lengths"),
     "DoseResponse": ("canaries", "plot_dose_response"),
     "Extraction": ("extraction", "plot_extraction"),
+    "IdentifierAudit": ("identifiers", "plot_identifiers"),
     "Ladder": ("ladder", "plot_ladder"),
     "MIScalingLaw": ("scaling_law", "plot_scaling_law"),
     "Membership": ("membership", "plot_membership"),

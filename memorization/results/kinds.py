@@ -10,6 +10,7 @@ KINDS: dict[str, str] = {
     "CodeLengths": "memorization.measure.code_lengths",
     "DoseResponse": "memorization.lab.canaries.result",
     "Extraction": "memorization.extraction.result",
+    "IdentifierAudit": "memorization.identifiers.result",
     "MIScalingLaw": "memorization.scaling_law.law",
     "Membership": "memorization.membership.result",
     "MembershipAudit": "memorization.membership.result",
