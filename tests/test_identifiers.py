@@ -10,13 +10,14 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import VOCAB_SIZE
+from conftest import N_POSITIONS, VOCAB_SIZE
 
-from memorization import IdentifierAudit, UniformModel, audit_identifiers, compress_bits
-from memorization.errors import InputError
-from memorization.identifiers import Format
+from memorization import IdentifierAudit, UniformModel, audit_identifiers, compress_bits, load
+from memorization.errors import InputError, LossyTextError
+from memorization.identifiers import Format, UniformTokens
 from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import resolve_formats
+from memorization.identifiers.selection import q_of_e_values, q_of_p_values
 
 
 def hex_of(word: str, n: int = 40) -> str:
@@ -274,17 +275,6 @@ BYTES = (list_of_bytes, text_of_bytes)
 # --- the e-value
 
 
-def naive_bits(model, tokenizer, text: str, found: str) -> float:
-    """Bits of all tokens that overlap the identifier, given those before them."""
-    ids = tokenizer.encode(text)
-    ends = [len(tokenizer.decode(ids[:k])) for k in range(len(ids) + 1)]
-    at = text.index(found)
-    first = max(k for k in range(len(ids)) if ends[k] <= at)
-    last = min(k for k in range(1, len(ids) + 1) if ends[k] >= at + len(found))
-    lengths = compress_bits(model, [ids], first_token="uniform", progress=False)
-    return float(lengths.token_bits[first:last].sum())
-
-
 def all_knowing(tokenizer, texts: list[str]):
     """The model that knows that one of these texts comes, and nothing else: no probability is left for other texts."""
     following: dict[tuple[int, ...], Counter[int]] = {}
@@ -346,3 +336,219 @@ def test_draws_are_not_refused(name, n):
     for _ in range(100):
         drawn = " ".join(Format.of(name).draw("", generator) for _ in range(n))
         check_drawn(find([drawn], [Format.of(name)]).places)
+
+
+@pytest.fixture(scope="module")
+def recitation(bpe_tokenizer):
+    """A model that has learned three of four texts by heart, the tokenizer, and the texts."""
+    texts = [f"The house met, id {hex_of(word, 16)} again" for word in "abcd"]
+    return all_knowing(bpe_tokenizer, texts[:3]), bpe_tokenizer, texts
+
+
+def test_what_a_model_knows_by_heart_is_found_and_nothing_else(recitation):
+    model, tokenizer, texts = recitation
+    found = audit(model, texts, "hex16", tokenizer=tokenizer, first_token=0, n_draws=2)
+    assert found.signed_bits[:3] == pytest.approx(64 - math.log2(3), abs=1e-4)  # it may be any of three
+    assert found.memorized().tolist() == [True, True, True, False]
+    assert found.memorized(min_bits=63).tolist() == [False] * 4
+    assert (found.bits[3], found.p_value[3]) == (0, 1)
+    assert found.e_value[:3] == pytest.approx(2.0**64 / 3, rel=1e-3)
+    assert found.rank_p_value.tolist() == [1 / 3, 1 / 3, 1 / 3, 1]
+    assert found.start.tolist() == [text.index(hex_of(word, 16)) for word, text in zip("abcd", texts, strict=True)]
+
+
+def test_bits_are_those_of_the_charged_tokens_in_the_whole_text(tiny_gpt2, bpe_tokenizer):
+    """Given what stands before, within the text and not alone; identifiers of one text are read in one pass."""
+    text = f"The house met, {hex_of('a', 8)} and {hex_of('b', 8)} again"
+    found = audit(tiny_gpt2, [text], "hex8", tokenizer=bpe_tokenizer)
+    lengths = compress_bits(tiny_gpt2, [text], tokenizer=bpe_tokenizer, progress=False)
+    ids = bpe_tokenizer.encode(text)
+    for i, word in enumerate("ab"):
+        begins, ends = text.index(hex_of(word, 8)), text.index(hex_of(word, 8)) + 8
+        last = next(k for k in range(len(ids)) if len(bpe_tokenizer.decode(ids[: k + 1])) >= ends)
+        first = last + 1 - int(found.n_tokens[i])
+        assert found.target_bits[i] == pytest.approx(lengths.token_bits[first : last + 1].sum(), abs=1e-3)
+        assert begins - 1 <= len(bpe_tokenizer.decode(ids[:first])) <= begins
+
+
+def test_a_text_longer_than_the_window_is_read_as_far_as_it_holds(tiny_gpt2, bpe_tokenizer):
+    text = f"{'The house met and adjourned. ' * 40}id {hex_of('a', 8)} again"
+    (found, cut) = (
+        audit(tiny_gpt2, [text[start:]], "hex8", tokenizer=bpe_tokenizer, first_token="uniform") for start in (0, 29)
+    )
+    assert len(bpe_tokenizer.encode(text)) > 4 * N_POSITIONS
+    assert np.isfinite(found.target_bits).all()
+    assert found.target_bits[0] == pytest.approx(cut.target_bits[0], abs=1e-3)  # 29 characters earlier, nothing is read
+    short = audit(
+        tiny_gpt2, [text], "hex8", tokenizer=bpe_tokenizer, first_token="uniform", max_length=int(found.n_tokens[0]) + 6
+    )
+    assert abs(short.target_bits[0] - found.target_bits[0]) > 1e-3
+    with pytest.raises(InputError, match=r"format hex64 take up to \d+ tokens, and the window holds 40"):
+        audit(tiny_gpt2, [f"id {hex_of('a', 64)}"], "hex64", tokenizer=bpe_tokenizer, max_length=40)
+
+
+def test_fresh_draws_of_an_unseen_identifier_rank_uniformly(tiny_gpt2, bpe_tokenizer):
+    texts = [f"{'The house met' * (i % 2)} id {hex_of(str(i), 6)}" for i in range(120)]
+    ranks = audit(tiny_gpt2, texts, "hex6", tokenizer=bpe_tokenizer, n_draws=9).rank_p_value
+    counts = np.bincount((ranks * 10).round().astype(int), minlength=11)[1:]
+    assert counts.sum() == 120  # none that cannot be told: one probe begins with each character
+    assert ((counts - 12) ** 2 / 12).sum() < 30  # chi-square with 9 degrees of freedom: p = 0.0004
+
+
+def test_all_identifiers_together_have_one_p_value(recitation, tiny_gpt2):
+    _, tokenizer, _ = recitation
+    unseen = [f"The house met, id {hex_of(str(i), 16)} again" for i in range(40)]
+    p_values = [
+        audit(tiny_gpt2, unseen[i : i + 5], "hex16", tokenizer=tokenizer).set_p_value() for i in range(0, 40, 5)
+    ]
+    assert min(p_values) > 0.01
+    assert max(p_values) > 0.3
+    texts = [f"met {hex_of(str(i), 16)}" for i in range(12)]
+    found = audit(all_knowing(tokenizer, texts), texts, "hex16", tokenizer=tokenizer, first_token=0)
+    assert found.set_p_value() == pytest.approx(2.0**-12, abs=6e-4)
+    assert found.gain_bits > 100
+    assert math.isnan(audit(tiny_gpt2, unseen[:3], "hex16", tokenizer=tokenizer, n_draws=0).set_p_value())
+
+
+def test_documents_have_the_mean_of_their_e_values(recitation):
+    model, tokenizer, texts = recitation
+    found = audit(
+        model, [texts[0], f"{texts[3]}, {hex_of('e', 16)}", texts[0]], "hex16", tokenizer=tokenizer, first_token=0
+    )
+    documents = found.documents()
+    assert documents["sample"].tolist() == [0, 1]
+    assert documents["n_identifiers"].tolist() == [1, 2]
+    assert documents["e_value"].tolist() == pytest.approx([found.e_value[0], found.e_value[1:].mean()])
+    assert found.n_texts.tolist() == [2, 1, 1]
+    assert documents["q_value"][0] < 1e-10
+
+
+def test_selection_by_e_values_and_by_p_values():
+    """Against both procedures as they are written, for any values."""
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        log2_e = generator.normal(0, 6, size=12)
+        p_values = generator.uniform(size=12) ** 3
+        for level in (0.01, 0.05, 0.3):
+            order = np.argsort(-log2_e)
+            k = max((k for k in range(1, 13) if 2 ** log2_e[order[k - 1]] >= 12 / (k * level)), default=0)
+            assert set(np.flatnonzero(q_of_e_values(log2_e) <= level)) == set(order[:k])
+            order = np.argsort(p_values)
+            k = max((k for k in range(1, 13) if p_values[order[k - 1]] <= k * level / 12), default=0)
+            assert set(np.flatnonzero(q_of_p_values(p_values) <= level)) == set(order[:k])
+    assert q_of_e_values(np.array([np.nan, 2_000.0])).tolist() == [1, 0]
+
+
+def test_canaries_of_token_ids(no_type_checker):
+    counts = lambda ids: 20 * torch.nn.functional.one_hot((ids + 1) % 16, 16).float()  # noqa: E731
+    canaries = [[9, 9, 3, 4, 5, 6], [1, 2, 3, 9, 2, 11], [3, 4, 5, 6], [0, 15, 0, 1, 2]]
+    found = audit(counts, canaries, UniformTokens(16, 4), n_draws=3)
+    assert found.found == ["3 4 5 6", "3 9 2 11", "15 0 1 2"]
+    assert (found.n_texts.tolist(), found.start.tolist()) == ([2, 1, 1], [2, 2, 1])
+    per_token = math.log2(1 + 15 * math.exp(-20))
+    assert found.target_bits[1:].tolist() == pytest.approx(
+        [3 * 20 / math.log(2) + 4 * per_token, 20 / math.log(2) + 4 * per_token], rel=1e-4
+    )
+    assert audit(UniformModel(16), canaries, "tokens:4x16").signed_bits.tolist() == [0, 0, 0]
+    with pytest.raises(
+        InputError, match=r"sample 1 does not end in 4 ids of \[0, 12\), as the format tokens:4x12 says"
+    ):
+        audit(UniformModel(16), [[1, 2, 3, 4], [1, 2, 3, 12]], "tokens:4x12")
+    with pytest.raises(InputError, match=r"drawn from 32 ids, and .* has 16"):
+        audit(UniformModel(16), [[1, 2, 3, 4]], "tokens:4x32")
+    with pytest.raises(InputError, match=r"is of token ids, and the samples are texts"):
+        audit(UniformModel(256), ["one"], "tokens:4x16", tokenizer=BYTES)
+    with pytest.raises(InputError, match=r"looked for in texts, and the samples are token ids.*tokens:16x512"):
+        audit(UniformModel(16), [[1, 2, 3, 4]], "hex8")
+
+
+# --- bad input
+
+
+def test_what_cannot_be_measured_is_refused_in_a_sentence(bpe_tokenizer, tiny_gpt2):
+    text = f"id {hex_of('a')}"
+    with pytest.raises(InputError, match=r"no identifier of the format uuid4 stands in the 1 texts\. It must begin"):
+        audit(tiny_gpt2, [text], "uuid4", tokenizer=bpe_tokenizer)
+    with pytest.raises(InputError, match=r"no tokenizer is at hand"):
+        audit(tiny_gpt2, [text], "hex40")
+    with pytest.raises(InputError, match=r'first_token="skip" leaves a token out'):
+        audit(tiny_gpt2, [text], "hex40", tokenizer=bpe_tokenizer, first_token="skip")
+    with pytest.raises(InputError, match=r"n_draws must be an integer of at least 0; it is -1"):
+        audit(tiny_gpt2, [text], "hex40", tokenizer=bpe_tokenizer, n_draws=-1)
+    with pytest.raises(InputError, match=r"max_length=65 is more than the 64 positions"):
+        audit(tiny_gpt2, [text], "hex40", tokenizer=bpe_tokenizer, max_length=65)
+    with pytest.raises(InputError, match=r"samples is empty"):
+        audit(tiny_gpt2, [], "hex40", tokenizer=bpe_tokenizer)
+    found = audit(tiny_gpt2, [text], "hex40", tokenizer=bpe_tokenizer, n_draws=0)
+    with pytest.raises(InputError, match=r"no fresh draws to rank among"):
+        found.memorized(by="rank")
+    with pytest.raises(InputError, match=r"fdr must be a number between 0 and 1.*it is 1.5"):
+        found.memorized(1.5)
+    with pytest.raises(InputError, match=r"a rank among 1 draws is no p-value below 1/2.*n_draws=19 at the least"):
+        audit(tiny_gpt2, [text], "hex40", tokenizer=bpe_tokenizer).memorized(by="rank")
+
+
+def test_texts_that_the_tokenizer_does_not_give_back(tiny_gpt2):
+    capitals = (lambda text: list(text.lower().encode()), text_of_bytes)
+    texts = [f"id {hex_of('a')}", f"ID {hex_of('b')}"]
+    with pytest.raises(LossyTextError, match=r"1 of 2 texts do not survive the tokenizer.*sample 1"):
+        audit(UniformModel(256), texts, "hex40", tokenizer=capitals)
+    found = audit(UniformModel(256), texts, "hex40", tokenizer=capitals, on_lossy_text="skip")
+    assert found.found == [hex_of("a")]
+    assert found.signed_bits == pytest.approx([160 - 40 * 8])
+    assert "left out" in repr(found)
+
+
+# --- the result
+
+
+def test_a_result_is_saved_loaded_and_drawn(recitation, tmp_path):
+    model, tokenizer, texts = recitation
+    texts = [*texts, f"0x{'0' * 16}", f"{hex_of('f', 9)}: {hex_of('f', 16)}"]
+    found = audit(model, texts, "hex16", tokenizer=tokenizer, first_token=0, n_draws=2)
+    found.save(tmp_path / "one")
+    back = load(tmp_path / "one")
+    assert isinstance(back, IdentifierAudit)
+    assert repr(back) == repr(found)
+    assert (back.draw_bits == found.draw_bits).all()
+    assert back.to_pandas().equals(found.to_pandas())
+    back.save(tmp_path / "two")
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    shown = repr(found)
+    assert "3 of 4 memorized at FDR 5 %, 3 of them by at least 20 bits" in shown
+    assert "made up      1 " in shown
+    assert "given away   1 " in shown
+    assert not [string for string in found.found if string in shown]  # they may be secrets
+    axes = found.plot()
+    assert sum(patch.get_height() for patch in axes.patches) == pytest.approx(8)  # 4 identifiers, and draws for 4
+
+
+def test_the_same_seed_gives_the_same_draws(tiny_gpt2, bpe_tokenizer):
+    one, two, other = (
+        audit(tiny_gpt2, [f"id {hex_of('a', 8)}"], "hex8", tokenizer=bpe_tokenizer, n_draws=3, seed=seed).draw_bits
+        for seed in (0, 0, 1)
+    )
+    assert (one == two).all()
+    assert (one != other).all()
+
+
+def test_the_command(model_folder, tmp_path, capsys):
+    from memorization import cli
+
+    data = tmp_path / "data.txt"
+    data.write_text("\n".join([*(f"The house met, id {hex_of(word)}" for word in "abc"), "no. 4917362058174093"]))
+    arguments = ["--target", model_folder, "--data", data, "--format", "hex40", "--draws", 2, "--quiet"]
+    for more, n, code in (
+        ([], 3, 0),
+        (["--overwrite", "--format", "digits16"], 4, 0),
+        (["--overwrite", "--format", "\\w"], 4, 2),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(one) for one in ("identifiers", *arguments, "--output", tmp_path / "out", *more)])
+        assert stop.value.code == code
+        said = capsys.readouterr()
+        assert code or f"IdentifierAudit of {n} identifiers" in said.out
+        assert len(IdentifierAudit.load(tmp_path / "out")) == n
+    assert "the format '\\\\w'" in said.err
+    assert (tmp_path / "out" / "identifiers.png").stat().st_size > 10_000

@@ -8,6 +8,7 @@ it, and several beginnings have a probability of 1 each.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from memorization.identifiers.finding import Place
 from memorization.identifiers.formats import UniformTokens
 from memorization.samples.round_trip import decode, encode
 
-__all__ = ["N_PROBES", "Charge", "Spans", "spans_of_canaries", "spans_of_places"]
+__all__ = ["Charge", "Spans", "spans_of_canaries", "spans_of_places"]
 
-# Draws that say where the common beginning ends. Tokens that a share q of the strings change escape them with a
-# probability of (1 - q)^16; an identifier that is among these strings then cannot be told, at most 2.2 % of them.
-N_PROBES = 16
+# Draws that say where the common beginning ends, beside one for each character that may come first. Tokens that a share
+# q of the strings change escape them with a probability below (1 - q)^16; an identifier among these cannot be told.
+_N_PROBES = 16
 _SLACK = 4  # tokens that an identifier may need more than each of the probes
 _PLACES_AT_ONCE = 64
 
@@ -59,17 +60,25 @@ def spans_of_places(
     """
     for first in range(0, len(places), _PLACES_AT_ONCE):
         part = places[first : first + _PLACES_AT_ONCE]
-        n_drawn = N_PROBES + n_draws
-        strings = [[one.found, *(one.format.draw(one.found, generator) for _ in range(n_drawn))] for one in part]
+        strings = [
+            [
+                one.found,
+                *(one.format.draw(one.found, generator) for _ in range(n_draws)),
+                *one.format.probes(one.found, _N_PROBES, generator),
+            ]
+            for one in part
+        ]
         texts = [place.with_another(string) for place, own in zip(part, strings, strict=True) for string in own]
-        rows = encode(tokenizer, texts)[0]
-        for k, place in enumerate(part):
-            mine = slice(k * (n_drawn + 1), (k + 1) * (n_drawn + 1))
-            yield _spans(place, strings[k], rows[mine], tokenizer, window)
+        rows = iter(encode(tokenizer, texts)[0])
+        for place, own in zip(part, strings, strict=True):
+            yield _spans(place, own, list(islice(rows, len(own))), 1 + n_draws, tokenizer, window)
 
 
-def _spans(place: Place, strings: list[str], rows: list[list[int]], tokenizer: Any, window: int | None) -> Spans:
-    format_, probes = place.format, rows[1 : 1 + N_PROBES]
+def _spans(
+    place: Place, strings: list[str], rows: list[list[int]], n_charged: int, tokenizer: Any, window: int | None
+) -> Spans:
+    """The first `n_charged` of the strings are the identifier and its draws, the others probes."""
+    format_, probes = place.format, rows[n_charged:]
     before = place.text[: place.at] + place.found[: format_.n_given]  # what stands before the random part
 
     def end_of(k: int, near: int) -> int | None:
@@ -77,7 +86,7 @@ def _spans(place: Place, strings: list[str], rows: list[list[int]], tokenizer: A
 
     whole = _n_tokens_of(before, probes[0], tokenizer, len(probes[0]) // 2)
     if whole is None:
-        return Spans(None, [None] * (len(rows) - 1 - N_PROBES))
+        return Spans(None, [None] * (n_charged - 1))
     # The token that holds the last character before the random part may hold some of that part as well.
     boundary = whole if decode(tokenizer, probes[0][:whole]) == before or not whole else whole - 1
     for probe in probes[1:]:
@@ -87,7 +96,7 @@ def _spans(place: Place, strings: list[str], rows: list[list[int]], tokenizer: A
     begins = probes[0][:boundary]
     start = 0
     if window is not None and boundary + len(place.found.encode()) + _SLACK > window:
-        ends = [end for k in range(1, 1 + N_PROBES) if (end := end_of(k, boundary)) is not None]
+        ends = [end for k in range(n_charged, len(rows)) if (end := end_of(k, boundary)) is not None]
         needed = max(ends, default=boundary) - boundary + _SLACK
         if needed > window:
             raise _too_long(format_.name, needed - _SLACK, window)
@@ -99,7 +108,7 @@ def _spans(place: Place, strings: list[str], rows: list[list[int]], tokenizer: A
             return None
         return Charge(np.asarray(rows[k][start:end], dtype=np.int64), end - boundary)
 
-    return Spans(charge(0), [charge(k) for k in range(1 + N_PROBES, len(rows))])
+    return Spans(charge(0), [charge(k) for k in range(1, n_charged)])
 
 
 def _n_tokens_of(begins: str, ids: list[int], tokenizer: Any, near: int) -> int | None:

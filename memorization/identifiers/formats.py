@@ -122,6 +122,16 @@ class Format:
             characters[-1] = _luhn_digit("".join(characters[:-1]))
         return "".join(characters)
 
+    def probes(self, found: str, n_more: int, generator: np.random.Generator) -> list[str]:
+        """A draw that begins with each of the characters that may come first, and so many more."""
+        drawn = [self.draw(found, generator) for _ in range(n_more)]
+        first = self.random[0]
+        for character in self.alphabets[first]:
+            other = self.draw(found, generator)
+            other = other[:first] + character + other[first + 1 :]
+            drawn.append(other[:-1] + _luhn_digit(other[:-1]) if self.luhn else other)
+        return drawn
+
     def made_up(self, found: str) -> bool:
         """Whether a string is so regular that hardly a draw is: one character repeated, 1234..., a block repeated."""
         k = max(len(self.alphabets[i]) for i in self.random)

@@ -58,8 +58,8 @@ def audit_identifiers(
             sample's last N ids, drawn from V); a template such as `sk-[A-Za-z0-9]{20}`; a `Format`; or a list of them.
         n_draws: fresh draws of the format that are measured in place of each identifier, for its rank among them. Each
             costs as much as the identifier itself. 1 is enough for the level of unseen strings and a test of all
-            identifiers together; a rank that can be selected at an FDR of 5 % takes 19 or more, and 99 where few of
-            many are memorized.
+            identifiers together. Selection by rank at an FDR of 5 % takes 20 n / k draws, where k of n identifiers are
+            memorized: 199 for a tenth.
         seed: of the draws.
         tokenizer: this, `first_token`, `batch_size` to `text_column`, `on_lossy_text` and `progress` are as for
             `compress_bits`; but the first token is never left out ("skip").

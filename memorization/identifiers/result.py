@@ -21,6 +21,7 @@ __all__ = ["IdentifierAudit"]
 _FDR = 0.05  # at which the printed result selects
 _SHOWN = 4  # characters of an identifier that a printed result shows
 _PERMUTATIONS = 9_999
+_LARGE_DEBT = 10  # bits that a model puts on other strings, from which on the printed result speaks of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,11 +118,11 @@ class IdentifierAudit(Result):
         if by != "rank":
             raise InputError(f'by must be "e_value" or "rank"; it is {by!r}.')
         if not self.draw_bits.shape[1]:
-            raise InputError("there are no fresh draws to rank among. Measure with n_draws=99.")
+            raise InputError("there are no fresh draws to rank among. Measure with n_draws=199.")
         return q_of_p_values(self.rank_p_value)
 
     def memorized(
-        self, fdr: float = _FDR, *, min_bits: float = 0.0, by: Literal["e_value", "rank"] = "e_value"
+        self, fdr: float = _FDR, *, min_bits: float | int = 0, by: Literal["e_value", "rank"] = "e_value"
     ) -> Bool[np.ndarray, " identifier"]:
         """Which identifiers are memorized, wrong ones being a share of at most `fdr` of them in expectation.
 
@@ -138,7 +139,7 @@ class IdentifierAudit(Result):
         if by == "rank" and 1 / (n_draws + 1) > fdr:
             raise InputError(
                 f"a rank among {n_draws} draws is no p-value below 1/{n_draws + 1}, so none can be selected at a rate "
-                f"of {fdr:g}. Measure with n_draws={math.ceil(1 / fdr) - 1} at the least, or 99."
+                f"of {fdr:g}. Measure with n_draws={math.ceil(1 / fdr) - 1} at the least, or 199."
             )
         return np.asarray((q <= fdr) & (np.nan_to_num(self.signed_bits, nan=-np.inf) >= min_bits))
 
@@ -276,15 +277,17 @@ class IdentifierAudit(Result):
         if not self.draw_bits.shape[1] or not np.isfinite(self.draw_bits).any():
             return ["  fresh draws  none: whether a low memU is the model's debt to the format is unknown"]
         level = float(np.nanmean(self.draw_signed_bits))
-        line = (
+        lines = [
             f"  fresh draws  {level:,.2f} bits (signed) in the mean; identifiers {self.gain_bits:,.2f} above them, "
             f"p = {self.set_p_value():.2g}"
-        )
-        if level < -10:
-            return [
-                line,
-                f"               the model's debt: the first {-level:,.0f} bits memorized pay for what it puts",
-                "               on other strings, and e-values do not see them. Ranks do: measure with n_draws=99,",
-                '               then memorized(by="rank")',
+        ]
+        # Where an identifier is memorized, every other string is dear for that.
+        elsewhere = self.draw_signed_bits[~self.memorized()]
+        debt = -float(np.nanmean(elsewhere)) if np.isfinite(elsewhere).any() else 0.0
+        if debt > _LARGE_DEBT:
+            lines += [
+                f"  debt         of the others {debt:,.0f} bits must be memorized before an e-value sees any: so much",
+                "               does the model put on other strings. Ranks see them: measure with n_draws=199, then",
+                '               memorized(by="rank")',
             ]
-        return [line]
+        return lines

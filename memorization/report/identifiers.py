@@ -1,11 +1,12 @@
 """The picture of `IdentifierAudit`: memU of identifiers beside fresh draws, and what chance allows."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memorization.errors import InputError
-from memorization.report.style import BLUE, GREY, VERMILION, bin_edges, legend_above, new_axes
+from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_identifiers"]
 
 _FDR = 0.05
+_BINS = 50
 
 
 def plot_identifiers(result: "IdentifierAudit", ax: "Axes | None" = None) -> "Axes":
@@ -38,9 +40,10 @@ def plot_identifiers(result: "IdentifierAudit", ax: "Axes | None" = None) -> "Ax
         raise InputError("there is nothing to draw: of no identifier the bits are known.")
     ax = new_axes(ax, (7.0, 4.4))
     draws = result.draw_signed_bits[np.isfinite(result.draw_signed_bits)]
-    groups = [own, draws] if len(draws) else [own]
-    edges = bin_edges([np.asarray(group) for group in groups], within=(-5.0, 5.0)).tolist()
-    width = edges[1] - edges[0]
+    low, high = (float(end(draws, initial=least)) for end, least in ((np.min, -5.0), (np.max, 5.0)))
+    low, high = min(low, float(own.min())), max(high, float(own.max()))
+    width = (high - low) / _BINS
+    edges = [width * k for k in range(math.floor(low / width), math.ceil(high / width) + 1)]  # one of them at 0
     if len(draws):
         # As many as there are identifiers, however many draws each has.
         weights = np.full(len(draws), len(own) / len(draws))
