@@ -398,8 +398,9 @@ def test_fresh_draws_of_an_unseen_identifier_rank_uniformly(tiny_gpt2, bpe_token
 def test_all_identifiers_together_have_one_p_value(recitation, tiny_gpt2):
     _, tokenizer, _ = recitation
     unseen = [f"The house met, id {hex_of(str(i), 16)} again" for i in range(40)]
+    # A seed for each: with one seed all would be compared with the same draws.
     p_values = [
-        audit(tiny_gpt2, unseen[i : i + 5], "hex16", tokenizer=tokenizer).set_p_value() for i in range(0, 40, 5)
+        audit(tiny_gpt2, unseen[i : i + 5], "hex16", tokenizer=tokenizer, seed=i).set_p_value() for i in range(0, 40, 5)
     ]
     assert min(p_values) > 0.01
     assert max(p_values) > 0.3
@@ -531,6 +532,22 @@ def test_the_same_seed_gives_the_same_draws(tiny_gpt2, bpe_tokenizer):
     )
     assert (one == two).all()
     assert (one != other).all()
+
+
+def test_fresh_draws_are_not_the_canaries_that_a_user_drew_with_the_same_seed():
+    drawn = []
+
+    def model(ids):
+        drawn.extend(map(tuple, ids.tolist()))
+        return torch.zeros(*ids.shape, 512)
+
+    canaries = np.random.default_rng(0).integers(512, size=(8, 6))
+    audit(model, canaries.tolist(), "tokens:6x512", n_draws=4)
+    runs = {ids[k : k + 3] for ids in drawn for k in range(len(ids) - 2)}
+    own = {tuple(ids[k : k + 3]) for ids in canaries.tolist() for k in range(4)}
+    probes = np.random.default_rng(0).integers(512, size=(8 * 4 + 8, 6)).tolist()
+    assert not [ids for ids in probes[8:] if tuple(ids[:3]) in runs]
+    assert own & runs  # the canaries themselves were read
 
 
 def test_the_command(model_folder, tmp_path, capsys):

@@ -22,6 +22,9 @@ from memorization.samples import Samples, SamplesLike, read_samples
 
 __all__ = ["audit_identifiers"]
 
+# A user's canaries may come from default_rng(0): with the same stream, fresh draws would be those, or shifted by a few.
+_OWN = int.from_bytes(b"fresh draws", "big")
+
 
 def audit_identifiers(
     target: ModelLike,
@@ -122,7 +125,11 @@ def audit_identifiers(
         progress=progress,
     ) as opened:
         first = _first_token(first_token, opened)
-        drawing = {"n_draws": n_draws, "window": _window(opened, max_length), "generator": np.random.default_rng(seed)}
+        drawing = {
+            "n_draws": n_draws,
+            "window": _window(opened, max_length),
+            "generator": np.random.default_rng([seed, _OWN]),
+        }
         if isinstance(formats, UniformTokens):
             told, spans = _of_canaries(raw, formats, opened, drawing)
         else:
