@@ -41,6 +41,14 @@ Documents = Annotated[
 Control = Annotated[Path | None, typer.Option("--control", help="Samples like the data that no model here has seen.")]
 NeededControl = Annotated[Path, typer.Option("--control", help="Samples like the data that no model here has seen.")]
 TextColumn = Annotated[str, typer.Option("--text-column", help="Column that holds the texts, or lists of token ids.")]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="COLUMN",
+        help="Column that says which document each sample is of.  [default: each sample is on its own]",
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only the first so many samples, and control samples.")]
 SkipLossy = Annotated[
     bool, typer.Option("--skip-lossy", help="Leave out, and count, texts that a tokenizer does not give back.")

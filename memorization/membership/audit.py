@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -26,7 +26,15 @@ from memorization.membership.result import Membership, MembershipAudit
 from memorization.membership.split import BagOfWords, bag_of_words_auc
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples
+from memorization.samples import (
+    GroupsLike,
+    Samples,
+    SamplesLike,
+    check_disjoint,
+    check_documents,
+    groups_of_both,
+    read_samples,
+)
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
 from memorization.unintended.measure import memorization_of
@@ -53,6 +61,7 @@ def audit_membership(
     dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
     text_column: str = "text",
+    groups: str | tuple[GroupsLike, GroupsLike] | None = None,
     limit: int | None = None,
     on_lossy_text: Literal["raise", "skip"] = "raise",
     progress: bool = True,
@@ -80,6 +89,9 @@ def audit_membership(
         dtype: of the weights of models loaded here.
         trust_remote_code: run code that a checkpoint brings.
         text_column: column of a file or data set.
+        groups: which document each sample is of: a column of both, or a pair of labels: those of the samples, and those
+            of the control. Intervals and folds are then of whole documents, since samples of one document are no
+            independent draws. None: what `Samples` carry, else each sample is on its own.
         limit: only the first so many samples, and control samples.
         on_lossy_text: "raise" or "skip" texts that a tokenizer does not give back.
         progress: a bar on stderr.
@@ -93,7 +105,8 @@ def audit_membership(
         kind.
 
     Raises:
-        InputError: a sample that is also a control sample, or options that cannot be used together.
+        InputError: a sample that is also a control sample, a document on both sides, only one document, or options that
+            cannot be used together.
         ModelError: as for `compress_bits`.
 
     Warns:
@@ -120,7 +133,7 @@ def audit_membership(
         raise InputError(
             "oracle must be a model here: CodeLengths are of one set, and an attack needs both. Pass the model."
         )
-    sets = _both(samples, control, text_column, limit)
+    sets = _both(samples, control, text_column, limit, groups)
     memorized: Memorization | None = None
     moments: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -180,7 +193,7 @@ def audit_membership(
     words, why = _bag_of_words(sets, level, seed)
     measured = lengths[0].settings
     return MembershipAudit(
-        attacks=_metrics(scores, lengths, level, seed),
+        attacks=_metrics(scores, lengths, sets, level, seed),
         bag_of_words=words,
         settings={
             "target": measured["model"],
@@ -197,14 +210,21 @@ def audit_membership(
     )
 
 
-def _both(samples: SamplesLike, control: SamplesLike, text_column: str, limit: int | None) -> list[Samples]:
+def _both(
+    samples: SamplesLike, control: SamplesLike, text_column: str, limit: int | None, groups: Any
+) -> list[Samples]:
     """Samples and control samples, after checking that there are enough of both and that none is in both."""
-    sets = [read_samples(part, text_column=text_column, limit=limit) for part in (samples, control)]
+    sets = [
+        read_samples(part, text_column=text_column, limit=limit, groups=of)
+        for part, of in zip((samples, control), groups_of_both(groups), strict=True)
+    ]
     for name, part in zip(("samples", "control samples"), sets, strict=True):
         if len(part) < 2:
             raise InputError(
                 f"membership needs at least two {name}, to rank them and to say how sure that is; there is {len(part)}."
             )
+        if part.groups is not None:
+            check_documents(part.groups, name)
     check_disjoint(*sets)
     return sets
 
@@ -231,15 +251,22 @@ def _scores(
 
 
 def _metrics(
-    scores: dict[str, list[Float64[np.ndarray, " _"]]], lengths: list[CodeLengths], level: float, seed: int
+    scores: dict[str, list[Float64[np.ndarray, " _"]]],
+    lengths: list[CodeLengths],
+    sets: list[Samples],
+    level: float,
+    seed: int,
 ) -> dict[str, Membership]:
     """Metrics of each attack; a warning of unequal sets is given once."""
+    # Of the samples that were measured: a tokenizer may have left some out.
+    ours, theirs = (own.as_measured(part.settings["samples"]).groups for part, own in zip(lengths, sets, strict=True))
+    groups = None if ours is None or theirs is None else (ours, theirs)
     found = {}
     for k, (name, pair) in enumerate(scores.items()):
         with warnings.catch_warnings():
             if k:
                 warnings.simplefilter("ignore", UnequalSetsWarning)
-            one = membership_metrics(*pair, level=level, seed=seed)
+            one = membership_metrics(*pair, groups=groups, level=level, seed=seed)
         found[name] = replace(
             one,
             member_index=lengths[0].index[one.member_index],
@@ -252,6 +279,9 @@ def _bag_of_words(sets: list[Samples], level: float, seed: int) -> tuple[BagOfWo
     fewest = min(map(len, sets))
     if fewest < _SHORT:
         return None, f"it needs {_SHORT} samples of each kind, and there are {fewest}"
+    documents = [len({*part.groups}) for part in sets if part.groups is not None]
+    if documents and min(documents) < _SHORT:
+        return None, f"it needs {_SHORT} documents of each kind, and there are {min(documents)}"
     try:
         import sklearn  # noqa: F401
     except ImportError:

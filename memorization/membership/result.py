@@ -32,6 +32,8 @@ class Membership(Result):
         f1_interval: its lower and upper end.
         auc: probability that a member ranks above a non-member, ties counting half.
         auc_interval: its ends.
+        auc_p_value: how often sets made at random of the same samples, or whole documents, have as high an AUC. NaN
+            where an earlier version saved the result.
         best_accuracy: at the threshold that is best for these very samples, on equally many of both: optimistic, above
             0.5 at chance.
         best_accuracy_interval: its ends, wide enough for that optimism.
@@ -50,6 +52,7 @@ class Membership(Result):
     f1_interval: Interval
     auc: float
     auc_interval: Interval
+    auc_p_value: float
     best_accuracy: float
     best_accuracy_interval: Interval
     tpr: dict[float, float]
@@ -72,6 +75,7 @@ class Membership(Result):
         import pandas as pd
 
         rows = [("f1", self.f1, *self.f1_interval), ("auc", self.auc, *self.auc_interval)]
+        rows.append(("auc_p_value", self.auc_p_value, math.nan, math.nan))
         rows.append(("best_accuracy", self.best_accuracy, *self.best_accuracy_interval))
         rows += [(f"tpr_at_fpr_{fpr:g}", value, *self.tpr_interval[fpr]) for fpr, value in self.tpr.items()]
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
@@ -98,6 +102,7 @@ class Membership(Result):
         scores = saved.table("scores", ("member", "score") if saved.format == 1 else ("member", "sample", "score"))
         index = scores["sample"].to_numpy(np.int64) if "sample" in scores else np.full(len(scores), -1)
         values, member = scores["score"].to_numpy(np.float64), scores["member"].to_numpy(bool)
+        p_value = float(metrics["value"].get("auc_p_value", math.nan))
         value = {name: float(metrics.loc[name, "value"]) for name in names}
         ends = {name: Interval(float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
         return cls(
@@ -105,6 +110,7 @@ class Membership(Result):
             f1_interval=ends["f1"],
             auc=value["auc"],
             auc_interval=ends["auc"],
+            auc_p_value=p_value,
             best_accuracy=value["best_accuracy"],
             best_accuracy_interval=ends["best_accuracy"],
             tpr={fpr: value[f"tpr_at_fpr_{fpr:g}"] for fpr in FPRS},
@@ -121,11 +127,10 @@ class Membership(Result):
         n_each = self.settings["n_each"]
         balanced = "" if n_members == n_nonmembers else f" ({n_each:,} of each)"
         lines = [
-            f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; "
-            f"{100 * self.settings['interval_level']:g} % intervals",
+            f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; {_intervals(self.settings)}",
             f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; "
             "chance is 0.5",
-            f"  AUC          {with_interval(self.auc, self.auc_interval)}",
+            f"  AUC          {with_interval(self.auc, self.auc_interval)}; p = {self.auc_p_value:.2g}",
         ]
         for fpr, value in self.tpr.items():
             unknown = f"unknown: needs {math.ceil(1 / fpr):,} non-members"
@@ -184,8 +189,7 @@ class MembershipAudit(Result):
         some = next(iter(self.attacks.values()))
         n_members, n_nonmembers = len(some.member_scores), len(some.nonmember_scores)
         lines = [
-            f"MembershipAudit of {n_members:,} members and {n_nonmembers:,} non-members; "
-            f"{100 * some.settings['interval_level']:g} % intervals",
+            f"MembershipAudit of {n_members:,} members and {n_nonmembers:,} non-members; {_intervals(some.settings)}",
             f"  {'attack':<17}{'AUC':<25}{'F1, chance is 0.5':<25}TPR at FPR 1 %",
         ]
         for name, found in self.attacks.items():
@@ -209,6 +213,12 @@ class MembershipAudit(Result):
         )
         lines.append(f"  first token      {describe_first_token(self.settings['first_token'])}")
         return "\n".join(lines)
+
+
+def _intervals(settings: dict[str, Any]) -> str:
+    """What the intervals are of, in words; results of version 0.1.0 know nothing of documents."""
+    words, documents = f"{100 * settings['interval_level']:g} % intervals", settings.get("n_documents")
+    return words if documents is None else f"{words} of {documents[0]:,} and {documents[1]:,} whole documents"
 
 
 def _short(value: float, ends: tuple[float, float]) -> str:

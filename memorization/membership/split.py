@@ -11,7 +11,17 @@ from memorization.errors import InputError, SplitLeakWarning, warn
 from memorization.integers import check_seed
 from memorization.renamed import renamed_keywords
 from memorization.results import ReadOnly
-from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples, sample_keys
+from memorization.samples import (
+    GroupsLike,
+    Samples,
+    SamplesLike,
+    check_disjoint,
+    check_documents,
+    codes_of,
+    groups_of_both,
+    read_samples,
+    sample_keys,
+)
 from memorization.stats.levels import Interval, check_level, with_interval
 from memorization.stats.ranking import auc_with_interval
 
@@ -45,7 +55,14 @@ class BagOfWords(ReadOnly):
 
 
 @renamed_keywords(members="samples", nonmembers="control", interval="level")
-def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float = 0.95, seed: int = 0) -> BagOfWords:
+def bag_of_words_auc(
+    samples: SamplesLike,
+    control: SamplesLike,
+    *,
+    groups: str | tuple[GroupsLike, GroupsLike] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> BagOfWords:
     """AUC of telling samples from control samples by word counts alone: 0.5 where the split is sound.
 
     Logistic regression (L2, C = 1) on counts of words, or of token ids, in 5-fold stratified cross-validation: each
@@ -55,6 +72,9 @@ def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float
     Args:
         samples: of the training data, as `compress_bits` takes them; at least 5.
         control: samples that are not in the training data, texts or ids like `samples`; at least 5.
+        groups: which document each sample is of: a column of both, or a pair of labels: those of the samples, and those
+            of the control; at least 5 documents of each. Folds and intervals are then of whole documents, none of which
+            may be on both sides. None: what `Samples` carry, else each sample is on its own.
         level: of the interval.
         seed: of the folds and the bootstrap.
 
@@ -62,7 +82,8 @@ def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float
         The AUC and its interval.
 
     Raises:
-        InputError: too few samples, a sample that is in both sets, texts against ids; or scikit-learn is not installed.
+        InputError: too few samples or documents, a sample or document that is in both sets, texts against ids; or
+            scikit-learn is not installed.
 
     Warns:
         SplitLeakWarning: the lower end of the interval is above 0.5.
@@ -77,20 +98,32 @@ def bag_of_words_auc(samples: SamplesLike, control: SamplesLike, *, level: float
         Meeus et al., arXiv:2406.17975; Das et al., arXiv:2406.16201; Nadeau and Bengio, doi:10.1023/A:1024068626366.
     """
     level, seed = check_level(level), check_seed(seed)
-    ours, theirs = read_samples(samples), read_samples(control)
+    of = groups_of_both(groups)
+    ours, theirs = read_samples(samples, groups=of[0]), read_samples(control, groups=of[1])
     member, counts = _word_counts(ours, theirs)
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+
+    documents = None
+    if ours.groups is not None and theirs.groups is not None:
+        documents = codes_of(ours.groups), codes_of(theirs.groups)
+    folds = StratifiedKFold if documents is None else StratifiedGroupKFold
 
     log_odds = cross_val_predict(
         LogisticRegression(solver="liblinear", random_state=seed),  # quick on sparse counts that are not scaled
         counts,
         member,
-        cv=StratifiedKFold(_FOLDS, shuffle=True, random_state=seed),
+        cv=folds(_FOLDS, shuffle=True, random_state=seed),
+        groups=None if documents is None else np.concatenate([documents[0], documents[0].max() + 1 + documents[1]]),
         method="decision_function",
     )
     auc, ends = auc_with_interval(
-        log_odds[member], log_odds[~member], level=level, stretch=math.sqrt(1 + _FOLDS / (_FOLDS - 1)), seed=seed
+        log_odds[member],
+        log_odds[~member],
+        level=level,
+        stretch=math.sqrt(1 + _FOLDS / (_FOLDS - 1)),
+        seed=seed,
+        documents=documents,
     )
     result = BagOfWords(auc, ends, level, len(ours), len(theirs), int(counts.shape[1]))
     if result.leaks:
@@ -119,6 +152,9 @@ def _word_counts(samples: Samples, control: Samples) -> tuple[Bool[np.ndarray, "
             f"{_FOLDS} folds need at least {_FOLDS} samples of each kind; there are {sizes[0]} samples and {sizes[1]} "
             "control samples."
         )
+    for part, name in ((samples, "samples"), (control, "control samples")):
+        if part.groups is not None:
+            check_documents(part.groups, name, at_least=_FOLDS)
     # Words of one letter count; ids are words as they are.
     is_text = samples.texts is not None
     counter = CountVectorizer(token_pattern=r"(?u)\b\w+\b") if is_text else CountVectorizer(analyzer=tuple)

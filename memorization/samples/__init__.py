@@ -1,20 +1,21 @@
 """What is measured: `Samples`, read from texts, token ids, files, tables and data sets."""
 
 from memorization.samples.disjoint import check_disjoint, check_same_kind, sample_keys
-from memorization.samples.samples import (
-    Samples,
-    SamplesLike,
-    left_out,
-    positions_kept,
-    positions_measured,
-    read_samples,
-)
+from memorization.samples.groups import GroupsLike, check_apart, check_documents, codes_of, groups_of_both, labels_of
+from memorization.samples.positions import left_out, positions_kept, positions_measured
+from memorization.samples.samples import Samples, SamplesLike, read_samples
 
 __all__ = [
+    "GroupsLike",
     "Samples",
     "SamplesLike",
+    "check_apart",
     "check_disjoint",
+    "check_documents",
     "check_same_kind",
+    "codes_of",
+    "groups_of_both",
+    "labels_of",
     "left_out",
     "positions_kept",
     "positions_measured",

@@ -1,29 +1,36 @@
 """Checks of two sets of samples: both texts or both ids, and none in both sets."""
 
 from collections.abc import Hashable
+from typing import Any
 
 from memorization.errors import InputError
+from memorization.samples.groups import check_apart, groups_of_both
 from memorization.samples.samples import Samples, SamplesLike, read_samples
 from memorization.samples.token_ids import shorten
 
 __all__ = ["check_disjoint", "check_same_kind", "sample_keys"]
 
 
-def check_disjoint(samples: SamplesLike, control: SamplesLike) -> None:
-    """Raise where a sample is also a control sample: the model has seen it, whatever it is called.
+def check_disjoint(samples: SamplesLike, control: SamplesLike, *, groups: Any = None) -> None:
+    """Raise where a sample is also a control sample, or of one document with one: the model has seen it.
 
     Args:
         samples: as `compress_bits` takes them.
         control: samples that the model has not seen, texts or ids like `samples`.
+        groups: which document each sample is of: a column of both, or a pair of labels: those of the samples, and those
+            of the control. None: what `Samples` carry, else nothing is asked of documents.
 
     Raises:
-        InputError: naming the first sample that is in both, and how many are; or texts against ids.
+        InputError: naming the first sample, or document, that is in both, and how many are; or texts against ids.
 
     Examples:
         >>> check_disjoint(["seen"], ["unseen"])
+        >>> check_disjoint(["seen"], ["unseen"], groups=(["a book"], ["another book"]))
     """
-    ours, theirs = read_samples(samples), read_samples(control)
+    of = groups_of_both(groups)
+    ours, theirs = read_samples(samples, groups=of[0]), read_samples(control, groups=of[1])
     check_same_kind(ours, theirs)
+    _check_documents(ours, theirs)
     where = {key: k for k, key in reversed(list(enumerate(sample_keys(theirs))))}
     both = [(k, where[key], key) for k, key in enumerate(sample_keys(ours)) if key in where]
     if both:
@@ -33,6 +40,16 @@ def check_disjoint(samples: SamplesLike, control: SamplesLike) -> None:
             f"of {len(ours)} samples are in both). Leave such samples out of both sets: the model has seen them, "
             "whatever they are called."
         )
+
+
+def _check_documents(samples: Samples, control: Samples) -> None:
+    """Refuse a document on both sides, and documents on one side alone."""
+    if samples.groups is None or control.groups is None:
+        if samples.groups is not control.groups:
+            having, lacking = ("samples", "control samples")[:: 1 if control.groups is None else -1]
+            raise InputError(f"the {having} say which document each is of, and the {lacking} do not: give both groups.")
+        return
+    check_apart(samples.groups, control.groups, rows=(samples.index, control.index))
 
 
 def check_same_kind(samples: Samples, control: Samples) -> None:

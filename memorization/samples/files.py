@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from memorization.errors import InputError, MeasurementWarning, warn
-from memorization.samples.tables import LABELS, MASK, Row, arrow_rows, check_column, columns_read, row_of
+from memorization.samples.tables import (
+    LABELS,
+    MASK,
+    Row,
+    arrow_rows,
+    check_column,
+    check_groups_column,
+    check_no_groups,
+    columns_read,
+    row_of,
+)
 from memorization.samples.token_ids import shorten
 
 FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
@@ -37,7 +47,7 @@ def warn_of_file_names(texts: Sequence[Any]) -> None:
         )
 
 
-def rows_of_file(name: str | os.PathLike[str], column: str) -> Iterator[Row]:
+def rows_of_file(name: str | os.PathLike[str], column: str, groups: str | None = None) -> Iterator[Row]:
     """The rows of a .txt, .jsonl, .csv or .parquet file.
 
     Raises:
@@ -49,16 +59,17 @@ def rows_of_file(name: str | os.PathLike[str], column: str) -> Iterator[Row]:
         raise InputError(f"{name} must end in one of {', '.join(FILE_KINDS)} to be read as samples.")
     _check_exists(name, path)
     if kind == ".parquet":
-        yield from _read_parquet(path, column)
+        yield from _read_parquet(path, column, groups)
         return
     try:
         with path.open("rb") as file:
             lines = _decoded(path, file)
             if kind == ".txt":
+                check_no_groups(f"{path}, which has lines", groups)
                 # Only \n and \r\n end a line. A \r elsewhere is part of the text, and so are U+2028, \x0b, \x85.
                 yield from (Row(line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")) for line in lines)
             else:
-                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, column)
+                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, column, groups)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -133,7 +144,7 @@ class _Object(dict[str, Any]):
         self.repeated = {name for name in names if names.count(name) > 1} if len(names) > len(self) else set()
 
 
-def _read_jsonl(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
+def _read_jsonl(path: Path, lines: Iterator[str], column: str, groups: str | None) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             yield Row(None)
@@ -150,16 +161,19 @@ def _read_jsonl(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
             )
         if column in row.repeated:
             raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
+        if groups in row.repeated:
+            raise InputError(f"{where} has the key {groups!r} more than once: which of its values is the document?")
         if not isinstance(row.get(column), str) and (again := row.repeated & {MASK, LABELS}):
             raise InputError(f"{where} has the key {min(again)!r} more than once: which of its values is meant?")
-        yield row_of(where, row, column)
+        yield row_of(where, row, column, groups)
 
 
-def _read_csv(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
+def _read_csv(path: Path, lines: Iterator[str], column: str, groups: str | None) -> Iterator[Row]:
     rows = _csv_rows(path, csv.reader(lines, strict=True))
     _, names = next(rows, (1, []))
     check_column(path, column, names)
-    place = names.index(column)
+    check_groups_column(path, groups, names)
+    places = {name: names.index(name) for name in (column, groups) if name is not None}
     for number, row in rows:
         if not row:
             yield Row(None)
@@ -171,7 +185,8 @@ def _read_csv(path: Path, lines: Iterator[str], column: str) -> Iterator[Row]:
                 "each double quote of its own written twice, as Python's csv.writer and DataFrame.to_csv write it; "
                 "or use .jsonl."
             )
-        yield row_of(f"{path}, line {number}", {column: row[place]}, column)
+        cells = {name: row[place] for name, place in places.items()}
+        yield row_of(f"{path}, line {number}", cells, column, groups)
 
 
 def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -206,7 +221,7 @@ def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
         ended = len(chunk) < _CHUNK
 
 
-def _read_parquet(path: Path, column: str) -> Iterator[Row]:
+def _read_parquet(path: Path, column: str, groups: str | None) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -216,11 +231,11 @@ def _read_parquet(path: Path, column: str) -> Iterator[Row]:
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a parquet file: {error}.") from error
     with file:
-        batches = file.iter_batches(columns=columns_read(path, column, file.schema_arrow.names))
+        batches = file.iter_batches(columns=columns_read(path, column, file.schema_arrow.names, groups))
         while True:
             try:
                 batch = next(batches, None)
-                rows = [] if batch is None else list(arrow_rows(path, batch, column))
+                rows = [] if batch is None else list(arrow_rows(path, batch, column, groups))
             except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{path} is damaged: its rows after row {n_read} cannot be read ({error}).") from error
             if batch is None:

@@ -15,8 +15,10 @@ from jaxtyping import Int64
 from memorization.errors import InputError, LossyTextError, MeasurementWarning, warn
 from memorization.integers import check_integer
 from memorization.samples.files import FILE_KINDS, named_as_file, rows_of_file, warn_of_file_names
+from memorization.samples.groups import GroupsLike, label_of, labels_of
+from memorization.samples.positions import positions_kept
 from memorization.samples.round_trip import around, decode, difference, encode, first_difference
-from memorization.samples.tables import MASK, Row, rows_of_columns, rows_of_table
+from memorization.samples.tables import MASK, Row, check_no_groups, is_blank, rows_of_columns, rows_of_table
 from memorization.samples.token_ids import (
     check_labels,
     check_unpadded,
@@ -68,6 +70,8 @@ class Samples:
         lossy_skipped: positions in the input of the texts left out because they do not survive the tokenizer.
         n_padding_removed: ids left out because an attention mask that came with them says that they are padding; None
             where no mask came.
+        groups: the document of each sample, by its label; None where nothing was said of documents, and each sample
+            counts as one of its own.
     """
 
     texts: list[str] | None
@@ -76,6 +80,7 @@ class Samples:
     blank_skipped: tuple[int, ...] = ()
     lossy_skipped: tuple[int, ...] = ()
     n_padding_removed: int | None = None
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
@@ -140,6 +145,7 @@ class Samples:
             self,
             texts=None if self.texts is None else [self.texts[k] for k in keep],
             ids=None if self.ids is None else [self.ids[k] for k in keep],
+            groups=None if self.groups is None else tuple(self.groups[k] for k in keep),
             lossy_skipped=tuple(sorted({*self.lossy_skipped, *dropped})),
         )
 
@@ -164,6 +170,7 @@ class Samples:
             self,
             texts=None if self.texts is None else self.texts[:n_samples],
             ids=None if self.ids is None else self.ids[:n_samples],
+            groups=None if self.groups is None else self.groups[:n_samples],
             blank_skipped=tuple(i for i in self.blank_skipped if i < last),
             lossy_skipped=tuple(i for i in self.lossy_skipped if i < last),
         )
@@ -200,27 +207,9 @@ class Samples:
         return whole.leave_out(self.index[lossy].tolist())
 
 
-def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -> list[str]:
-    """Lines that say how many texts of each of these sets were left out; none where all were measured."""
-    counts = {name: (len(record["lossy_skipped"]), record["n_samples"]) for name, record in records.items() if record}
-    return [
-        f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
-        for name, (n, n_measured) in counts.items()
-        if n
-    ]
-
-
-def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
-    """Positions in the input of the samples of a measurement with this record (`Samples.record`)."""
-    return positions_kept(n_samples, [*record.get("blank_skipped", ()), *record["lossy_skipped"]])
-
-
-def positions_kept(n_samples: int, skipped: Sequence[int]) -> Int64[np.ndarray, " sample"]:
-    """Positions in the input of the samples that are left, where those at `skipped` were left out."""
-    return np.delete(np.arange(n_samples + len(skipped), dtype=np.int64), np.asarray(skipped, dtype=np.int64))
-
-
-def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int | None = None) -> Samples:
+def read_samples(
+    samples: SamplesLike, *, text_column: str = "text", limit: int | None = None, groups: GroupsLike | None = None
+) -> Samples:
     """Samples from whatever holds them.
 
     Args:
@@ -229,6 +218,8 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
             file when it ends in .txt (one sample a line), .jsonl, .csv or .parquet. A flat list of ints is one sample.
         text_column: column of a file or data set; it holds texts, or lists of token ids.
         limit: only the first so many samples.
+        groups: which document each sample is of: a column of the file or data set, or a label for each row of the
+            input. Samples of one document are no independent draws. None: what `Samples` carry already.
 
     Returns:
         The samples in the order in which they came; `Samples` themselves where they came and no limit cuts them.
@@ -239,15 +230,31 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
     Examples:
         >>> read_samples(["To be", "or not"]).n_bytes.tolist()
         [5, 6]
+        >>> read_samples(["To be", "or not", "Call me"], groups=[1, 1, 2]).groups
+        ('1', '1', '2')
     """
     limit = None if limit is None else min(check_integer("limit", limit, besides="None"), sys.maxsize)
     if not isinstance(text_column, Hashable):
         raise InputError(f"text_column must be the name of one column; it is {text_column!r}.")
+    column = groups if isinstance(groups, str) else None
+    read = _read(samples, text_column, limit, column)
+    if groups is None or column is not None:
+        return read
+    rows = read.index
+    n_rows = len(read) + len(read.blank_skipped) + len(read.lossy_skipped)
+    labels = labels_of(groups, n_rows, at_least=limit is not None)
+    return replace(read, groups=tuple(labels[i] for i in rows))
+
+
+def _read(samples: SamplesLike, text_column: str, limit: int | None, groups: str | None) -> Samples:
+    """Samples, and the labels of their documents where a column holds them."""
     if isinstance(samples, Samples):
+        check_no_groups("Samples that were read before", groups)
         return samples if limit is None else samples.first(limit)
     if named_as_file(samples):
-        return _from_rows(rows_of_file(samples, text_column), str(samples), limit)
+        return _from_rows(rows_of_file(samples, text_column, groups), str(samples), limit, groups)
     if isinstance(samples, str):
+        check_no_groups("one text", groups)
         if len(samples) < _LONGEST_NAME and os.path.exists(samples):
             warn(
                 f"{samples!r} is measured as a text of {len(samples.encode())} bytes, though a file or folder has that "
@@ -256,10 +263,12 @@ def read_samples(samples: SamplesLike, *, text_column: str = "text", limit: int 
             )
         return _from_list([samples], "one text", limit)
     kind = type(samples)
-    if (rows := rows_of_table(samples, text_column)) is not None:
-        return _from_rows(rows, f"{kind.__module__.split('.')[0]}.{kind.__name__}", limit)
+    if (rows := rows_of_table(samples, text_column, groups)) is not None:
+        return _from_rows(rows, f"{kind.__module__.split('.')[0]}.{kind.__name__}", limit, groups)
     if isinstance(samples, Mapping):
-        return _from_rows(rows_of_columns(samples, text_column), f"columns of a {kind.__name__}", limit)
+        rows = rows_of_columns(samples, text_column, groups)
+        return _from_rows(rows, f"columns of a {kind.__name__}", limit, groups)
+    check_no_groups("a list or an array, which has no columns", groups)
     if isinstance(samples, (bytes, bytearray, memoryview)):
         raise InputError(
             f"{kind.__name__} came, and which text they are depends on their encoding: pass .decode('utf-8')."
@@ -333,13 +342,13 @@ def _from_list(rows: Sequence[Any], source: str, limit: int | None, index: Seque
     return Samples(None, [id_array(row, i) for i, row in zip(index, rows, strict=True)], source)
 
 
-def _from_rows(rows: Iterator[Row], source: str, limit: int | None) -> Samples:
+def _from_rows(rows: Iterator[Row], source: str, limit: int | None, groups: str | None = None) -> Samples:
     """Samples of a file, table or data set: blank and null rows are left out, and padding where a mask tells it."""
     kept: list[Row] = []
     index: list[int] = []
     blank: list[int] = []
     for i, row in enumerate(rows):
-        if _is_blank(row.cell):
+        if is_blank(row.cell):
             blank.append(i)
             continue
         kept.append(row)
@@ -349,7 +358,8 @@ def _from_rows(rows: Iterator[Row], source: str, limit: int | None) -> Samples:
     if not kept:
         raise InputError(f"{source} holds no sample ({len(blank)} blank rows).")
     samples = _from_list([row.cell for row in kept], source, None, index)
-    samples = replace(samples, blank_skipped=tuple(blank))
+    labels = None if groups is None else tuple(label_of(row.group, i) for i, row in zip(index, kept, strict=True))
+    samples = replace(samples, blank_skipped=tuple(blank), groups=labels)
     if samples.ids is None:
         return samples
     masks = [row.mask for row in kept]
@@ -363,10 +373,6 @@ def _from_rows(rows: Iterator[Row], source: str, limit: int | None) -> Samples:
     whole = [without_padding(ids, mask, i) for ids, mask, i in zip(samples.ids, masks, index, strict=True)]
     n_removed = sum(map(len, samples.ids)) - sum(map(len, whole))
     return replace(samples, ids=whole, n_padding_removed=n_removed)
-
-
-def _is_blank(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and cell != cell) or (isinstance(cell, str) and not cell.strip())
 
 
 def _check_unicode(text: str, i: int) -> None:

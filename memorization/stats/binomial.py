@@ -24,14 +24,14 @@ def clopper_pearson(k: int, n: int, level: float) -> Interval:
     return Interval(share_above(k, n, tail), share_below(k, n, tail)) if n else Interval.unknown()
 
 
-def share_above(k: int, n: int, tail: float) -> float:
+def share_above(k: int | float, n: int | float, tail: float) -> float:
     """The lower limit of the share: were it the truth, k or more of n would come with probability `tail`."""
     from scipy.special import betaincinv
 
     return float(betaincinv(k, n - k + 1, tail)) if k else 0.0
 
 
-def share_below(k: int, n: int, tail: float) -> float:
+def share_below(k: int | float, n: int | float, tail: float) -> float:
     """The upper limit of the share: were it the truth, k or fewer of n would come with probability `tail`."""
     from scipy.special import betaincinv
 

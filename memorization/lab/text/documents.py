@@ -29,6 +29,7 @@ class FixedLength:
 
     Attributes:
         ids: int64 token ids, a row a sample; no two rows are equal.
+        document: int64, the document of each sample: its place among those that came.
         tokenizer: what made them of texts, or came with the ids; None where ids came without one.
         vocab_size: tokens there are.
         n_documents: documents that came.
@@ -37,6 +38,7 @@ class FixedLength:
     """
 
     ids: Int64[np.ndarray, "sample position"]
+    document: Int64[np.ndarray, " sample"]
     tokenizer: Any
     vocab_size: int
     n_documents: int
@@ -109,15 +111,21 @@ def fixed_length(
             f"all {len(rows)} documents are shorter than seq_len={seq_len} tokens, the longest has {lengths.max()}: "
             "take a smaller seq_len, or longer documents (a line of a .txt file is one)."
         )
-    cut = [row[start : start + seq_len] for row in rows for start in range(0, len(row) - seq_len + 1, seq_len)]
-    distinct = list(dict.fromkeys(map(tuple, cut)))
+    cut = [
+        (tuple(row[start : start + seq_len]), k)
+        for k, row in enumerate(rows)
+        for start in range(0, len(row) - seq_len + 1, seq_len)
+    ]
+    distinct = dict(reversed(cut))  # the first document of a sample stands
+    kept = list(dict.fromkeys(sample for sample, _ in cut))
     return FixedLength(
-        ids=np.array(distinct, dtype=np.int64),
+        ids=np.array(kept, dtype=np.int64),
+        document=np.array([distinct[sample] for sample in kept], dtype=np.int64),
         tokenizer=given,
         vocab_size=vocab_size,
         n_documents=len(rows),
         n_short=n_short,
-        n_duplicates=len(cut) - len(distinct),
+        n_duplicates=len(cut) - len(kept),
     )
 
 

@@ -17,10 +17,11 @@ from memorization.lab.builders import Builder, known_builder, list_of_builders, 
 from memorization.lab.cells import device_of, experiment, stackable
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
-from memorization.lab.text.documents import fixed_length
+from memorization.lab.text.documents import FixedLength, fixed_length
 from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
 from memorization.lab.text.result import TextSweep, assemble
 from memorization.lab.text.runs import ModelSize, TextData, runs_of_size
+from memorization.lab.text.split import Split, split_documents
 from memorization.measure.opening import DeviceLike, ModelLike
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.samples import SamplesLike
@@ -154,13 +155,14 @@ def text_sweep(
     samples = fixed_length(
         documents, seq_len=seq_len, vocab_size=vocab_size, tokenizer=tokenizer, text_column=text_column
     )
-    shuffled = samples.ids[np.random.default_rng(stream("split", 0)).permutation(len(samples.ids))]
-    if len(shuffled) < n_test + 2 * _FEWEST:
+    split = split_documents(samples.document, n_test, np.random.default_rng(stream("split", 0)))
+    if len(split.pool) < 2 * _FEWEST:
         raise InputError(
-            f"there are {len(shuffled)} distinct samples of {seq_len} tokens; n_test={n_test} and a pool of at least "
-            f"{2 * _FEWEST} need more: bring more text, or take a smaller n_test or seq_len."
+            f"there are {len(samples.ids)} distinct samples of {seq_len} tokens; with {split.n_documents_held_out} "
+            f"documents held out for n_test={n_test} test samples the pool has {len(split.pool)}, and needs "
+            f"{2 * _FEWEST}: bring more text, or take a smaller n_test or seq_len."
         )
-    test, pool = torch.from_numpy(shuffled[:n_test]), torch.from_numpy(shuffled[n_test:])
+    test, pool = torch.from_numpy(samples.ids[split.test]), torch.from_numpy(samples.ids[split.pool])
     place = device_of(device)
     sizes = [_size(build, samples.vocab_size, seq_len, wanted, len(pool), place) for build in builders]
     sizes.sort(key=lambda size: size.params.total)
@@ -177,7 +179,7 @@ def text_sweep(
         "prefix_tokens": list(prefixes),
         "context": context,
         "texts": samples.tokenizer is not None,
-        "samples_sha256": hashlib.sha256(shuffled.astype("<i8").tobytes()).hexdigest(),
+        "split_sha256": _digest(samples, split),
     }
     kept = Store(store, experiment("nested data sets of text", place, **facts))
     largest = max(size.n_samples[-1] for size in sizes)
@@ -206,7 +208,7 @@ def text_sweep(
             device=place,
             store=kept,
             progress=progress,
-        ).bits(pool, test)
+        ).bits(pool, test, samples.document[split.pool])
     data = TextData(pool, test, samples.vocab_size, members, context, tuple(prefixes), samples.tokenizer, str(place))
     how: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "peak_lr": peak_lr, "progress": progress}
     runs = [run for size in sizes for run in runs_of_size(data, size, kept, **how)]
@@ -216,6 +218,8 @@ def text_sweep(
         "n_short": samples.n_short,
         "n_duplicates": samples.n_duplicates,
         "n_pool": len(pool),
+        "n_documents_held_out": split.n_documents_held_out,
+        "n_left_out": split.n_left_out,
         "seeds": list(chosen_seeds),
         "steps": steps,
         "batch_size": batch_size,
@@ -225,6 +229,13 @@ def text_sweep(
         "device": str(place),
     }
     return assemble(runs, members, oracle_bits, pool.numpy(), samples.tokenizer, settings)
+
+
+def _digest(samples: FixedLength, split: Split) -> str:
+    """Of test samples and pool, and of which of them share a document: another split is another experiment."""
+    order = np.concatenate([split.test, split.pool])
+    content = [samples.ids[order], samples.document[order], np.array([len(split.test)])]
+    return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in content)).hexdigest()
 
 
 def _shuffle(n_pool: int, seed: int) -> Int64[np.ndarray, " sample"]:

@@ -17,6 +17,7 @@ from memorization.lab.cells import Cell, OnSteps, Outcome, Run, train_cells
 from memorization.lab.engines.local import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
+from memorization.lab.text.split import folds_of
 from memorization.measure.code_lengths import compress_bits
 from memorization.measure.opening import ModelLike, open_model
 
@@ -58,6 +59,7 @@ class OracleData:
 
     pool: Int64[Tensor, "sample position"]
     test: Int64[Tensor, "test position"]
+    fold_of: Int64[Tensor, " sample"]  # of each pool sample
     folds: int
     vocab_size: int
     context: int
@@ -65,8 +67,7 @@ class OracleData:
 
     def asked(self, fold: int) -> Bool[Tensor, " sample"]:
         """The pool samples that an oracle measures: those of the fold it has not seen, or all."""
-        parts = torch.arange(len(self.pool)) % self.folds
-        return torch.ones(len(self.pool), dtype=torch.bool) if fold == SEEN else parts == fold
+        return torch.ones(len(self.pool), dtype=torch.bool) if fold == SEEN else self.fold_of == fold
 
     def seen(self, fold: int) -> Int64[Tensor, "some position"]:
         """The samples that an oracle is trained on."""
@@ -79,7 +80,7 @@ class TrainedOracles:
 
     Attributes:
         of: their architecture.
-        folds: parts of the pool; sample i belongs to part i modulo folds.
+        folds: parts of the pool, of whole documents.
         epochs: passes of each over the samples it is trained on.
         batch_size: samples a step.
         vocab_size: tokens there are.
@@ -99,9 +100,21 @@ class TrainedOracles:
     store: Store
     progress: bool
 
-    def bits(self, pool: Int64[Tensor, "sample position"], test: Int64[Tensor, "test position"]) -> OracleBits:
-        """Bits of all pool and test samples under the oracles, which are trained unless the store has their answers."""
-        data = OracleData(pool, test, self.folds, self.vocab_size, self.context, str(self.device))
+    def bits(
+        self,
+        pool: Int64[Tensor, "sample position"],
+        test: Int64[Tensor, "test position"],
+        document: Int64[np.ndarray, " sample"],
+    ) -> OracleBits:
+        """Bits of all pool and test samples under the oracles, which are trained unless the store has their answers.
+
+        Args:
+            pool: samples that the oracles are trained on.
+            test: samples of documents of which the pool has none.
+            document: of each pool sample. A sample is asked of an oracle that has seen nothing of its document.
+        """
+        fold_of = torch.from_numpy(folds_of(document, self.folds))
+        data = OracleData(pool, test, fold_of, self.folds, self.vocab_size, self.context, str(self.device))
         rate = self._rate(data)
         oracles = range(SEEN, self.folds)
         cells = [self._cell(len(data.seen(k)), rate, _part(k, self.folds)) for k in oracles]

@@ -1,0 +1,29 @@
+"""Where in the input the samples stand that were measured, and how many were left out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+__all__ = ["left_out", "positions_kept", "positions_measured"]
+
+
+def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -> list[str]:
+    """Lines that say how many texts of each of these sets were left out; none where all were measured."""
+    counts = {name: (len(record["lossy_skipped"]), record["n_samples"]) for name, record in records.items() if record}
+    return [
+        f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
+        for name, (n, n_measured) in counts.items()
+        if n
+    ]
+
+
+def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
+    """Positions in the input of the samples of a measurement with this record (`Samples.record`)."""
+    return positions_kept(n_samples, [*record.get("blank_skipped", ()), *record["lossy_skipped"]])
+
+
+def positions_kept(n_samples: int, skipped: Sequence[int]) -> Int64[np.ndarray, " sample"]:
+    """Positions in the input of the samples that are left, where those at `skipped` were left out."""
+    return np.delete(np.arange(n_samples + len(skipped), dtype=np.int64), np.asarray(skipped, dtype=np.int64))
