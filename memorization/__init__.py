@@ -30,7 +30,9 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.rarity.result import Rarity
     from memorization.results.result import Result, load
     from memorization.samples import Samples, read_samples
+    from memorization.scaling_law.ceiling import attack_ceiling
     from memorization.scaling_law.fit import fit_mi_scaling_law
+    from memorization.scaling_law.gap import GapLaw, gap_law
     from memorization.scaling_law.law import MIScalingLaw
     from memorization.stats.levels import Interval
     from memorization.unintended.control import Control
@@ -48,6 +50,7 @@ __all__ = [
     "Control",
     "DoseResponse",
     "Extraction",
+    "GapLaw",
     "IdentifierAudit",
     "Interval",
     "MIScalingLaw",
@@ -61,6 +64,7 @@ __all__ = [
     "Samples",
     "TextSweep",
     "UniformModel",
+    "attack_ceiling",
     "audit_identifiers",
     "audit_membership",
     "canary_dose_response",
@@ -70,6 +74,7 @@ __all__ = [
     "extract",
     "fit_capacity",
     "fit_mi_scaling_law",
+    "gap_law",
     "load",
     "open_model",
     "read_samples",
@@ -87,6 +92,7 @@ _HOMES = {
     "Control": "unintended.control",
     "DoseResponse": "lab.canaries.result",
     "Extraction": "extraction.result",
+    "GapLaw": "scaling_law.gap",
     "IdentifierAudit": "identifiers.result",
     "Interval": "stats.levels",
     "MIScalingLaw": "scaling_law.law",
@@ -100,6 +106,7 @@ _HOMES = {
     "Samples": "samples",
     "TextSweep": "lab.text.result",
     "UniformModel": "measure.opening",
+    "attack_ceiling": "scaling_law.ceiling",
     "audit_identifiers": "identifiers.measure",
     "audit_membership": "membership.audit",
     "canary_dose_response": "lab.canaries.experiment",
@@ -108,6 +115,7 @@ _HOMES = {
     "extract": "extraction.measure",
     "fit_capacity": "capacity.fit",
     "fit_mi_scaling_law": "scaling_law.fit",
+    "gap_law": "scaling_law.gap",
     "load": "results.result",
     "open_model": "measure.opening",
     "read_samples": "samples",

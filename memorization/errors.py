@@ -69,6 +69,10 @@ class NotIdentifiedWarning(MeasurementWarning):
     """Many laws fit the points equally well: the constants are one choice among them, and their errors unknown."""
 
 
+class ExtrapolationWarning(MeasurementWarning):
+    """A law was asked where it has no points: what its formula gives there was never measured."""
+
+
 class UnequalSetsWarning(MeasurementWarning):
     """Members and non-members differ in number, so some of the larger set were left out of what needs equal numbers."""
 

@@ -499,7 +499,41 @@ def test_mi_law_predict_reads_a_fit(tmp_path, capsys):
     assert f"F1 of 0.75   at {law.dataset_size(1e6, 0.75).item():,.0f} samples" in printed
     assert "extrapolated" not in printed
     assert run("mi-law", "predict", "--params", "1e6", "--tokens", "2e12", "--law", folder) == 0
-    assert "extrapolated: 6.25e+04 samples a parameter; fitted at 0.002 to 0.4" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "but 6.25e+04 samples a parameter is extrapolated; its points lie at 0.002 to 0.4" in captured.out
+    assert not captured.err
+
+
+def test_mi_law_predict_never_prints_chance_from_a_tail(capsys):
+    """7e9 parameters at 3.6 bits, 2e12 tokens: 0.806 bits a sample, where the published formula ends at 0.5000."""
+    assert run("mi-law", "predict", "--params", "7e9", "--tokens", "2e12") == 0
+    printed = capsys.readouterr().out
+    assert "0.5000" not in printed
+    assert "F1           unknown: the law would say 0.5, but 4.46 samples a parameter is extrapolated" in printed
+    assert "its points lie at 0.012 to 0.11\n" in printed
+    assert "ceiling      0.764 is the most" in printed
+    assert "if a parameter holds 3.6 bits (0.806 bits a sample)" in printed
+    assert "beyond the law's points" not in printed  # F1 of 0.55 to 0.95 lies among them
+    assert run("mi-law", "predict", "--params", "7e9", "--tokens", "2e12", "--bits-per-param", "16") == 0
+    bound = 0.5 * (1 + np.sqrt(1 - 2 ** -(16 * 7e9 * 64 / 2e12)))
+    assert f"ceiling      {bound:.3f} is the most" in capsys.readouterr().out
+    assert run("mi-law", "predict", "--params", "7e9", "--tokens", "2e12", "--bits-per-param", "0") == 2
+    assert "--bits-per-param must be above 0, such as 3.6; it is 0" in capsys.readouterr().err
+
+
+def test_mi_law_fit_takes_forms_and_the_number_of_samples(tmp_path, capsys):
+    folder = mi_law_folder(tmp_path, "--form", "hill", *PAPER_UNITS, n_evaluated=2000)
+    law, printed = MIScalingLaw.load(folder), capsys.readouterr().out
+    assert law.form == "hill"
+    assert law.points["n_evaluated"].tolist() == [2000.0] * 12
+    chi_square, df, p_value = law.lack_of_fit()
+    assert f"lack of fit  chi-square {chi_square:.4g}, {df} degrees of freedom, p = {p_value:.2g}" in printed
+    assert f"models of a size not fitted lie off by {law.left_out_residual:.2g}" in printed
+    assert "not used" not in printed
+    assert run("mi-law", "predict", "--params", "1e6", "--tokens", 64 * 4e4, "--law", folder) == 0
+    assert f"F1           {law.predict(1e6, 4e4).item():.4f} (0.5 is chance)" in capsys.readouterr().out
+    assert run("mi-law", "fit", "--runs", tmp_path / "runs.csv", "--output", tmp_path / "other", "--form", "cubic") == 2
+    assert "form must be one of logistic, hill, probit; it is 'cubic'" in capsys.readouterr().err
 
 
 def test_mi_law_predict_says_what_a_fit_does_not_have(tmp_path, capsys):

@@ -13,7 +13,7 @@ from saved_folders import as_saved_by_0_1_0
 from scipy.stats import t as student
 
 from memorization import MIScalingLaw, fit_mi_scaling_law
-from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning, ResultError
+from memorization.errors import ExtrapolationWarning, InputError, MeasurementWarning, NotIdentifiedWarning, ResultError
 
 # arXiv:2505.24832, table 2: parameters, samples of 64 tokens, F1 predicted by the paper, F1 observed.
 TABLE = np.array(
@@ -34,6 +34,15 @@ NOISE = 0.014
 def law_by_hand(constants, x):
     c1, c2, c3 = constants
     return np.array([0.5 * (1 + c1 / (1 + math.exp(-c2 * (v + c3)))) for v in x])
+
+
+def clipped_by_hand(constants, x):
+    return np.clip(law_by_hand(constants, x), 0.5, 1)
+
+
+def anywhere(law: MIScalingLaw) -> MIScalingLaw:
+    """With points wherever it is asked."""
+    return dataclasses.replace(law, settings={**law.settings, "ratios": [0.0, math.inf]})
 
 
 def fit(f1, ratio=GRID, **options) -> MIScalingLaw:
@@ -92,7 +101,7 @@ def test_published_units_and_unknown_errors():
 
 
 def test_predictions_are_clipped_and_take_shapes():
-    law = MIScalingLaw.published()
+    law = anywhere(MIScalingLaw.published())
     assert law.predict(1e9, 1).item() == 1.0
     assert law.predict(1e6, 1e12).item() == 0.5
     assert law.predict([[1e6], [1e7]], [1e4, 1e5, 1e6]).shape == (2, 3)
@@ -100,11 +109,32 @@ def test_predictions_are_clipped_and_take_shapes():
     assert below.predict(1e6, 1e3).item() == 0.5
 
 
+def test_predictions_beyond_the_points_say_so():
+    law = MIScalingLaw.published()
+    assert law.ratios == (0.012, 0.11)
+    with pytest.warns(ExtrapolationWarning, match=r"ratio of 4\.46 is extrapolated: .* from 0\.012 to 0\.11"):
+        assert law.predict(7e9, 2e12 / 64).item() == 0.5
+    with pytest.warns(ExtrapolationWarning, match=r"ratio of 1e-05 \(2 such\)"):
+        law.predict(1e9, [1e4, 5e7, 1e12])
+    assert law.within_points(1e9, [1e4, 5e7, 1e12]).tolist() == [False, True, False]
+    assert law.curve([1e-5, 10.0]).tolist() == [1.0, 0.5]  # the formula, for pictures
+    # The outermost points belong to what was fitted, however their ratio rounds.
+    capacity = np.array([3.0, 7.0, 11.0, 13.0, 17.0])
+    own = fit_mi_scaling_law(capacity, 0.1 * capacity * np.arange(1, 6), [0.95, 0.9, 0.7, 0.6, 0.55])
+    assert own.ratios == pytest.approx((0.1, 0.5))
+    assert own.within_points(100 * capacity, 10 * capacity * np.arange(1, 6)).all()
+    assert not own.within_points(1.0, [0.0999, 0.501]).any()
+    unknown = dataclasses.replace(law, settings={})
+    assert np.isnan(unknown.ratios).all()
+    assert not unknown.within_points(1e9, 5e7)
+    unknown.predict(1e9, 1e12)  # no warning: nothing is known of its points
+
+
 @pytest.mark.parametrize(("constants", "covariate"), [(PUBLISHED, "data/capacity"), (OTHER, "capacity/data")])
 @given(share=st.floats(0.01, 0.99), capacity=st.floats(1e3, 1e12))
 def test_dataset_size_inverts_predict(constants, covariate, share, capacity):
     law = dataclasses.replace(
-        MIScalingLaw.published(), covariate=covariate, **dict(zip(("c1", "c2", "c3"), constants, strict=True))
+        anywhere(MIScalingLaw.published()), covariate=covariate, **dict(zip(("c1", "c2", "c3"), constants, strict=True))
     )
     # From the formula: the ratios 0 and infinity bound what F1 there is.
     at_zero = law_by_hand(constants, [0.0])[0]
@@ -152,9 +182,9 @@ def test_sizes_that_cannot_be():
     ("constants", "covariate", "grid"), [(PUBLISHED, "data/capacity", GRID), (OTHER, "capacity/data", 1 / GRID)]
 )
 def test_intervals_cover_planted_constants(constants, covariate, grid):
-    """F1 is not clipped: it scatters above 1, as the published law itself does. 200 trials of 20 sizes."""
+    """Around a law that is clipped at 1, as the published one is; the scatter goes beyond. 200 trials of 20 sizes."""
     noise = np.random.default_rng(5).normal(scale=NOISE, size=(200, len(grid)))
-    truth = law_by_hand(constants, grid)
+    truth = clipped_by_hand(constants, grid)
     assert (truth + noise).max() > 1.0
     covered, estimates = [], []
     for row in noise:

@@ -1,6 +1,8 @@
 """Commands of the membership law: fit and predict."""
 
+import math
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +10,7 @@ import typer
 
 from memorization.cli.options import Output, Overwrite, one_of
 from memorization.cli.output import claim, save, save_picture
-from memorization.errors import InputError
+from memorization.errors import ExtrapolationWarning, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def fit(
-    runs: Annotated[Path, typer.Option(help="CSV, a row a model: capacity, dataset_size, f1, optionally weight.")],
+    runs: Annotated[
+        Path, typer.Option(help="CSV, a row a model: capacity, dataset_size, f1, optionally weight, n_evaluated.")
+    ],
     output: Output,
     covariate: Annotated[
         str,
@@ -37,9 +41,16 @@ def fit(
             autocompletion=one_of("linearised", "bootstrap"),
         ),
     ] = "linearised",
+    form: Annotated[
+        str,
+        typer.Option(
+            help="Of the curve: logistic (the published one), hill or probit.",
+            autocompletion=one_of("logistic", "hill", "probit"),
+        ),
+    ] = "logistic",
     overwrite: Overwrite = False,
 ) -> None:
-    """Three constants with errors from F1 of your own models; writes tables, settings.json and law.png."""
+    """The law's constants with errors from F1 of your own models; writes tables, settings.json and law.png."""
     from memorization import fit_mi_scaling_law
 
     table = _read_csv(runs, ("capacity", "dataset_size", "f1"))
@@ -53,9 +64,12 @@ def fit(
         dataset_unit=dataset_unit,
         weights=table.get("weight"),
         errors=errors,  # type: ignore[arg-type]
+        form=form,  # type: ignore[arg-type]
+        n_evaluated=table.get("n_evaluated"),
     )
     print(law)
-    unused = [str(name) for name in table.columns if name not in ("capacity", "dataset_size", "f1", "weight")]
+    used = ("capacity", "dataset_size", "f1", "weight", "n_evaluated")
+    unused = [str(name) for name in table.columns if name not in used]
     if unused:
         print(f"  not used     columns {', '.join(unused)}")
     save(law, output)
@@ -66,27 +80,31 @@ def predict(
     params: Annotated[float, typer.Option(help="Parameters of the model, as in 7e9.")],
     tokens: Annotated[float, typer.Option(help="Tokens of its training set, as in 2e12.")],
     law: Annotated[Path | None, typer.Option(help="Folder of a fit.  [default: the published law]")] = None,
+    bits_per_param: Annotated[float, typer.Option(help="That the ceiling takes a parameter to hold.")] = 3.6,
 ) -> None:
-    """F1 of a loss-threshold attack on a model, and the data-set sizes at which F1 would be 0.55, 0.75 and 0.95."""
+    """F1 of a loss-threshold attack on a model, the ceiling of any, and the sizes at which F1 is 0.55, 0.75 and 0.95."""
     from memorization import MIScalingLaw
 
     used = MIScalingLaw.published() if law is None else MIScalingLaw.load(law)
     per_sample = _tokens_a_sample(used, law)
     size = tokens / per_sample
-    f1 = used.predict(params, size).item()
+    words = _f1_in_words(used, params, size)
+    ceiling = _ceiling_in_words(params, size, bits_per_param)
     print(f"law          {law or used.settings['source']}")
     print(f"model        {params:,.0f} parameters")
     print(f"data         {tokens:,.0f} tokens, taken as {size:,.0f} samples of {per_sample:,} tokens")
-    print(f"F1           {f1:.4f} (0.5 is chance)")
-    for doubt in _doubts(used, size / params):
-        print(f"             {doubt}")
+    print(f"F1           {words}")
+    if "not_identified" in used.settings:
+        print(f"             NOT IDENTIFIED: {used.settings['not_identified']}")
+    print(f"ceiling      {ceiling}")
     for wanted in (0.55, 0.75, 0.95):
         try:
             there = used.dataset_size(params, wanted).item()
         except InputError as error:
             print(f"F1 of {wanted}   at no data-set size: {error}")
         else:
-            print(f"F1 of {wanted}   at {there:,.0f} samples, {there * per_sample:,.0f} tokens")
+            beyond = "" if used.within_points(params, there) else " (beyond the law's points)"
+            print(f"F1 of {wanted}   at {there:,.0f} samples, {there * per_sample:,.0f} tokens{beyond}")
 
 
 def _read_csv(path: Path, needed: tuple[str, ...]) -> "pd.DataFrame":
@@ -99,8 +117,8 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> "pd.DataFrame":
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise InputError(
-            f"{path} needs the columns {', '.join(needed)} (and may have weight); it lacks {', '.join(missing)} and "
-            f"has {', '.join(map(str, table.columns))}."
+            f"{path} needs the columns {', '.join(needed)} (and may have weight and n_evaluated); it lacks "
+            f"{', '.join(missing)} and has {', '.join(map(str, table.columns))}."
         )
     return table
 
@@ -118,14 +136,26 @@ def _tokens_a_sample(law: "MIScalingLaw", folder: Path | None) -> int:
     return int(found[1])
 
 
-def _doubts(law: "MIScalingLaw", data_per_capacity: float) -> list[str]:
-    """Why a prediction at this ratio may be worth little."""
-    found = [f"NOT IDENTIFIED: {law.settings['not_identified']}"] if "not_identified" in law.settings else []
-    if law.points is not None:
-        fitted = law.points["dataset_size"] / law.points["capacity"]
-        if not fitted.min() <= data_per_capacity <= fitted.max():
-            found.append(
-                f"extrapolated: {data_per_capacity:.3g} samples a parameter; fitted at {fitted.min():.3g} to "
-                f"{fitted.max():.3g}"
-            )
-    return found
+def _f1_in_words(law: "MIScalingLaw", params: float, n_samples: float) -> str:
+    """F1 to four digits where the law has points. Elsewhere its end is no measurement, and 0.5000 no finding."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExtrapolationWarning)  # said in other words below
+        f1 = law.predict(params, n_samples).item()
+    if law.within_points(params, n_samples):
+        return f"{f1:.4f} (0.5 is chance)"
+    low, high = sorted(law.ratios) if law.covariate == "data/capacity" else sorted(1 / end for end in law.ratios)
+    points = "nobody knows where its points lie" if math.isnan(low) else f"its points lie at {low:.3g} to {high:.3g}"
+    where = f"{n_samples / params:.3g} samples a parameter"
+    return f"unknown: the law would say {f1:.1f}, but {where} is extrapolated; {points}"
+
+
+def _ceiling_in_words(params: float, n_samples: float, bits_per_param: float) -> str:
+    from memorization.scaling_law import attack_ceiling
+
+    if not 0 < bits_per_param < math.inf:
+        raise InputError(f"--bits-per-param must be above 0, such as 3.6; it is {bits_per_param:g}.")
+    ceiling = attack_ceiling(params * bits_per_param, n_samples).item()
+    return (
+        f"{ceiling:.3f} is the most that any attack's mean accuracy can be, if a parameter holds {bits_per_param:g} "
+        f"bits ({params * bits_per_param / n_samples:.3g} bits a sample)"
+    )

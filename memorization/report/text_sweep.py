@@ -133,7 +133,8 @@ def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
                 continue
         doubt = ", not identified" if "not_identified" in law.settings else ""
         label = f"law in {covariate}: scatter {law.residual:.3f}{doubt}"
-        ax.plot(ratio, law.predict(np.ones(300), ratio), style, color="black", linewidth=1.3, zorder=2, label=label)
+        x = ratio if covariate == "data/capacity" else 1 / ratio
+        ax.plot(ratio, law.curve(x), style, color="black", linewidth=1.3, zorder=2, label=label)
     ax.axhline(0.5, color=GREY, linewidth=1.0, linestyle=":", zorder=1)
     ax.set(xscale="log", ylim=(0.45, 1.03))
     plain_ticks(ax.xaxis, *ax.get_xlim())

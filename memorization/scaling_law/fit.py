@@ -6,7 +6,9 @@ import numpy as np
 
 from memorization.errors import InputError, NotIdentifiedWarning, warn
 from memorization.results import versions
-from memorization.scaling_law.law import MIScalingLaw
+from memorization.scaling_law.checks import lack_of_fit, left_out_residual
+from memorization.scaling_law.forms import CURVES, Form
+from memorization.scaling_law.law import MIScalingLaw, constants_by_name
 from memorization.scaling_law.least_squares import Errors, fit_constants
 from memorization.scaling_law.points import Covariate, check_points, ratios_of, read_points
 from memorization.stats.arrays import ArrayLike
@@ -22,8 +24,12 @@ def fit_mi_scaling_law(
     dataset_unit: str = "samples",
     weights: ArrayLike | None = None,
     errors: Errors = "linearised",
+    form: Form = "logistic",
+    n_evaluated: ArrayLike | None = None,
 ) -> MIScalingLaw:
-    """F1 of membership inference as a function of data-set size and capacity: three constants by least squares.
+    """F1 of membership inference as a function of data-set size and capacity: its constants by least squares.
+
+    What is fitted is clipped to [0.5, 1], as `predict` clips.
 
     Flat arrays, one row a trained model. F1 is that of a threshold at the median of as many members as non-members: 0.5
     at chance. (The threshold with the highest F1 gives 0.667 at chance, and no fit here.)
@@ -41,13 +47,19 @@ def fit_mi_scaling_law(
             estimated from the residuals. "bootstrap" refits 400 times with the residuals' signs flipped at random (wild
             bootstrap, leverage corrected, refits that run away left out, fixed seed): for scatter that differs between
             points.
+        form: of the curve in x: "logistic", 1/2 (1 + c1 sigmoid(c2 (x + c3))), the paper's; "hill",
+            1/2 (1 + 1 / (1 + (x / r0)^k)); "probit", Phi((r0 / x)^k). The last two have two constants and run from 1
+            to 0.5 in either ratio; turned over, r0 becomes 1 / r0 and k changes its sign, and nothing else.
+        n_evaluated: how many samples each F1 was measured on, members and non-members together; one number where all
+            are alike. With it the law says whether its scatter is what counting samples explains
+            (`MIScalingLaw.lack_of_fit`). It changes no constant.
 
     Returns:
         The constants with standard errors, in the units stated.
 
     Raises:
-        InputError: columns that cannot be fitted: fewer than 4 points or 3 different ratios, F1 all equal, sizes that
-            are not positive.
+        InputError: columns that cannot be fitted: fewer points than constants and one more, fewer ratios than
+            constants, F1 all equal, sizes that are not positive, n_evaluated below 2.
 
     Warns:
         NotIdentifiedWarning: many laws fit these points equally well: F1 does not follow the ratio beyond its scatter,
@@ -57,8 +69,7 @@ def fit_mi_scaling_law(
     Guarantees:
         95 % intervals covered each constant in 94 to 96 % of 1,000 planted laws (20 ratios from 5e-4 to 0.5, scatter
         0.014 in F1). Where the scatter shrinks towards F1 = 1 as a binomial's does (600 members), "linearised" covers
-        88 to 94 %, "bootstrap" 91 to 95 %. F1 that saturates at 1 is fitted as if it were the sigmoid's: c1 comes out
-        low (about 1.3 for 1.34), so leave sizes out where F1 is stuck at 1.
+        88 to 94 %, "bootstrap" 91 to 95 %.
 
     Examples:
         >>> import numpy as np
@@ -76,11 +87,16 @@ def fit_mi_scaling_law(
         raise InputError(f'covariate must be "data/capacity" or "capacity/data"; it is {covariate!r}.')
     if errors not in ("linearised", "bootstrap"):
         raise InputError(f'errors must be "linearised" or "bootstrap"; it is {errors!r}.')
-    points = read_points(capacity, dataset_size, f1, weights)
+    if form not in CURVES:
+        raise InputError(f"form must be one of {', '.join(CURVES)}; it is {form!r}.")
+    curve = CURVES[form]
+    points = read_points(capacity, dataset_size, f1, weights, n_evaluated)
     x = ratios_of(points["capacity"], points["dataset_size"], covariate)
-    check_points(x, points["f1"])
-    fitted = fit_constants(x, points["f1"], points["weight"], errors)
+    check_points(x, points["f1"], len(curve.names))
+    fitted = fit_constants(curve, x, points["f1"], points["weight"], errors)
     settings: dict[str, Any] = {"errors": errors, "weighted": weights is not None, "versions": versions()}
+    if n_evaluated is not None:
+        settings["lack_of_fit"] = lack_of_fit(curve, x, points["f1"], points["n_evaluated"])._asdict()
     if fitted.why_not_identified:
         settings["not_identified"] = fitted.why_not_identified
         warn(
@@ -90,11 +106,8 @@ def fit_mi_scaling_law(
         )
     import pandas as pd
 
-    c1, c2, c3 = (float(c) for c in fitted.constants)
     return MIScalingLaw(
-        c1=c1,
-        c2=c2,
-        c3=c3,
+        **constants_by_name(form, fitted.constants),
         stderr=np.sqrt(np.diag(fitted.covariance)),
         covariance=fitted.covariance,
         covariate=covariate,
@@ -103,4 +116,6 @@ def fit_mi_scaling_law(
         residual=fitted.residual,
         points=pd.DataFrame(points),
         settings=settings,
+        form=form,
+        left_out_residual=left_out_residual(curve, points["capacity"], x, points["f1"], points["weight"]),
     )

@@ -40,14 +40,21 @@ def numbers_of(name: str, values: ArrayLike) -> Float64[np.ndarray, "*shape"]:
 
 
 def read_points(
-    capacity: ArrayLike, dataset_size: ArrayLike, f1: ArrayLike, weights: ArrayLike | None
+    capacity: ArrayLike,
+    dataset_size: ArrayLike,
+    f1: ArrayLike,
+    weights: ArrayLike | None,
+    n_evaluated: ArrayLike | None,
 ) -> "dict[str, Float64[np.ndarray, ' point']]":
     """The columns of the points, checked."""
     share = numbers_of("f1", f1)
     columns = {"capacity": sizes_of("capacity", capacity), "dataset_size": sizes_of("dataset_size", dataset_size)}
     columns |= {"f1": share, "weight": np.ones(share.shape) if weights is None else sizes_of("weights", weights)}
-    if columns["capacity"].ndim == 0:
-        columns["capacity"] = np.full(share.shape, columns["capacity"])
+    if n_evaluated is not None:
+        columns["n_evaluated"] = sizes_of("n_evaluated", n_evaluated)
+    for name in ("capacity", "n_evaluated"):
+        if name in columns and columns[name].ndim == 0:
+            columns[name] = np.full(share.shape, columns[name])
     for name, column in columns.items():
         if column.ndim != 1 or len(column) != share.size:
             raise InputError(
@@ -60,20 +67,28 @@ def read_points(
             f"f1 must lie in [0, 1], or within {_BEYOND:g} of it if simulated; row {wrong[0]} is {share[wrong[0]]:g} "
             f"({len(wrong)} such). Are these percent, or runs that failed?"
         )
+    few = np.flatnonzero(columns.get("n_evaluated", np.array([2.0])) < 2)
+    if len(few):
+        raise InputError(
+            f"n_evaluated counts the members and non-members that F1 was measured on, so it is 2 or more; row {few[0]} "
+            f"is {columns['n_evaluated'][few[0]]:g} ({len(few)} such)."
+        )
     return columns
 
 
-def check_points(x: Float64[np.ndarray, " point"], f1: Float64[np.ndarray, " point"]) -> None:
-    """Refuse points that three constants cannot be fitted to."""
-    if len(x) < 4:
+def check_points(x: Float64[np.ndarray, " point"], f1: Float64[np.ndarray, " point"], n_constants: int) -> None:
+    """Refuse points that so many constants cannot be fitted to."""
+    in_words = {2: "two", 3: "three"}[n_constants]
+    if len(x) < n_constants + 1:
         raise InputError(
-            f"the law has three constants and a scatter, which takes at least 4 points; there are {len(x)}."
+            f"the law has {in_words} constants and a scatter, which takes at least {n_constants + 1} points; there are "
+            f"{len(x)}."
         )
     n_ratios = len(np.unique(x))
-    if n_ratios < 3:
+    if n_ratios < n_constants:
         raise InputError(
-            f"the law needs at least 3 different ratios of data-set size and capacity; these {len(x)} points have "
-            f"{n_ratios}."
+            f"the law needs at least {n_constants} different ratios of data-set size and capacity; these {len(x)} "
+            f"points have {n_ratios}."
         )
     if np.ptp(f1) < 1e-12:
         raise InputError(
