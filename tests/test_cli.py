@@ -521,6 +521,7 @@ def test_mi_law_predict_never_prints_chance_from_a_tail(capsys):
     assert "--bits-per-param must be above 0, such as 3.6; it is 0" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_mi_law_fit_takes_forms_and_the_number_of_samples(tmp_path, capsys):
     folder = mi_law_folder(tmp_path, "--form", "hill", *PAPER_UNITS, n_evaluated=2000)
     law, printed = MIScalingLaw.load(folder), capsys.readouterr().out

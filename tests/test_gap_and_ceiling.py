@@ -215,10 +215,10 @@ def test_f1_follows_the_gap_with_one_spread_for_all(cells):
 
 
 def test_f1_follows_the_gap_without_a_constant():
-    """24 models of three sizes with their spreads measured (`benchmarks/gap_law.py`), those with an F1 that is free."""
+    """16 models of two sizes with their spreads measured (`benchmarks/gap_law.py`), those with an F1 that is free."""
     runs = pd.read_csv(RESULTS / "gap_law.csv")
     expected = norm.cdf(runs["gap_bits"] / (runs["member_sd_bits"] + runs["test_sd_bits"]))
-    np.testing.assert_allclose(runs["f1_of_gap"], expected)
+    np.testing.assert_allclose(runs["f1_of_gap"], expected, atol=1e-4)
     free = runs["f1_loss"] < 0.995
     assert free.sum() >= 12
     off = (expected - runs["f1_loss"])[free]

@@ -120,7 +120,7 @@ def test_predictions_beyond_the_points_say_so():
     assert law.curve([1e-5, 10.0]).tolist() == [1.0, 0.5]  # the formula, for pictures
     # The outermost points belong to what was fitted, however their ratio rounds.
     capacity = np.array([3.0, 7.0, 11.0, 13.0, 17.0])
-    own = fit_mi_scaling_law(capacity, 0.1 * capacity * np.arange(1, 6), [0.95, 0.9, 0.7, 0.6, 0.55])
+    own = fit_mi_scaling_law(capacity, 0.1 * capacity * np.arange(1, 6), [0.95, 0.9, 0.7, 0.6, 0.55], form="hill")
     assert own.ratios == pytest.approx((0.1, 0.5))
     assert own.within_points(100 * capacity, 10 * capacity * np.arange(1, 6)).all()
     assert not own.within_points(1.0, [0.0999, 0.501]).any()

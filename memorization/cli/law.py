@@ -82,7 +82,7 @@ def predict(
     law: Annotated[Path | None, typer.Option(help="Folder of a fit.  [default: the published law]")] = None,
     bits_per_param: Annotated[float, typer.Option(help="That the ceiling takes a parameter to hold.")] = 3.6,
 ) -> None:
-    """F1 of a loss-threshold attack on a model, the ceiling of any, and the sizes at which F1 is 0.55, 0.75 and 0.95."""
+    """F1 of a loss-threshold attack on a model, the ceiling of any, and the sizes at which F1 is 0.55 to 0.95."""
     from memorization import MIScalingLaw
 
     used = MIScalingLaw.published() if law is None else MIScalingLaw.load(law)
