@@ -577,7 +577,7 @@ def test_the_law_of_planted_runs_comes_back():
 
 def test_only_two_data_sets_that_are_stuck_at_1_go_into_the_law():
     f1 = [1.0, 1.0, 1.0, 0.996, 0.9, 0.7, 0.55, 0.51]
-    law = planted([5.0] * 8, f1).law()
+    law = planted([5.0] * 8, f1).law(covariate="capacity/data")
     assert law.points is not None
     assert sorted(law.points["f1"], reverse=True) == [1.0, 0.996, 0.9, 0.7, 0.55, 0.51]
 
