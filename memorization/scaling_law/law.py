@@ -232,6 +232,11 @@ class MIScalingLaw(Result):
 
         Raises:
             InputError: the law was fitted without n_evaluated, or not fitted here.
+
+        Guarantees:
+            Of 250 simulated truths of each kind, 3.6 to 7.2 % were refused at 5 % (14 points of 400 or 2,048 samples);
+            11.6 % of one kind, a logistic that runs into the clip, measured on 400 samples a point: doubt p near 0.05
+            there.
         """
         if "lack_of_fit" not in self.settings:
             raise InputError(
