@@ -29,7 +29,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "memorization.scoring": ("memorization.measure.passes",),
     "memorization.compression": ("memorization.measure.code_lengths", "memorization.measure.context"),
     "memorization.pairing": ("memorization.measure.pair",),
-    "memorization.significance": ("memorization.unintended.control", "memorization.stats.bootstrap"),
+    "memorization.significance": ("memorization.unintended.control", "memorization.stats.means"),
     "memorization.capacity.rows": ("memorization.capacity.runs",),
     "memorization.scaling_law.rows": ("memorization.scaling_law.points",),
     "memorization.lab.sweep": ("memorization.lab.store",),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from memorization.membership import membership_metrics
 from memorization.stats.binomial import clopper_pearson, newcombe
-from memorization.stats.bootstrap import difference_interval, mean_interval
 from memorization.stats.levels import Interval
+from memorization.stats.means import difference_interval, mean_interval
 from memorization.stats.ranking import best_accuracy_interval, tpr_interval
 from memorization.stats.ranks import spearman
 

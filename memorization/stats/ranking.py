@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.stats.binomial import share_above, share_below
-from memorization.stats.bootstrap import n_resamples
 from memorization.stats.levels import Interval
 
 _RESAMPLES = 1_999
+_FEWEST_RESAMPLES = 199
+# a bootstrap of more draws than this takes over a second, and resamples of large sets scatter little anyway
+_DRAWS = 50_000_000
 _BATCH_DRAWS = 1_000_000  # held in memory at a time
 
 Counts: TypeAlias = Float64[np.ndarray, "resample place"]
@@ -94,7 +96,7 @@ def resampled_statistic(
     """
     counts = counts_of(places)
     n_values = sum(len(place) for place in places)
-    n_rows = n_resamples(n_values, _RESAMPLES)
+    n_rows = _n_resamples(n_values)
     batch = max(1, _BATCH_DRAWS // n_values)
     resampled = []
     for start in range(0, n_rows, batch):
@@ -110,6 +112,11 @@ def resampled_statistic(
             ]
         resampled.append(statistic(*both))
     return float(statistic(*counts)[0]), np.concatenate(resampled)
+
+
+def _n_resamples(n_values: int) -> int:
+    """The number of resamples of so many values: those that take about a second."""
+    return int(np.clip(_DRAWS // n_values, _FEWEST_RESAMPLES, _RESAMPLES))
 
 
 def _times_drawn(
@@ -132,7 +139,7 @@ def exchange_p_value(
     pooled, n_members = np.concatenate(places), 1 + int(of[0].max())
     document = np.concatenate([of[0], n_members + of[1]])
     is_member = np.arange(1 + document.max()) < n_members
-    n_places, n_rows = 1 + int(pooled.max()), n_resamples(len(pooled), _RESAMPLES)
+    n_places, n_rows = 1 + int(pooled.max()), _n_resamples(len(pooled))
     found = float(auc_of(*counts_of(places))[0])
     batch = max(1, _BATCH_DRAWS // len(pooled))
     as_high = 0

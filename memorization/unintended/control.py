@@ -28,8 +28,8 @@ class Control(Means):
         net_bits: (mean memU of the samples - mean memU of the control) x number of samples, by one joint code: what
             memU shows beyond what it shows of unseen text. In expectation 0 where nothing was memorized, and with
             joint="max" never more than the oracle's bits of the samples.
-        net_interval: 95 % bootstrap interval of net_bits, both sets resampled; NaN where a set has one sample.
-        mean_interval: 95 % bootstrap interval of `mean`; NaN for one sample.
+        net_interval: 95 % interval of net_bits over both sets; NaN where a set has one sample.
+        mean_interval: 95 % interval of `mean`; NaN for one sample.
         gap_bits: the same difference of signed bits: how much better the target predicts its samples than unseen text,
             over what the oracle does. Membership inference lives on it; it grows as the target gets worse on unseen
             text, so it is no amount of memory (up to version 0.1.0 this was net_bits).

@@ -15,8 +15,8 @@ from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.fingerprint import same_model
 from memorization.measure.pair import token_count_bits
 from memorization.results import Pictured
-from memorization.stats.bootstrap import difference_interval, mean_interval
 from memorization.stats.levels import Interval
+from memorization.stats.means import difference_interval, mean_interval
 from memorization.unintended.control import Control
 from memorization.unintended.means import Means
 from memorization.unintended.ngram import (

@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.results import ReadOnly
-from memorization.stats.bootstrap import mean_interval
 from memorization.stats.levels import Interval
+from memorization.stats.means import mean_interval
 
 __all__ = ["Means"]
 
@@ -25,7 +25,7 @@ class Means(ReadOnly):
 
     @property
     def interval(self) -> Interval:
-        """95 % bootstrap interval of `mean_bits`; NaN for one sample."""
+        """95 % interval of `mean_bits`; NaN for one sample."""
         return self._once("interval", lambda: mean_interval(self.bits))
 
     @property
@@ -35,5 +35,5 @@ class Means(ReadOnly):
 
     @property
     def signed_interval(self) -> Interval:
-        """95 % bootstrap interval of `mean_signed_bits`; NaN for one sample."""
+        """95 % interval of `mean_signed_bits`; NaN for one sample."""
         return self._once("signed_interval", lambda: mean_interval(self.signed_bits))

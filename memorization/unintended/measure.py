@@ -20,7 +20,7 @@ from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import describe_model, versions
 from memorization.samples import Samples, SamplesLike, read_samples
 from memorization.samples.disjoint import check_disjoint
-from memorization.stats.bootstrap import difference_interval
+from memorization.stats.means import difference_interval
 from memorization.unintended.result import Memorization, combine, sample_keys, with_count
 
 _LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things

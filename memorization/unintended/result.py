@@ -23,8 +23,8 @@ from memorization.results import (
     plain,
 )
 from memorization.samples import left_out
-from memorization.stats.bootstrap import difference_interval, mean_interval
 from memorization.stats.levels import Interval
+from memorization.stats.means import difference_interval, mean_interval
 from memorization.unintended.control import QUANTILES, Control
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means

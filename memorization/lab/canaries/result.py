@@ -8,7 +8,7 @@ import numpy as np
 
 from memorization.errors import MeasurementWarning, warn
 from memorization.results import Result, Saved, describe_first_token
-from memorization.stats.bootstrap import mean_interval
+from memorization.stats.means import mean_interval
 from memorization.stats.ranks import PERMUTATIONS, permutation_trend
 
 if TYPE_CHECKING:
