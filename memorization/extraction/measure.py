@@ -1,7 +1,6 @@
 """`extract`: one pass over the true tokens in place of greedy decoding."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -12,10 +11,11 @@ from jaxtyping import Bool, Int64
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.result import NAMES, SETS, Extraction, check_long_enough
 from memorization.integers import check_integer, edges_of
-from memorization.measure.code_lengths import check_batch_size, check_ids, tokenize
+from memorization.measure.code_lengths import check_ids, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
+from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import Window, read_windows
+from memorization.measure.passes import Window, check_batch_size, read_windows
 from memorization.measure.probe import remedy_of_nan
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
@@ -64,8 +64,8 @@ def extract(
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
         tokenizer: this, `batch_size` to `text_column`, `on_lossy_text` and `progress` are as for `compress_bits`.
         first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first
-            token counts as not predicted. "auto" is bos where the tokenizer has one. A BOS is no token of the sample,
-            even where ids begin with it.
+            token counts as not predicted. "auto" is bos where the tokenizer has one, unless the model codes the samples
+            in clearly fewer bits without. A BOS is no token of the sample, even where ids begin with it.
         batch_size: samples a forward pass.
         device: where to measure.
         dtype: of the weights of a model loaded here.
@@ -134,9 +134,13 @@ def extract(
         progress=progress,
     ) as opened:
         first = resolve_first_token(first_token, opened.tokenizer)
-        warn_of_chat_marker(first, opened.tokenizer)
         least = None if suffix is None else (prefixes or _PAPER_PREFIXES[:1])[-1] + suffix
-        read = {which: _prepare(opened, part, first, on_lossy_text, which, least) for which, part in raw.items()}
+        parts = {which: _tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
+        first = settle_first_token(
+            first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batch_size
+        )
+        warn_of_chat_marker(first, opened.tokenizer)
+        read = {which: _read(opened, part, first, which, least) for which, part in parts.items()}
         n_tokens = {which: _n_tokens(part.sequences, first) for which, part in read.items()}
         used = _usable(prefixes, suffix, {which: (part.samples.index, n_tokens[which]) for which, part in read.items()})
         correct = {
@@ -179,28 +183,30 @@ class _Read(NamedTuple):
     n_cut: int  # samples of which the window holds the beginning alone
 
 
-def _prepare(
-    model: OpenModel,
-    raw: Samples,
-    first: FirstToken,
-    on_lossy_text: Literal["raise", "skip"],
-    which: str,
-    least: int | None,
-) -> _Read:
-    """The samples tokenized; where `least` tokens of each are enough, those longer than the window are cut to it."""
+def _tokenized(
+    model: OpenModel, raw: Samples, first: FirstToken, on_lossy_text: Literal["raise", "skip"], which: str
+) -> Samples:
+    """The samples in the model's tokens, which it knows."""
     try:
         samples = tokenize(raw, model.tokenizer, on_lossy_text=on_lossy_text)
         check_ids(samples, model.vocab_size, first, model.record["name"])
+    except InputError as error:
+        raise type(error)(f"{SETS[which]}: {error}") from error
+    return samples
+
+
+def _read(model: OpenModel, samples: Samples, first: FirstToken, which: str, least: int | None) -> _Read:
+    """What is read of samples; where `least` tokens of each are enough, those longer than the window are cut to it."""
+    try:
         # For "skip" as for "uniform": the first token is there, and nothing before it.
-        rule = first if first.id is not None else replace(first, rule="uniform")
-        sequences = sequences_of(samples, rule)[0]
+        sequences = sequences_of(samples, first.charged("uniform") if first.charge == "skip" else first)[0]
     except InputError as error:
         raise type(error)(f"{SETS[which]}: {error}") from error
     if model.max_length is None:
         return _Read(samples, sequences, 0)
     window = model.max_length + 1  # the last token is predicted and not read
     for i, ids in zip(samples.index, sequences, strict=True):
-        n_needed = len(ids) if least is None else least + int(first.id is not None)
+        n_needed = len(ids) if least is None else least + int(first.context is not None)
         if len(ids) > window and n_needed > window:
             raise InputError(
                 f"{NAMES[which]} {i} needs {n_needed - 1} positions, and {model.record['name']} or its tokenizer takes "
@@ -215,7 +221,7 @@ def _prepare(
 
 
 def _n_tokens(sequences: Sequence[np.ndarray], first: FirstToken) -> Int64[np.ndarray, " sample"]:
-    return np.array([len(ids) - (first.id is not None) for ids in sequences], dtype=np.int64)
+    return np.array([len(ids) - (first.context is not None) for ids in sequences], dtype=np.int64)
 
 
 def _correct(
@@ -227,7 +233,7 @@ def _correct(
     progress: bool | str,
 ) -> Bool[np.ndarray, " token"]:
     """Whether each token is the arg max given the true tokens before it; a token given nothing counts as wrong."""
-    n_context = int(first.id is not None)
+    n_context = int(first.context is not None)
     found = [np.zeros(len(ids) - n_context, dtype=bool) for ids in part.sequences]
 
     def read(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Exact code length of samples under a causal language model: `compress_bits` and its result."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,19 +11,14 @@ from jaxtyping import Float64, Int64
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_uniformly
 from memorization.errors import InputError
-from memorization.integers import check_integer, edges_of
+from memorization.integers import edges_of
 from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
+from memorization.measure.evidence import settle_first_token
 from memorization.measure.later_windows import warn_of_later_windows
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import score
+from memorization.measure.passes import check_windows, score, window_of
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record, vocabulary_size
-from memorization.results import (
-    Result,
-    Saved,
-    describe_first_token,
-    describe_model,
-    versions,
-)
+from memorization.results import Result, Saved, describe_first_token, describe_model, versions
 from memorization.samples import Samples, SamplesLike, left_out, positions_measured, read_samples
 
 if TYPE_CHECKING:
@@ -162,9 +158,12 @@ def compress_bits(
         samples: a text, texts, lists or arrays of token ids, a `datasets.Dataset`, or a file (.txt, .jsonl, .csv,
             .parquet).
         tokenizer: object, name or folder; None is the model's own where the model is named.
-        first_token: what the first token of a sample is coded with. "bos": given the tokenizer's BOS, which is context
-            and not coded; "uniform": log2 of the vocabulary size; "skip": not at all; an id or a token: given that
-            token. "auto" is bos where the tokenizer has one, else uniform.
+        first_token: what stands in front of a sample, and what its first token costs. "bos": the tokenizer's BOS stands
+            in front, is not coded, and the first token is coded given it; an id or a token: the same with that token;
+            "uniform": nothing, and log2 of the vocabulary size; "skip": nothing, and the first token is left out.
+            "auto" is bos where the tokenizer has one, unless the model codes the samples in clearly fewer bits without:
+            a few dozen are asked both ways. Later windows of long samples get the BOS in front by the same evidence.
+            Without a BOS it is uniform.
         max_length: inputs a window holds, the context token included; None is the model's limit.
         stride: new tokens of each window after the first, for samples longer than a window; None is max_length // 2.
         batch_size: samples (windows) a forward pass; "auto" fits it to the memory.
@@ -186,6 +185,9 @@ def compress_bits(
         LossyTextError: a text that its tokenizer does not give back.
         ModelError: a model that cannot be loaded or returns no logits; NotCausalError where later tokens move earlier
             logits; ImpossibleTokenError for NaN logits or a coded token of probability 0.
+
+    Warns:
+        FirstTokenWarning: what stands in front is likely not what the model was trained with; or "auto" left the BOS.
 
     Guarantees:
         Each token is coded exactly once. On a CPU in float32, a sample of up to 256 tokens has the same ideal bits
@@ -214,12 +216,48 @@ def compress_bits(
         max_length=max_length,
         progress=progress,
     ) as opened:
-        tokenized = tokenize(raw, opened.tokenizer, on_lossy_text=on_lossy_text)
-        rule = resolve_first_token(first_token, opened.tokenizer)
-        warn_of_chat_marker(rule, opened.tokenizer)
-        return measure(
-            opened, tokenized, rule, max_length=max_length, stride=stride, batch_size=batch_size, progress=progress
-        )
+        return measure_sets(
+            opened,
+            [raw],
+            first_token=first_token,
+            max_length=max_length,
+            stride=stride,
+            batch_size=batch_size,
+            on_lossy_text=on_lossy_text,
+            progress=progress,
+        )[0]
+
+
+def measure_sets(
+    model: OpenModel,
+    sets: Sequence[Samples],
+    *,
+    first_token: str | int,
+    max_length: int | None,
+    stride: int | None,
+    batch_size: int | Literal["auto"],
+    on_lossy_text: Literal["raise", "skip"],
+    progress: bool,
+) -> list[CodeLengths]:
+    """Code lengths of each set under one open model. Where `first_token` is "auto", the first set decides for all.
+
+    The options are those that `check_windows` returns.
+    """
+    tokenized = [tokenize(part, model.tokenizer, on_lossy_text=on_lossy_text) for part in sets]
+    windows = window_of(max_length, stride, model.max_length)
+    first = settle_first_token(
+        resolve_first_token(first_token, model.tokenizer),
+        model,
+        tokenized[0],
+        max_length=windows[0],
+        stride=windows[1],
+        batch_size=batch_size,
+    )
+    warn_of_chat_marker(first, model.tokenizer)
+    return [
+        measure(model, part, first, max_length=max_length, stride=stride, batch_size=batch_size, progress=progress)
+        for part in tokenized
+    ]
 
 
 def tokenize(
@@ -249,19 +287,18 @@ def measure(
 
     The options are those that `check_windows` returns.
     """
-    max_length, stride = _window(max_length, stride, model.max_length)
+    max_length, stride = window_of(max_length, stride, model.max_length)
     if uniform_vocab_size is None:
         known = vocabulary_size(model.tokenizer) if model.tokenizer is not None else None
         uniform_vocab_size = known or model.vocab_size
-    uniform = first.rule == "uniform"
-    codable = min(model.vocab_size, uniform_vocab_size) if uniform else model.vocab_size
+    codable = min(model.vocab_size, uniform_vocab_size) if first.charge == "uniform" else model.vocab_size
     check_ids(samples, codable, first, model.record["name"])
-    sequences, coded = sequences_of(samples, first)
-
-    heads = code_uniformly(np.array([ids[0] for ids in coded]), uniform_vocab_size) if uniform else []
-    bits = coded_bits(heads) if heads else np.zeros(len(coded))
-    token_bits = [head.ideal_bits for head in heads] or [np.zeros(0)] * len(coded)
-    scored = [i for i, sequence in enumerate(sequences) if len(sequence) > 1]
+    sequences, coded, apart = sequences_of(samples, first)
+    heads = _coded_apart(model, samples, coded, apart, first, uniform_vocab_size, batch_size)
+    bits, token_bits = np.zeros(len(coded)), [np.zeros(0)] * len(coded)
+    for (i, head), n_bits in zip(heads.items(), coded_bits(list(heads.values())) if heads else [], strict=True):
+        bits[i], token_bits[i] = n_bits, head.ideal_bits  # the whole code, where a sample has a single token
+    scored = [i for i, ids in enumerate(coded) if len(ids) > apart[i]]
 
     def name_token(k: int, position: int) -> str:
         i = scored[k]
@@ -270,7 +307,9 @@ def measure(
 
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
-        whole = TokenCode.concatenate([heads[i], code]) if heads else code
+        n_predicted, n_own = len(code.ideal_bits), len(coded[i]) - apart[i]
+        own = code if n_predicted == n_own else code.split([n_predicted - n_own, n_own])[1]
+        whole = TokenCode.concatenate([heads[i], own]) if i in heads else own
         bits[i] = coded_bits([whole])[0]
         token_bits[i] = whole.ideal_bits
 
@@ -283,8 +322,10 @@ def measure(
         name_token=name_token,
         on_scored=keep,
         progress=progress,
+        later_context=first.context if first.every_window else None,
     )
-    warn_of_later_windows(model, sequences, token_bits, first, max_length, stride)
+    if first.later_windows is None:
+        warn_of_later_windows(model, sequences, token_bits, first, max_length, stride)
     n_tokens = np.array([len(ids) for ids in coded], dtype=np.int64)
     return CodeLengths(
         bits=bits,
@@ -310,37 +351,32 @@ def measure(
     )
 
 
-def check_windows(
-    max_length: Any, stride: Any, batch_size: Any
-) -> tuple[int | None, int | None, int | Literal["auto"]]:
-    """The options of windows and batches, checked, with numbers of any library as ints."""
-    return (
-        None if max_length is None else check_integer("max_length", max_length, besides="None"),
-        None if stride is None else check_integer("stride", stride, besides="None"),
-        check_batch_size(batch_size),
-    )
-
-
-def check_batch_size(batch_size: Any) -> int | Literal["auto"]:
-    """Samples a forward pass: "auto", or an integer of at least 1."""
-    if isinstance(batch_size, str) and batch_size == "auto":
-        return "auto"
-    return check_integer("batch_size", batch_size, besides='"auto"')
-
-
-def _window(max_length: int | None, stride: int | None, limit: int | None) -> tuple[int | None, int | None]:
-    if max_length is not None and limit is not None and max_length > limit:
-        raise InputError(
-            f"max_length={max_length} is more than the {limit} positions that the model or its tokenizer takes."
+def _coded_apart(
+    model: OpenModel,
+    samples: Samples,
+    coded: list[np.ndarray],
+    apart: list[int],
+    first: FirstToken,
+    uniform_vocab_size: int,
+    batch_size: int | Literal["auto"],
+) -> dict[int, TokenCode]:
+    """Codes of the first tokens that the pass over the samples does not give: uniform, or given the context alone."""
+    chosen = [i for i, one in enumerate(apart) if one]
+    if first.charge == "uniform":
+        return dict(zip(chosen, code_uniformly(np.array([ids[0] for ids in coded]), uniform_vocab_size), strict=True))
+    found: dict[int, TokenCode] = {}
+    if chosen:
+        score(
+            model,
+            [np.array([first.id, coded[i][0]]) for i in chosen],
+            max_length=None,
+            stride=None,
+            batch_size=batch_size,
+            name_token=lambda k, _: f"position 0 of sample {samples.index[chosen[k]]} (coded tokens counted from 0)",
+            on_scored=lambda k, code: found.update({chosen[k]: code}),
+            progress=False,
         )
-    max_length = limit if max_length is None else max_length
-    if stride is None:
-        return max_length, None if max_length is None else max(1, max_length // 2)
-    if max_length is None:
-        raise InputError(f"stride={stride} needs windows, and this model has no length limit: pass max_length as well.")
-    if stride > max_length:
-        raise InputError(f"stride must lie in [1, max_length] = [1, {max_length}]; it is {stride}.")
-    return max_length, stride
+    return found
 
 
 def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -> None:

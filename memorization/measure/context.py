@@ -1,8 +1,8 @@
-"""What stands before the first token of a sample, and what that token costs."""
+"""What a model reads before a sample (its context), and what the first token of the sample costs (its charge)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -11,34 +11,106 @@ from memorization.integers import as_integer
 from memorization.measure.tokenizers import vocabulary_size
 from memorization.samples import Samples
 
-FirstTokenRule = Literal["bos", "uniform", "skip", "token"]
+FirstTokenRule: TypeAlias = Literal["bos", "uniform", "skip", "token"]
+Charge: TypeAlias = Literal["given", "uniform", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a model says of the BOS in front: bits of tokens that it predicts either way, of a few dozen samples.
+
+    Attributes:
+        id: of the BOS.
+        token: its name.
+        n_samples: samples asked.
+        n_tokens: tokens 2 to n of theirs, the same ones each time.
+        bits_with: bits a token with the BOS in front.
+        bits_without: bits a token with nothing in front.
+        bits_eos: bits a token with the EOS in front; None where it is the BOS, or there is none.
+    """
+
+    id: int
+    token: str | None
+    n_samples: int
+    n_tokens: int
+    bits_with: float
+    bits_without: float
+    bits_eos: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaterWindows:
+    """The same of windows after the first: bits of the new tokens with and without the context token in front."""
+
+    n_windows: int
+    n_tokens: int
+    bits_with: float
+    bits_without: float
 
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """How the first token of each sample is coded.
+    """What a model reads before a sample, and what the first token of the sample costs.
 
     Attributes:
         asked: what the caller passed as `first_token`.
-        rule: "bos" (given the BOS), "token" (given another token), "uniform" (log2 of the vocabulary size) or "skip"
-            (left out).
-        id: of the context token, which the model reads and which is not coded; None where there is none.
+        rule: what the first token costs: its bits given the BOS ("bos") or given another token ("token"), log2 of the
+            vocabulary size ("uniform"), or nothing, for it is left out ("skip").
+        id: of the context token, which is read and not coded; None where there is none.
         token: its name; None where no tokenizer is at hand.
+        in_front: the context token stands in front of the whole sample. Else only the first token is given it, in a
+            pass of its own, and the others are not.
+        every_window: it stands in front of each later window of a long sample as well, in place of a token of the text.
+        evidence: by which "auto" decided what stands in front; None where nothing was asked.
+        later_windows: by which it decided about later windows; None where nothing was asked.
     """
 
     asked: str | int
     rule: FirstTokenRule
     id: int | None
     token: str | None
+    in_front: bool = True
+    every_window: bool = False
+    evidence: Evidence | None = None
+    later_windows: LaterWindows | None = None
+
+    @property
+    def context(self) -> int | None:
+        """Id of the token that stands in front of each sample; None where nothing does."""
+        return self.id if self.in_front else None
+
+    @property
+    def charge(self) -> Charge:
+        """What the first token costs: its bits "given" the context token, a "uniform" log2 V, or nothing: "skip"."""
+        return self.rule if self.rule in ("uniform", "skip") else "given"
+
+    def charged(self, charge: Charge) -> "FirstToken":
+        """The same context with another charge of the first token."""
+        if charge == self.charge:
+            return self
+        if charge == "given":
+            return replace(self, rule="bos")
+        kept = self.in_front and self.id is not None
+        return replace(self, rule=charge, id=self.id if kept else None, token=self.token if kept else None)
 
     def record(self) -> dict[str, Any]:
-        """The fields by name, as they stand in the settings of a result."""
-        return asdict(self)
+        """The fields by name, and the charge, as they stand in the settings of a result."""
+        return asdict(self) | {"charge": self.charge}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "FirstToken":
-        """What `record` was made of."""
-        return cls(record["asked"], record["rule"], record["id"], record["token"])
+        """What `record` was made of. Version 0.1.0 recorded the first four fields."""
+        evidence, later = record.get("evidence"), record.get("later_windows")
+        return cls(
+            asked=record["asked"],
+            rule=record["rule"],
+            id=record["id"],
+            token=record["token"],
+            in_front=record.get("in_front", True),
+            every_window=record.get("every_window", False),
+            evidence=None if evidence is None else Evidence(**evidence),
+            later_windows=None if later is None else LaterWindows(**later),
+        )
 
 
 def resolve_first_token(asked: str | int, tokenizer: Any) -> FirstToken:
@@ -82,7 +154,8 @@ def _given(asked: str | int, rule: FirstTokenRule, token_id: int, tokenizer: Any
 def warn_of_chat_marker(first: FirstToken, tokenizer: Any) -> None:
     """Warn where the context is a BOS that the chat template uses."""
     if (
-        first.rule == "bos"
+        first.rule != "token"
+        and first.context is not None
         and first.token is not None
         and first.token in str(getattr(tokenizer, "chat_template", None) or "")
     ):
@@ -95,20 +168,31 @@ def warn_of_chat_marker(first: FirstToken, tokenizer: Any) -> None:
         )
 
 
-def sequences_of(samples: Samples, first: FirstToken) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each sample what the model reads, context token included, and what of it is coded."""
+def brings_context(samples: Samples, first: FirstToken, ids: np.ndarray) -> bool:
+    """Whether the ids of a sample begin with the BOS, so that they bring their own context.
+
+    A named context token is no such mark: random ids may begin with it. Nor is a text that begins with it.
+    """
+    return samples.texts is None and first.rule != "token" and first.id is not None and int(ids[0]) == first.id
+
+
+def sequences_of(samples: Samples, first: FirstToken) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
+    """What the model reads of each sample, context included; what of it is coded; how much of that is coded apart.
+
+    The last is 1 where the first coded token is not predicted from what stands before it in the sequence: it costs
+    log2 of the vocabulary size, or is given the context token in a pass of its own.
+    """
     assert samples.ids is not None
-    sequences, coded = [], []
+    sequences, coded, apart = [], [], []
     for i, ids in zip(samples.index, samples.ids, strict=True):
-        # Ids that begin with the BOS bring their own context. A named context token is no such mark: random ids may
-        # begin with it.
-        own_context = samples.texts is None and first.rule == "bos" and ids[0] == first.id
-        sequences.append(ids if first.id is None or own_context else np.concatenate([[first.id], ids]))
-        coded.append(ids[1:] if own_context or first.rule == "skip" else ids)
+        own = brings_context(samples, first, ids)
+        sequences.append(ids if first.context is None or own else np.concatenate([[first.context], ids]))
+        coded.append(ids[1:] if first.charge == "skip" or (own and first.charge == "given") else ids)
+        apart.append(int(first.charge == "uniform" or (first.charge == "given" and not first.in_front and not own)))
         if not len(coded[-1]):
-            why = "it is the BOS" if own_context else 'first_token="skip" leaves it out'
+            why = "it is the BOS" if first.charge == "given" else 'first_token="skip" leaves it out'
             raise InputError(
                 f"sample {i} has a single token and {why}: nothing is left to code. Leave the sample out, or pass "
                 'first_token="uniform".'
             )
-    return sequences, coded
+    return sequences, coded, apart

@@ -5,15 +5,33 @@ import math
 import numpy as np
 
 from memorization.errors import FirstTokenWarning, ImpossibleTokenError, warn
-from memorization.measure.context import FirstToken
+from memorization.measure.context import FirstToken, LaterWindows
 from memorization.measure.opening import OpenModel
-from memorization.measure.passes import score, windows
+from memorization.measure.passes import Window, score, windows
 
-__all__ = ["warn_of_later_windows"]
+__all__ = ["ask_later_windows", "clearly_dearer_without", "warn_of_later_windows"]
 
-_WINDOWS_ASKED_AGAIN = 8
+_WINDOWS_ASKED = 8
 _STANDARD_ERRORS = 4  # that the mean difference of the tokens must lie above 0
 _DEARER_BITS = 0.1  # a token: more than the context that the context token displaces is worth
+
+
+def ask_later_windows(
+    model: OpenModel, sequences: list[np.ndarray], context: int, max_length: int, stride: int
+) -> tuple[LaterWindows, bool] | None:
+    """Bits of a few later windows both ways, and whether the context token in front of them is clearly worth its place.
+
+    None where no text is longer than the window, or where a window has a token of probability 0.
+    """
+    later = _some_later(sequences, max_length, stride)
+    if not later:
+        return None
+    with_it = _bits(model, sequences, later, context, max_length, stride)
+    without = _bits(model, sequences, later, None, max_length, stride)
+    if with_it is None or without is None:
+        return None
+    found = LaterWindows(len(later), len(with_it), float(with_it.mean()), float(without.mean()))
+    return found, clearly_dearer_without(with_it, without)
 
 
 def warn_of_later_windows(
@@ -28,18 +46,64 @@ def warn_of_later_windows(
 
     Models that always saw it first in training (Gemma, Llama) code badly without it. A few windows are asked again.
     """
-    if first.id is None or max_length is None or stride is None or max_length < 2:
+    if first.context is None or max_length is None or stride is None or max_length < 2:
         return
+    later = _some_later(sequences, max_length, stride)
+    with_it = _bits(model, sequences, later, first.context, max_length, stride) if later else None
+    if with_it is None:
+        return
+    parts = []
+    for i, _, stop, n_new in later:
+        end = stop + 1 - (len(sequences[i]) - len(token_bits[i]))  # of the window, among the coded tokens
+        parts.append(token_bits[i][end - n_new : end])
+    without = np.concatenate(parts)
+    if clearly_dearer_without(with_it, without):
+        name = repr(first.token) if first.token is not None else f"id {first.id}"
+        warn(
+            f"{_n_long(sequences, max_length)} texts are longer than the window of {max_length} tokens, and the "
+            f"context token ({name}) stands before their first window only. With it before the later ones, too, their "
+            f"tokens would cost {with_it.mean():.3g} bits in place of {without.mean():.3g} ({len(later)} windows "
+            f"asked): the model has likely always seen it first. Cut long texts into samples of at most {max_length} "
+            "tokens, or read these bits as too many"
+            + ('; first_token="auto" puts it before each window.' if first.rule == "bos" else "."),
+            FirstTokenWarning,
+        )
+
+
+def clearly_dearer_without(with_it: np.ndarray, without: np.ndarray) -> bool:
+    """Whether tokens of later windows cost clearly more without the context token."""
+    dearer = without - with_it
+    by_chance = _STANDARD_ERRORS * float(dearer.std()) / math.sqrt(len(dearer))
+    return bool(dearer.mean() > max(_DEARER_BITS, by_chance))
+
+
+def _n_long(sequences: list[np.ndarray], max_length: int) -> int:
+    return sum(len(sequence) - 1 > max_length for sequence in sequences)
+
+
+def _some_later(sequences: list[np.ndarray], max_length: int, stride: int) -> list[Window]:
     long = [i for i, sequence in enumerate(sequences) if len(sequence) - 1 > max_length]
     later = [(i, *span) for i in long for span in windows(len(sequences[i]), max_length, stride)[1:]]
-    later = later[:: max(1, len(later) // _WINDOWS_ASKED_AGAIN)][:_WINDOWS_ASKED_AGAIN]
-    if not later:
-        return
+    return later[:: max(1, len(later) // _WINDOWS_ASKED)][:_WINDOWS_ASKED]
+
+
+def _bits(
+    model: OpenModel,
+    sequences: list[np.ndarray],
+    later: list[Window],
+    context: int | None,
+    max_length: int,
+    stride: int,
+) -> np.ndarray | None:
+    """Bits of the new tokens of windows, `context` in place of the first input; None where a token is impossible."""
     found: dict[int, np.ndarray] = {}
+    pieces = [sequences[i][start : stop + 1].copy() for i, start, stop, _ in later]
+    for piece in pieces if context is not None else []:
+        piece[0] = context
     try:
         score(
             model,
-            [np.concatenate([[first.id], sequences[i][start + 1 : stop + 1]]) for i, start, stop, _ in later],
+            pieces,
             max_length=max_length,
             stride=stride,
             batch_size=1,
@@ -48,22 +112,5 @@ def warn_of_later_windows(
             progress=False,
         )
     except ImpossibleTokenError:  # of a window that nobody asked for
-        return
-    with_it = np.concatenate([found[k][-n_new:] for k, (*_, n_new) in enumerate(later)])
-    without = []
-    for i, _, stop, n_new in later:
-        end = stop + 1 - (len(sequences[i]) - len(token_bits[i]))  # of the window, among the coded tokens
-        without.append(token_bits[i][end - n_new : end])
-    dearer = np.concatenate(without) - with_it
-    bits = float(np.concatenate(without).mean()), float(with_it.mean())
-    by_chance = _STANDARD_ERRORS * float(dearer.std()) / math.sqrt(len(dearer))
-    if dearer.mean() > max(_DEARER_BITS, by_chance):
-        name = repr(first.token) if first.token is not None else f"id {first.id}"
-        warn(
-            f"{len(long)} texts are longer than the window of {max_length} tokens, and the context token ({name}) "
-            "stands before their first window only. With it before the later ones, too, their tokens would cost "
-            f"{bits[1]:.3g} bits in place of {bits[0]:.3g} ({len(later)} windows asked): the model has likely always "
-            f"seen it first. Cut long texts into samples of at most {max_length} tokens, or read these bits as too "
-            "many.",
-            FirstTokenWarning,
-        )
+        return None
+    return np.concatenate([found[k][-n_new:] for k, (*_, n_new) in enumerate(later)])

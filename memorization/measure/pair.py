@@ -1,17 +1,20 @@
-"""The same samples under two models: one first-token rule, and one named model in memory at a time."""
+"""The same samples under two models: one charge of the first token, and one named model in memory at a time."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, ResultError, SameModelWarning, warn
-from memorization.measure.code_lengths import CodeLengths, check_windows, measure, tokenize
-from memorization.measure.context import FirstToken, resolve_first_token, warn_of_chat_marker
+from memorization.measure.code_lengths import CodeLengths, measure, tokenize
+from memorization.measure.context import Charge, FirstToken, resolve_first_token, warn_of_chat_marker
+from memorization.measure.evidence import settle_first_token
 from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
+from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.samples import Samples
 
@@ -41,7 +44,9 @@ def measure_pair(
 ) -> list[Pair]:
     """Code lengths of each set of samples under both models; a model may be saved CodeLengths of the first set.
 
-    `with_target` is called while the target is open, with its code lengths: for what else is asked of it.
+    `with_target` is called while the target is open, with its code lengths: for what else is asked of it. It is called
+    again where the oracle reads the samples without a BOS and the target does not, for then the target is measured
+    again, with a first token that costs both the same.
 
     Raises:
         InputError: samples, tokenizers and first-token rule do not go together.
@@ -55,12 +60,11 @@ def measure_pair(
     revision = dict(zip(_ROLES, revisions, strict=True))
     named = [role for role, model in models.items() if isinstance(model, (str, os.PathLike))]
     tokenizer = _load_tokenizers(models, tokenizers, revision, trust_remote_code)
-    tokenized, rules = _prepare(models, tokenizer, sets, first_token, on_lossy_text)
+    tokenized, rules, charge = _prepare(models, tokenizer, sets, first_token, on_lossy_text)
     measured = {role: [model] for role, model in models.items() if isinstance(model, CodeLengths)}
-    for role in tokenizer:
-        # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of the
-        # target.
-        shared = [done[0].settings["uniform_vocab_size"] for done in measured.values() if rules[role].rule == "uniform"]
+
+    def measure_role(role: str, rule: FirstToken, charge: Charge | None) -> FirstToken:
+        """Measure a model; returns the first token that its own evidence, or the charge of the other, comes to."""
         with open_model(
             models[role],
             tokenizer=tokenizer[role],
@@ -72,11 +76,20 @@ def measure_pair(
             max_length=max_length,
             progress=progress,
         ) as opened:
+            asked = dict(zip(("max_length", "stride"), window_of(max_length, stride, opened.max_length), strict=True))
+            if rule.evidence is None:
+                rule = settle_first_token(
+                    rule, opened, tokenized[0][role], charge=charge, batch_size=batch_size, **asked
+                )
+            warn_of_chat_marker(rule, tokenizer[role])
+            # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of
+            # the target.
+            shared = [done[0].settings["uniform_vocab_size"] for done in measured.values() if rule.charge == "uniform"]
             measured[role] = [
                 measure(
                     opened,
                     part[role],
-                    rules[role],
+                    rule,
                     uniform_vocab_size=shared[0] if shared else None,
                     max_length=max_length,
                     stride=stride,
@@ -87,7 +100,15 @@ def measure_pair(
             ]
             if with_target is not None and role == "target":
                 with_target(opened, measured[role])
-        del opened  # or this model would stay in memory while the next one is loaded
+        return rule
+
+    settled: dict[str, FirstToken] = {}
+    for role in tokenizer:
+        settled[role] = measure_role(role, rules[role], charge)
+        charge = charge or ("uniform" if settled[role].charge == "uniform" else None)
+    for role, rule in settled.items():
+        if charge is not None and rule.charge != charge:  # one that keeps its BOS was measured before one that does not
+            settled[role] = measure_role(role, rule.charged(charge), charge)
     pairs = list(zip(measured["target"], measured["oracle"], strict=True))
     _warn_of_one_model(pairs)
     return pairs
@@ -131,8 +152,8 @@ def _prepare(
     sets: Sequence[Samples],
     first_token: str | int,
     on_lossy_text: Literal["raise", "skip"],
-) -> tuple[list[dict[str, Samples]], dict[str, FirstToken]]:
-    """Each set in the tokens of each model, and the models' first-token rule, after checking that they fit together."""
+) -> tuple[list[dict[str, Samples]], dict[str, FirstToken], Charge | None]:
+    """Each set in the tokens of each model, the models' first tokens and what these cost, checked to fit together."""
     given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
     for lengths in given.values():  # what was left out there is left out here
         sets = [part.as_measured(lengths.settings["samples"]) for part in sets]
@@ -161,10 +182,8 @@ def _prepare(
             f"the CodeLengths price a uniform first token at log2 of {min(sizes)} and of {max(sizes)} tokens, so they "
             "differ where the models may not. Measure both with one tokenizer, or with another first_token."
         )
-    rules = _one_rule(first_token, tokenizer, given, two_tokenizers)
-    for role, own in tokenizer.items():
-        warn_of_chat_marker(rules[role], own)
-    return tokenized, rules
+    rules = _rules(first_token, tokenizer, given)
+    return tokenized, rules, _one_charge(first_token, rules, given, two_tokenizers)
 
 
 def _warn_of_one_model(pairs: Sequence[Pair]) -> None:
@@ -203,8 +222,13 @@ def control_pair(control: Any, pair: Pair) -> Pair:
         a, b = ours.settings["model"], theirs.settings["model"]
         if not same_model(a, b):
             raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']}).")
-        if ours.settings["first_token"]["rule"] != theirs.settings["first_token"]["rule"]:
-            raise ResultError(f"the control's {role} was measured with another first-token rule than the samples'.")
+        rules = [FirstToken.from_record(lengths.settings["first_token"]) for lengths in (ours, theirs)]
+        if rules[0].charge != rules[1].charge or rules[0].context != rules[1].context:
+            named = rules[0].token or rules[0].id if rules[0].rule == "token" else rules[0].rule
+            raise ResultError(
+                f"the control's {role} was measured with another first-token rule than the samples' "
+                f"({rules[1].rule} in place of {rules[0].rule}). Measure the control again with first_token={named!r}."
+            )
     return target, oracle
 
 
@@ -262,30 +286,61 @@ def _tokenize_for(
     return {role: part.leave_out(dropped) for role, part in parts.items()}
 
 
-def _one_rule(
-    asked: str | int, tokenizer: dict[str, Any], given: dict[str, CodeLengths], two_tokenizers: bool
-) -> dict[str, FirstToken]:
-    """The first token of each model. Their rules are the same, and with two tokenizers cover the same bytes."""
+def _rules(asked: str | int, tokenizer: dict[str, Any], given: dict[str, CodeLengths]) -> dict[str, FirstToken]:
+    """The first token of each model by itself, before any is asked what it was trained with."""
     rules = {role: FirstToken.from_record(lengths.settings["first_token"]) for role, lengths in given.items()}
-    if asked == "auto" and given:  # what was measured decides
-        first = next(iter(rules.values()))
-        asked = first.rule if first.rule != "token" or first.id is None else first.token or first.id
-    rules |= {role: resolve_first_token(asked, own) for role, own in tokenizer.items()}
-    kinds = {rule.rule for rule in rules.values()}
-    if asked == "auto" and len(kinds) == 2 and not two_tokenizers:
-        return {role: FirstToken(asked, "uniform", None, None) for role in rules}
-    if len(kinds) == 2 or (not two_tokenizers and len({rule.id for rule in rules.values()}) == 2):
-        told = " and ".join(
-            f"{role}: {rule.rule} {rule.token or rule.id or ''}".rstrip() for role, rule in rules.items()
-        )
-        raise InputError(
-            f"both models must be measured with one first-token rule ({told}). Pass first_token, and where "
-            "CodeLengths were measured with another rule, measure them again."
-        )
-    if two_tokenizers and (kinds & {"uniform", "skip"} or not isinstance(asked, str)):
+    for role, own in tokenizer.items():
+        first = next(iter(rules.values())) if asked == "auto" and given else None
+        if first is None:
+            rules[role] = resolve_first_token(asked, own)
+        elif first.rule == "token" and first.id is not None:  # named when it was measured, so it holds for both
+            rules[role] = resolve_first_token(first.token or first.id, own)
+        elif first.charge == "given":
+            rules[role] = replace(resolve_first_token("bos", own), asked=asked)
+        else:
+            by_itself = resolve_first_token(asked, own)
+            rules[role] = by_itself if by_itself.rule == "bos" else FirstToken(asked, first.rule, None, None)
+    return rules
+
+
+def _one_charge(
+    asked: str | int, rules: dict[str, FirstToken], given: dict[str, CodeLengths], two_tokenizers: bool
+) -> Charge | None:
+    """What the first token costs under both models, with two tokenizers one that covers the same bytes.
+
+    None where what the models say of their BOS decides it.
+    """
+    measured = {role: rule for role, rule in rules.items() if role in given}
+    charges = {rule.charge for rule in (measured if asked == "auto" and given else rules).values()}
+    own_context = asked == "auto" and len(given) == 1 and all(rule.rule != "token" for rule in measured.values())
+    ids = set() if own_context else {rule.id for rule in rules.values() if rule.in_front}
+    if asked == "auto" and not given and len(charges) == 2 and not two_tokenizers:
+        return "uniform"
+    if len(charges) == 2 or (not two_tokenizers and len(ids - {None}) == 2):
+        raise InputError(_two_rules(rules, given))
+    charge = next(iter(charges))
+    if two_tokenizers and (charge != "given" or not isinstance(asked, str)):
         raise InputError(
             "target and oracle have different tokenizers, so their first tokens cover different bytes: only "
             'first_token="bos" (where both have one) or a token that both know, such as "<|endoftext|>", is allowed; '
-            f"it came to {next(iter(kinds))}."
+            f"it came to {charge}."
+            + (" Or pass both as models: their first tokens are then given a BOS each." if given else "")
         )
-    return rules
+    return charge if asked == "auto" and (given or two_tokenizers) else None
+
+
+def _two_rules(rules: dict[str, FirstToken], given: dict[str, CodeLengths]) -> str:
+    told = " and ".join(f"{role}: {rule.rule} {rule.token or rule.id or ''}".rstrip() for role, rule in rules.items())
+    if len(given) < len(rules):
+        return (
+            f"both models must be measured with one first-token rule ({told}). Pass first_token, and where CodeLengths "
+            "were measured with another rule, measure them again."
+        )
+    left = next((role for role, rule in rules.items() if rule.asked == "auto" and rule.charge == "uniform"), None)
+    return (
+        f"both models must be measured with one first-token rule ({told}). "
+        + (f'With first_token="auto", each was asked by itself, and the {left} reads no BOS. ' if left else "")
+        + "Pass one of the two, or both, as a model: what the first token costs is then settled for both. Or measure "
+        'both again with one named rule: first_token="bos" if both were trained with it in front, else '
+        'first_token="uniform".'
+    )

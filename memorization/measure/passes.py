@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memorization.coding.intervals import TokenCode, code_tokens
-from memorization.errors import ImpossibleTokenError, ModelError
+from memorization.errors import ImpossibleTokenError, InputError, ModelError
+from memorization.integers import check_integer
 from memorization.measure.batching import Batching, batching_of
 from memorization.measure.failures import first_line
 from memorization.measure.opening import OpenModel
@@ -44,6 +45,43 @@ def windows(length: int, max_length: int | None, stride: int | None) -> list[tup
     return spans
 
 
+def window_of(
+    max_length: int | None, stride: int | None, model_max_length: int | None
+) -> tuple[int | None, int | None]:
+    """Inputs a window holds and new tokens of a later one, by what was asked and what the model takes."""
+    if max_length is not None and model_max_length is not None and max_length > model_max_length:
+        raise InputError(
+            f"max_length={max_length} is more than the {model_max_length} positions that the model or its tokenizer "
+            "takes."
+        )
+    max_length = model_max_length if max_length is None else max_length
+    if stride is None:
+        return max_length, None if max_length is None else max(1, max_length // 2)
+    if max_length is None:
+        raise InputError(f"stride={stride} needs windows, and this model has no length limit: pass max_length as well.")
+    if stride > max_length:
+        raise InputError(f"stride must lie in [1, max_length] = [1, {max_length}]; it is {stride}.")
+    return max_length, stride
+
+
+def check_windows(
+    max_length: Any, stride: Any, batch_size: Any
+) -> tuple[int | None, int | None, int | Literal["auto"]]:
+    """The options of windows and batches, checked, with numbers of any library as ints."""
+    return (
+        None if max_length is None else check_integer("max_length", max_length, besides="None"),
+        None if stride is None else check_integer("stride", stride, besides="None"),
+        check_batch_size(batch_size),
+    )
+
+
+def check_batch_size(batch_size: Any) -> int | Literal["auto"]:
+    """Samples a forward pass: "auto", or an integer of at least 1."""
+    if isinstance(batch_size, str) and batch_size == "auto":
+        return "auto"
+    return check_integer("batch_size", batch_size, besides='"auto"')
+
+
 Window: TypeAlias = tuple[int, int, int, int]  # sequence, start, stop, n_new
 Result = TypeVar("Result")
 
@@ -65,6 +103,7 @@ def read_windows(
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
     on_read: Callable[[int, list[Result]], None],
     progress: bool | str,
+    later_context: int | None = None,
 ) -> Batches:
     """Predict every token but the first of each sequence, and hand over what `read` makes of the logits.
 
@@ -80,6 +119,7 @@ def read_windows(
             one result a window.
         on_read: receives each sequence's number and the results of its windows in order, as soon as all are there.
         progress: a bar on stderr, and its name.
+        later_context: a token that takes the place of the first input of each later window.
 
     Returns:
         What the batches held. Where a model says other things of a window in company, there is none: see `batching_of`.
@@ -99,7 +139,7 @@ def read_windows(
             rows = batch_size if batch_size != "auto" else max(1, budget // (n_inputs * _weight(model)))
             batch = _allowed(spans[start : start + rows], batching)
             try:
-                results = _read_batch(model, sequences, batch, read)
+                results = _read_batch(model, sequences, batch, read, later_context)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -148,11 +188,14 @@ def _read_batch(
     sequences: Sequence[np.ndarray],
     batch: list[Window],
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
+    later_context: int | None,
 ) -> list[Result]:
     n_inputs = max(stop - start for _, start, stop, _ in batch)
     inputs = np.zeros((len(batch), n_inputs), dtype=np.int64)
     for row, (i, start, stop, _) in enumerate(batch):
         inputs[row, : stop - start] = sequences[i][start:stop]
+        if start and later_context is not None:
+            inputs[row, 0] = later_context
     with torch.no_grad():
         logits = _logits(model, torch.from_numpy(inputs).to(model.device))
         if tuple(getattr(logits, "shape", ())) != (*inputs.shape, model.vocab_size):
@@ -174,6 +217,7 @@ def score(
     name_token: Callable[[int, int], str],
     on_scored: Callable[[int, TokenCode], None],
     progress: bool | str,
+    later_context: int | None = None,
 ) -> Batches:
     """Code every token but the first of each sequence, given the ones before it, in the windows of `read_windows`.
 
@@ -186,6 +230,7 @@ def score(
         name_token: (sequence, position in it) to words for an error message.
         on_scored: receives each sequence's number and its whole code, as soon as it is complete.
         progress: a bar on stderr, and its name.
+        later_context: as for `read_windows`.
 
     Returns:
         What the batches held.
@@ -210,6 +255,7 @@ def score(
         read=codes,
         on_read=lambda i, parts: on_scored(i, TokenCode.concatenate(parts) if len(parts) > 1 else parts[0]),
         progress=progress,
+        later_context=later_context,
     )
 
 

@@ -11,11 +11,11 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, ResultError
 from memorization.integers import as_number
-from memorization.measure.code_lengths import CodeLengths, check_batch_size
+from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.opening import ModelLike, open_model
 from memorization.measure.pair import check_measured, check_same_samples, differ_in_tokens, ideal_signed_bits
-from memorization.measure.passes import Window, read_windows
+from memorization.measure.passes import Window, check_batch_size, read_windows
 from memorization.renamed import renamed_keywords
 from memorization.samples import SamplesLike, read_samples
 
@@ -212,16 +212,21 @@ def token_moments(
     places, sequences = [], []  # of each sequence, where its moments go
     for start, stop in pairwise(lengths.token_offsets):
         ids = lengths.token_ids[start:stop]
-        if first.rule == "uniform":
+        if first.charge == "uniform":
             bits = math.log2(lengths.settings["uniform_vocab_size"])
             moments[:, start] = bits, bits, 0
             start += 1
+        elif first.context is None:  # the first token is given the context alone, and the others are not
+            places.append(slice(start, start + 1))
+            sequences.append(np.array([first.id, ids[0]]))
+            start += 1
         if start < stop:
             places.append(slice(start, stop))
-            sequences.append(ids if first.rule == "uniform" else np.concatenate([[first.id], ids]))
+            sequences.append(ids if first.context is None else np.concatenate([[first.context], ids]))
 
     def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
-        moments[:, places[i]] = np.concatenate(parts, axis=1)
+        n_coded = places[i].stop - places[i].start
+        moments[:, places[i]] = np.concatenate(parts, axis=1)[:, -n_coded:]
 
     with open_model(model, max_length=lengths.settings["max_length"], progress=progress) as opened:
         read_windows(
@@ -233,6 +238,7 @@ def token_moments(
             read=_moments_of_windows,
             on_read=keep,
             progress=progress,
+            later_context=first.context if first.every_window else None,
         )
     difference = float(np.abs(moments[0] - lengths.token_bits).mean())
     if not difference <= _OTHER_MODEL_BITS:

@@ -9,9 +9,10 @@ from jaxtyping import Float64
 
 from memorization.errors import InputError, UnequalSetsWarning
 from memorization.integers import check_seed
-from memorization.measure.code_lengths import CodeLengths, check_windows, compress_bits
+from memorization.measure.code_lengths import CodeLengths, measure_sets
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.pair import measure_pair
+from memorization.measure.passes import check_windows
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.membership.attacks import (
     check_k_percent,
@@ -81,7 +82,8 @@ def audit_membership(
         oracle_tokenizer: None is the oracle's own where it is named.
         target_revision: of a hub model.
         oracle_revision: of a hub model.
-        first_token: what stands before the first token; with "skip" min_k_plus_plus is left out.
+        first_token: what stands before the first token; with "auto" the samples decide for the control as well. With
+            "skip" min_k_plus_plus is left out.
         max_length: inputs a window holds.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
@@ -139,7 +141,7 @@ def audit_membership(
 
     def ask_again(model: OpenModel, lengths: list[CodeLengths]) -> None:
         if lengths[0].settings["first_token"]["rule"] != "skip":
-            moments.extend(token_moments(model, part, batch_size=batch_size, progress=progress) for part in lengths)
+            moments[:] = [token_moments(model, part, batch_size=batch_size, progress=progress) for part in lengths]
 
     if oracle is None:
         with open_model(
@@ -153,19 +155,16 @@ def audit_membership(
             max_length=max_length,
             progress=progress,
         ) as opened:
-            lengths = [
-                compress_bits(
-                    opened,
-                    part,
-                    first_token=first_token,
-                    max_length=max_length,
-                    stride=stride,
-                    batch_size=batch_size,
-                    on_lossy_text=on_lossy_text,
-                    progress=progress,
-                )
-                for part in sets
-            ]
+            lengths = measure_sets(
+                opened,
+                sets,
+                first_token=first_token,
+                max_length=max_length,
+                stride=stride,
+                batch_size=batch_size,
+                on_lossy_text=on_lossy_text,
+                progress=progress,
+            )
             ask_again(opened, lengths)
     else:
         pairs = measure_pair(

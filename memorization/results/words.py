@@ -13,14 +13,45 @@ __all__ = ["describe_first_token", "describe_model", "number", "plain", "version
 
 
 def describe_first_token(record: Mapping[str, Any]) -> str:
-    """A first-token record in words."""
-    name = f"{record['token']!r} (id {record['id']})" if record["token"] is not None else f"id {record['id']}"
-    return {
-        "bos": f"bos: given {name}, which is not coded",
+    """A first-token record in words: what the first token costs, what stands in front, and what else would have."""
+    name = _token(record) if record["id"] is not None else None
+    in_front = name is not None and record.get("in_front", True)
+    given = "not coded" if in_front else "read before the first token alone"
+    words = {
+        "bos": f"bos: given {name}, which is {given}",
         "token": f"given {name}, which is not coded",
         "uniform": "uniform: log2 of the vocabulary size",
         "skip": "skip: left out of the code",
     }[record["rule"]]
+    if record["rule"] in ("uniform", "skip") and in_front:
+        words += f", after {name}, which is not coded"
+    return "; ".join([words, *_evidence(record, in_front)])
+
+
+def _evidence(record: Mapping[str, Any], in_front: bool) -> list[str]:
+    """What was asked before it was decided what stands in front: of the samples, and of later windows of long ones."""
+    told, asked, later = [], record.get("evidence"), record.get("later_windows")
+    if asked is not None:
+        taken, other = (
+            number(asked[f"bits_{way}"]) for way in (("with", "without") if in_front else ("without", "with"))
+        )
+        where, else_where = ("", "without it") if in_front else ("nothing in front: ", f"after {_token(asked)}")
+        told.append(f"{where}{taken:.3g} bits a token, {else_where} {other:.3g} ({asked['n_samples']} samples asked)")
+    if later is not None:
+        bits = {way: f"{number(later[f'bits_{way}']):.3g}" for way in ("with", "without")}
+        told.append(
+            (
+                f"in front of later windows: {bits['with']} bits a token, without it {bits['without']}"
+                if record["every_window"]
+                else f"not in front of later windows: {bits['without']} bits a token, with it {bits['with']}"
+            )
+            + f" ({later['n_windows']} windows asked)"
+        )
+    return told
+
+
+def _token(record: Mapping[str, Any]) -> str:
+    return f"{record['token']!r} (id {record['id']})" if record["token"] is not None else f"id {record['id']}"
 
 
 def describe_model(record: Mapping[str, Any]) -> str:
