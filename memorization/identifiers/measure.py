@@ -13,9 +13,11 @@ from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import Format, FormatLike, UniformTokens, resolve_formats
 from memorization.identifiers.result import IdentifierAudit
 from memorization.integers import check_integer, check_seed
-from memorization.measure.code_lengths import check_windows, compress_bits, tokenize
+from memorization.measure.code_lengths import compress_bits, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token
+from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
+from memorization.measure.passes import check_windows
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.results import versions
 from memorization.samples import Samples, SamplesLike, read_samples
@@ -134,6 +136,9 @@ def audit_identifiers(
             told, spans = _of_canaries(raw, formats, opened, drawing)
         else:
             told, spans = _of_texts(raw, formats, opened, drawing, on_lossy_text)
+        first = settle_first_token(
+            first, opened, told.samples, max_length=drawing["window"], stride=None, batch_size=batch_size
+        )
         own_bits, draw_bits, n_tokens = _measured(opened, spans, told, first, batch_size, progress)
         record = opened.record
         tokenized_by = tokenizer_record(opened.tokenizer)

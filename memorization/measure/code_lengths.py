@@ -295,9 +295,9 @@ def measure(
     check_ids(samples, codable, first, model.record["name"])
     sequences, coded, apart = sequences_of(samples, first)
     heads = _coded_apart(model, samples, coded, apart, first, uniform_vocab_size, batch_size)
-    bits, token_bits = np.zeros(len(coded)), [np.zeros(0)] * len(coded)
-    for (i, head), n_bits in zip(heads.items(), coded_bits(list(heads.values())) if heads else [], strict=True):
-        bits[i], token_bits[i] = n_bits, head.ideal_bits  # the whole code, where a sample has a single token
+    bits = np.zeros(len(coded))
+    bits[list(heads)] = coded_bits(list(heads.values())) if heads else 0  # all, where a sample has a single token
+    token_bits = [heads[i].ideal_bits if i in heads else np.zeros(0) for i in range(len(coded))]
     scored = [i for i, ids in enumerate(coded) if len(ids) > apart[i]]
 
     def name_token(k: int, position: int) -> str:
@@ -307,8 +307,7 @@ def measure(
 
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
-        n_predicted, n_own = len(code.ideal_bits), len(coded[i]) - apart[i]
-        own = code if n_predicted == n_own else code.split([n_predicted - n_own, n_own])[1]
+        own = code.split([len(code.ideal_bits) + apart[i] - len(coded[i]), len(coded[i]) - apart[i]])[1]
         whole = TokenCode.concatenate([heads[i], own]) if i in heads else own
         bits[i] = coded_bits([whole])[0]
         token_bits[i] = whole.ideal_bits

@@ -41,12 +41,14 @@ def measure_pair(
     progress: bool,
     allow_pickle: bool,
     with_target: Callable[[OpenModel, list[CodeLengths]], None] | None = None,
+    oracle_as: CodeLengths | None = None,
 ) -> list[Pair]:
     """Code lengths of each set of samples under both models; a model may be saved CodeLengths of the first set.
 
     `with_target` is called while the target is open, with its code lengths: for what else is asked of it. It is called
     again where the oracle reads the samples without a BOS and the target does not, for then the target is measured
-    again, with a first token that costs both the same.
+    again, with a first token that costs both the same. `oracle_as`: what "auto" came to for the oracle elsewhere, which
+    holds here.
 
     Raises:
         InputError: samples, tokenizers and first-token rule do not go together.
@@ -62,6 +64,9 @@ def measure_pair(
     tokenizer = _load_tokenizers(models, tokenizers, revision, trust_remote_code)
     tokenized, rules, charge = _prepare(models, tokenizer, sets, first_token, on_lossy_text)
     measured = {role: [model] for role, model in models.items() if isinstance(model, CodeLengths)}
+    settled: dict[str, FirstToken] = {}
+    if oracle_as is not None and first_token == "auto":
+        settled["oracle"] = FirstToken.from_record(oracle_as.settings["first_token"])
 
     def measure_role(role: str, rule: FirstToken, charge: Charge | None) -> FirstToken:
         """Measure a model; returns the first token that its own evidence, or the charge of the other, comes to."""
@@ -77,7 +82,7 @@ def measure_pair(
             progress=progress,
         ) as opened:
             asked = dict(zip(("max_length", "stride"), window_of(max_length, stride, opened.max_length), strict=True))
-            if rule.evidence is None:
+            if role not in settled:
                 rule = settle_first_token(
                     rule, opened, tokenized[0][role], charge=charge, batch_size=batch_size, **asked
                 )
@@ -102,9 +107,8 @@ def measure_pair(
                 with_target(opened, measured[role])
         return rule
 
-    settled: dict[str, FirstToken] = {}
     for role in tokenizer:
-        settled[role] = measure_role(role, rules[role], charge)
+        settled[role] = measure_role(role, settled.get(role, rules[role]), charge)
         charge = charge or ("uniform" if settled[role].charge == "uniform" else None)
     for role, rule in settled.items():
         if charge is not None and rule.charge != charge:  # one that keeps its BOS was measured before one that does not

@@ -36,7 +36,9 @@ def _evidence(record: Mapping[str, Any], in_front: bool) -> list[str]:
             number(asked[f"bits_{way}"]) for way in (("with", "without") if in_front else ("without", "with"))
         )
         where, else_where = ("", "without it") if in_front else ("nothing in front: ", f"after {_token(asked)}")
-        told.append(f"{where}{taken:.3g} bits a token, {else_where} {other:.3g} ({asked['n_samples']} samples asked)")
+        told.append(
+            f"{where}{taken:.3g} bits a token, {else_where} {other:.3g} ({_asked(asked['n_samples'], 'sample')})"
+        )
     if later is not None:
         bits = {way: f"{number(later[f'bits_{way}']):.3g}" for way in ("with", "without")}
         told.append(
@@ -45,9 +47,13 @@ def _evidence(record: Mapping[str, Any], in_front: bool) -> list[str]:
                 if record["every_window"]
                 else f"not in front of later windows: {bits['without']} bits a token, with it {bits['with']}"
             )
-            + f" ({later['n_windows']} windows asked)"
+            + f" ({_asked(later['n_windows'], 'window')})"
         )
     return told
+
+
+def _asked(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'} asked"
 
 
 def _token(record: Mapping[str, Any]) -> str:

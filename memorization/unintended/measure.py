@@ -73,8 +73,10 @@ def unintended_memorization(
             are texts.
         target_revision: of a hub model.
         oracle_revision: of a hub model, or of every one of a list.
-        first_token: one rule for both models, as for `compress_bits`; "auto" is bos only if both have one, else uniform
-            for both.
+        first_token: as for `compress_bits`, one rule for both models. With "auto" each model reads in front of the
+            samples what it was trained with, by its own bits of them, and the control is read like them. The first
+            token costs both the same: given the BOS where each reads it, else log2 of the vocabulary size; with two
+            tokenizers, given the BOS.
         max_length: this and all that follow are as for `compress_bits`.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
@@ -156,11 +158,13 @@ def unintended_memorization(
             max_length=max_length,
             progress=progress,
         ) as opened:
-            one_by_one = [
-                measure(pair[0], opened, [part], tokenizers=(None, None), revisions=(None, None))
-                for pair, part in zip(measured[0], sets, strict=True)
-            ]
-        measured.append([pairs[0] for pairs in one_by_one])
+            pairs: list[Pair] = []
+            for pair, part in zip(measured[0], sets, strict=True):
+                like = pairs[0][1] if pairs else None  # what stands in front of the samples does so in the control
+                pairs += measure(
+                    pair[0], opened, [part], tokenizers=(None, None), revisions=(None, None), oracle_as=like
+                )
+        measured.append(pairs)
     if control is not None and lengths_given:
         _add_control(measured, control)
     return memorization_of(*_best_first(measured), joint=joint, baseline=baseline)
