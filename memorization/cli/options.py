@@ -59,7 +59,9 @@ FirstToken = Annotated[
     str,
     typer.Option(
         "--first-token",
-        help="What the first token is coded with: auto, bos, uniform, skip, a token, or the id of one.",
+        help="What stands in front of a sample: bos, a token, or the id of one; uniform or skip: nothing, and the "
+        "first token costs log2 of the vocabulary size, or nothing; auto: the BOS, unless the model does better "
+        "without.",
         autocompletion=one_of("auto", "bos", "uniform", "skip"),
     ),
 ]

@@ -127,18 +127,17 @@ def audit_identifiers(
         progress=progress,
     ) as opened:
         first = _first_token(first_token, opened)
+        window = _window(opened, max_length)
         drawing = {
             "n_draws": n_draws,
-            "window": _window(opened, max_length),
+            "window": window,
             "generator": np.random.default_rng([seed, _OWN]),
         }
         if isinstance(formats, UniformTokens):
             told, spans = _of_canaries(raw, formats, opened, drawing)
         else:
             told, spans = _of_texts(raw, formats, opened, drawing, on_lossy_text)
-        first = settle_first_token(
-            first, opened, told.samples, max_length=drawing["window"], stride=None, batch_size=batch_size
-        )
+        first = settle_first_token(first, opened, told.samples, max_length=window, stride=None, batch_size=batch_size)
         own_bits, draw_bits, n_tokens = _measured(opened, spans, told, first, batch_size, progress)
         record = opened.record
         tokenized_by = tokenizer_record(opened.tokenizer)

@@ -295,9 +295,7 @@ def measure(
     check_ids(samples, codable, first, model.record["name"])
     sequences, coded, apart = sequences_of(samples, first)
     heads = _coded_apart(model, samples, coded, apart, first, uniform_vocab_size, batch_size)
-    bits = np.zeros(len(coded))
-    bits[list(heads)] = coded_bits(list(heads.values())) if heads else 0  # all, where a sample has a single token
-    token_bits = [heads[i].ideal_bits if i in heads else np.zeros(0) for i in range(len(coded))]
+    bits, token_bits = np.zeros(len(coded)), [np.zeros(0)] * len(coded)
     scored = [i for i, ids in enumerate(coded) if len(ids) > apart[i]]
 
     def name_token(k: int, position: int) -> str:
@@ -307,10 +305,10 @@ def measure(
 
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
-        own = code.split([len(code.ideal_bits) + apart[i] - len(coded[i]), len(coded[i]) - apart[i]])[1]
+        n_own = len(coded[i]) - apart[i]
+        own = code.split([len(code.ideal_bits) - n_own, n_own])[1]
         whole = TokenCode.concatenate([heads[i], own]) if i in heads else own
-        bits[i] = coded_bits([whole])[0]
-        token_bits[i] = whole.ideal_bits
+        bits[i], token_bits[i] = coded_bits([whole])[0], whole.ideal_bits
 
     batches = score(
         model,
@@ -323,8 +321,9 @@ def measure(
         progress=progress,
         later_context=first.context if first.every_window else None,
     )
-    if first.later_windows is None:
-        warn_of_later_windows(model, sequences, token_bits, first, max_length, stride)
+    for i in heads.keys() - scored:  # samples of a single token
+        bits[i], token_bits[i] = coded_bits([heads[i]])[0], heads[i].ideal_bits
+    warn_of_later_windows(model, sequences, token_bits, first, max_length, stride)
     n_tokens = np.array([len(ids) for ids in coded], dtype=np.int64)
     return CodeLengths(
         bits=bits,

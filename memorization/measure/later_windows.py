@@ -46,7 +46,9 @@ def warn_of_later_windows(
 
     Models that always saw it first in training (Gemma, Llama) code badly without it. A few windows are asked again.
     """
-    if first.context is None or max_length is None or stride is None or max_length < 2:
+    if first.context is None or first.later_windows is not None:  # asked before, and decided
+        return
+    if max_length is None or stride is None or max_length < 2:
         return
     later = _some_later(sequences, max_length, stride)
     with_it = _bits(model, sequences, later, first.context, max_length, stride) if later else None
