@@ -165,6 +165,15 @@ def text_sweep(
         list[int] | None, typer.Option("--prefix", help="Tokens given for extraction; several times.  [default: 8 16]")
     ] = None,
     text_column: TextColumn = "text",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Column that names the document of each text.  [default: each text is one]"
+        ),
+    ] = None,
+    samples_per_document: Annotated[
+        int | None, typer.Option(help="Only the first so many samples of each document.  [default: all]")
+    ] = None,
     device: Device = None,
     overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
@@ -173,13 +182,16 @@ def text_sweep(
     from memorization import Capacity
     from memorization.lab.architectures import Architecture
     from memorization.lab.text import text_sweep as sweep
-    from memorization.lab.text.documents import documents_of
+    from memorization.lab.text.documents import grouped_documents_of
 
     claim(output, overwrite, keeps_runs=True)
     widths = sorted(width or [16, 32, 64])
+    texts, labels = grouped_documents_of(documents, text_column, groups)
     result = sweep(
         [Architecture(arch, layers=layers, width=each) for each in widths],
-        documents_of(documents, text_column),
+        texts,
+        groups=labels,
+        samples_per_document=samples_per_document,
         seq_len=seq_len,
         vocab_size=vocab_size,
         tokenizer=tokenizer,

@@ -10,7 +10,7 @@ from memorization.membership.attacks import (
     zlib_bits,
 )
 from memorization.membership.audit import audit_membership
-from memorization.membership.metrics import f1_and_auc, membership_metrics
+from memorization.membership.metrics import f1_and_auc, f1_and_auc_intervals, membership_metrics
 from memorization.membership.result import FPRS, Membership, MembershipAudit
 from memorization.membership.split import BagOfWords, bag_of_words_auc
 from memorization.samples import check_disjoint
@@ -24,6 +24,7 @@ __all__ = [
     "bag_of_words_auc",
     "check_disjoint",
     "f1_and_auc",
+    "f1_and_auc_intervals",
     "loss_attack",
     "membership_metrics",
     "min_k_attack",

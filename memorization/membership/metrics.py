@@ -10,7 +10,7 @@ from memorization.renamed import renamed_keywords
 from memorization.results import versions
 from memorization.samples import GroupsLike, check_apart, check_documents, codes_of, groups_of_both, labels_of
 from memorization.stats.arrays import ArrayLike
-from memorization.stats.levels import check_level
+from memorization.stats.levels import Interval, check_level
 from memorization.stats.ranking import (
     auc_of,
     best_accuracy_interval,
@@ -196,3 +196,35 @@ def f1_and_auc(member_scores: ArrayLike, nonmember_scores: ArrayLike) -> tuple[f
         raise InputError(f"F1 needs as many members as non-members; there are {len(scores[0])} and {len(scores[1])}.")
     counts = counts_of(places_of(*scores))
     return float(f1_of(*counts)[0]), float(auc_of(*counts)[0])
+
+
+def f1_and_auc_intervals(
+    member_scores: ArrayLike,
+    nonmember_scores: ArrayLike,
+    *,
+    groups: tuple[GroupsLike, GroupsLike],
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Intervals of both over whole documents, as `membership_metrics` has them, by name: "f1" and "auc".
+
+    Unknown where either set is of one document.
+
+    Raises:
+        InputError: as for `f1_and_auc`, or another number of labels.
+
+    Examples:
+        >>> ends = f1_and_auc_intervals([3.0, 2.0, 2.0, 0.0], [2.0, 1.0, 0.0, 0.0], groups=([1, 1, 2, 2], [3, 4, 5, 6]))
+        >>> f"{ends['auc']:.2f}"
+        '[0.15, 0.98]'
+    """
+    level, draws = check_level(level), np.random.default_rng(check_seed(seed))
+    scores = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
+    both = zip(groups, scores, ("members", "non-members"), strict=True)
+    of = [codes_of(labels_of(part, len(own), of=name)) for part, own, name in both]
+    documents, places, n_each = (of[0], of[1]), places_of(*scores), min(map(len, scores))
+    ends = {}
+    for name, statistic in (("f1", f1_of), ("auc", auc_of)):
+        value, resampled = resampled_statistic(statistic, places, draws, documents)
+        ends[name] = logit_interval(value, resampled, n_each, level, documents=documents)
+    return ends

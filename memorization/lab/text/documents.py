@@ -12,13 +12,21 @@ from memorization.data import addresses
 from memorization.errors import InputError
 from memorization.integers import check_integer
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer
-from memorization.samples import SamplesLike, read_samples
+from memorization.samples import GroupsLike, SamplesLike, codes_of, read_samples
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["END_OF_TEXT", "FixedLength", "byte_level_bpe", "documents_of", "fixed_length", "with_end_of_text"]
+__all__ = [
+    "END_OF_TEXT",
+    "FixedLength",
+    "byte_level_bpe",
+    "documents_of",
+    "fixed_length",
+    "grouped_documents_of",
+    "with_end_of_text",
+]
 
 END_OF_TEXT = "<|endoftext|>"  # id 0
 
@@ -29,11 +37,11 @@ class FixedLength:
 
     Attributes:
         ids: int64 token ids, a row a sample; no two rows are equal.
-        document: int64, the document of each sample: its place among those that came.
+        document: int64, the document of each sample: a number that its samples share.
         tokenizer: what made them of texts, or came with the ids; None where ids came without one.
         vocab_size: tokens there are.
         n_documents: documents that came.
-        n_short: those shorter than a sample, left out.
+        n_short: texts (or lists of ids) shorter than a sample, left out.
         n_duplicates: samples left out because an earlier one is the same.
     """
 
@@ -53,6 +61,8 @@ def fixed_length(
     vocab_size: int | None = None,
     tokenizer: TokenizerLike | None = None,
     text_column: str = "text",
+    groups: GroupsLike | None = None,
+    samples_per_document: int | None = None,
 ) -> FixedLength:
     """Distinct samples of `seq_len` tokens: documents cut into consecutive runs; a shorter rest is dropped.
 
@@ -63,6 +73,8 @@ def fixed_length(
             512); of token ids (None: the largest id and one more).
         tokenizer: of transformers: an object, or the folder or name to load one from. Token ids need none.
         text_column: of a file.
+        groups: where a document is more than one text: a column of the file that names it, or a label a text.
+        samples_per_document: only the first so many samples of each document; None: all.
 
     Returns:
         The samples in the order of the documents, and what was left out.
@@ -73,12 +85,16 @@ def fixed_length(
     Examples:
         >>> fixed_length([[1, 2, 3, 4, 5], [1, 2, 6]], seq_len=2).ids.tolist()
         [[1, 2], [3, 4]]
+        >>> fixed_length([[1, 2, 3, 4], [5, 6], [7, 8]], seq_len=2, groups=["a", "a", "b"]).document.tolist()
+        [0, 0, 0, 1]
 
     Source: de-duplication after cutting follows Morris et al., arXiv:2505.24832, section 4.
     """
     seq_len = check_integer("seq_len", seq_len, at_least=2)
     vocab_size = None if vocab_size is None else check_integer("vocab_size", vocab_size, besides="None")
-    read = read_samples(documents, text_column=text_column)
+    if samples_per_document is not None:
+        samples_per_document = check_integer("samples_per_document", samples_per_document, besides="None")
+    read = read_samples(documents, text_column=text_column, groups=groups)
     given: Any = None
     if tokenizer is not None:
         given = load_tokenizer(tokenizer)
@@ -111,21 +127,25 @@ def fixed_length(
             f"all {len(rows)} documents are shorter than seq_len={seq_len} tokens, the longest has {lengths.max()}: "
             "take a smaller seq_len, or longer documents (a line of a .txt file is one)."
         )
-    cut = [
-        (tuple(row[start : start + seq_len]), k)
-        for k, row in enumerate(rows)
-        for start in range(0, len(row) - seq_len + 1, seq_len)
-    ]
-    distinct = dict(reversed(cut))  # the first document of a sample stands
-    kept = list(dict.fromkeys(sample for sample, _ in cut))
+    document = np.arange(len(rows)) if read.groups is None else codes_of(read.groups)
+    kept: dict[tuple[int, ...], int] = {}  # the document of each sample; of equal samples the first stands
+    n_duplicates, n_of = 0, [0] * (1 + int(document.max()))
+    for row, of in zip(rows, document.tolist(), strict=True):
+        for start in range(0, len(row) - seq_len + 1, seq_len):
+            sample = tuple(row[start : start + seq_len])
+            if sample in kept:
+                n_duplicates += 1
+            elif samples_per_document is None or n_of[of] < samples_per_document:
+                kept[sample] = of
+                n_of[of] += 1
     return FixedLength(
-        ids=np.array(kept, dtype=np.int64),
-        document=np.array([distinct[sample] for sample in kept], dtype=np.int64),
+        ids=np.array(list(kept), dtype=np.int64),
+        document=np.array(list(kept.values()), dtype=np.int64),
         tokenizer=given,
         vocab_size=vocab_size,
-        n_documents=len(rows),
+        n_documents=len(n_of),
         n_short=n_short,
-        n_duplicates=len(cut) - len(kept),
+        n_duplicates=n_duplicates,
     )
 
 
@@ -135,17 +155,36 @@ def documents_of(files: Sequence[Path] | None, text_column: str = "text") -> lis
     Raises:
         InputError: a file that cannot be read, or that holds token ids.
     """
+    return grouped_documents_of(files, text_column)[0]
+
+
+def grouped_documents_of(
+    files: Sequence[Path] | None, text_column: str = "text", groups: str | None = None
+) -> tuple[list[str], list[str] | None]:
+    """The same, and the label of each text in the column `groups`; None without such a column.
+
+    A label that comes in several files is one document.
+
+    Raises:
+        InputError: as for `documents_of`, or a file without the column.
+    """
     if not files:
-        return [paragraph for address in addresses() for paragraph in address]
+        if groups is not None:
+            raise InputError(
+                f"groups={groups!r} names a column, and the addresses that come with the package have none."
+            )
+        return [paragraph for address in addresses() for paragraph in address], None
     texts: list[str] = []
+    labels: list[str] = []
     for file in files:
-        read = read_samples(file, text_column=text_column)
+        read = read_samples(file, text_column=text_column, groups=groups)
         if read.texts is None:
             raise InputError(
                 f"{file} holds token ids in {text_column!r}, and texts are expected; name another --text-column."
             )
         texts += read.texts
-    return texts
+        labels += read.groups or ()
+    return texts, None if groups is None else labels
 
 
 def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> "Tokenizer":

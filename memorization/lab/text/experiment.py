@@ -19,12 +19,13 @@ from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.lab.text.documents import FixedLength, fixed_length
 from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
-from memorization.lab.text.result import TextSweep, assemble
+from memorization.lab.text.result import TextSweep
 from memorization.lab.text.runs import ModelSize, TextData, runs_of_size
 from memorization.lab.text.split import Split, split_documents
+from memorization.lab.text.tables import assemble
 from memorization.measure.opening import DeviceLike, ModelLike
 from memorization.measure.tokenizers import TokenizerLike
-from memorization.samples import SamplesLike
+from memorization.samples import GroupsLike, SamplesLike
 
 __all__ = ["text_sweep"]
 
@@ -42,6 +43,8 @@ def text_sweep(
     vocab_size: int | None = None,
     tokenizer: TokenizerLike | None = None,
     text_column: str = "text",
+    groups: GroupsLike | None = None,
+    samples_per_document: int | None = None,
     n_samples: Literal["auto"] | Iterable[SupportsIndex] = "auto",
     n_test: int = 1024,
     seeds: Iterable[SupportsIndex] = (0, 1),
@@ -61,26 +64,32 @@ def text_sweep(
 ) -> TextSweep:
     """Train models of several sizes on nested, growing data sets, and measure in bits what each holds of its own.
 
-    Documents become distinct samples of seq_len tokens. n_test of them, drawn at random, are the test samples, which no
-    model here is trained on; the others are the pool. Each seed shuffles the pool, and its data sets are the first 2^k
-    samples. A model trains on one data set for a fixed number of steps with its learning rate decaying to zero, and is
-    then measured on all its samples and on the test samples: bits per token, memU, membership attacks, extraction.
+    Documents become distinct samples of seq_len tokens. Samples of one document say something of each other, so whole
+    documents are held out: a tenth of them, or as many as n_test samples need. n_test of their samples, drawn at
+    random, are the test samples; no model here is trained on anything of these documents. The samples of the other
+    documents are the pool. Each seed shuffles the pool, and its data sets are the first 2^k samples. A model trains on
+    one data set for a fixed number of steps with its learning rate decaying to zero, and is then measured on all its
+    samples and on the test samples: bits per token, memU, membership attacks, extraction.
 
     The oracle decides what counts as memorized. An oracle trained on all of the pool has seen the samples, and what it
-    has memorized of them is hidden. Cross-fitted oracles have not: the pool is cut into folds, and each sample is asked
-    of an oracle that trained on the other folds. Both stand side by side.
+    has memorized of them is hidden. Cross-fitted oracles have not: the documents of the pool are dealt into folds, and
+    each sample is asked of an oracle that trained on the other folds, and so on nothing of its document. Both stand
+    side by side.
 
     Args:
         build_models: called with (vocab_size, seq_len), returns a module that maps int64 ids (sample, position) to
             logits, without dropout; for example a `memorization.lab.architectures.Architecture`. A list of them:
             several model sizes.
         documents: texts or token ids, as `compress_bits` takes them, or a file (of several:
-            `memorization.lab.text.documents.documents_of`). Each is cut into consecutive samples.
+            `memorization.lab.text.documents.documents_of`). Each is cut into consecutive samples, and is a document
+            unless `groups` says otherwise: a line of a .txt file.
         seq_len: tokens of a sample.
         vocab_size: of a byte-level BPE trained on the texts (None: 512), or of token ids (None: the largest and one
             more).
         tokenizer: for texts, in place of one that is trained. Its BOS stands before each sample, without one token 0.
         text_column: of a file.
+        groups: where a document is more than one text: a column of the file that names it, or a label a text.
+        samples_per_document: only the first so many samples of each document (1: as in the paper); None: all.
         n_samples: sizes of the data sets; "auto": powers of two from about 0.06 to 16 times what a model size holds, as
             far as the pool goes (at 3.6 bits a parameter, whatever bits_per_param).
         n_test: test samples; at most as many members are attacked and asked to be extracted.
@@ -104,14 +113,16 @@ def text_sweep(
         A row a run, memU a sample, the pictures, where the test bits peak, and the membership law of these models.
 
     Raises:
-        InputError: options that cannot be used, samples shorter than seq_len, too few for the test samples or the data
-            sets, or an oracle of another vocabulary.
+        InputError: options that cannot be used, samples shorter than seq_len, too few samples or documents for the test
+            samples or the data sets, or an oracle of another vocabulary.
         ModelError: a model that has the wrong output or diverges at every rate.
         ResultError: the store belongs to another experiment.
 
     Guarantees:
-        torch's global generator is left as it was. A finished run is never repeated with the same store. Test samples
-        are never trained on; members of smaller data sets of a seed are members of its larger ones.
+        torch's global generator is left as it was. A finished run is never repeated with the same store. Nothing of a
+        test sample's document is trained on, by models or oracles, and an unseen oracle has seen nothing of a sample's
+        document. Members of smaller data sets of a seed are members of its larger ones. Intervals are of whole
+        documents.
 
     Examples:
         Two steps teach nothing, so members cost what test samples cost.
@@ -136,7 +147,7 @@ def text_sweep(
         members 4.0, test 4.0 bits per token
 
     Source: Morris et al., arXiv:2505.24832, sections 4 and 5. Differences: the start token, decaying rates,
-    cross-fitted oracles.
+    cross-fitted oracles; several samples a document, with whole documents held out.
     """
     builders = list_of_builders("build_models", build_models)
     chosen_seeds, wanted = check_integers("seeds", seeds), _wanted(n_samples)
@@ -153,7 +164,13 @@ def text_sweep(
     measured = bits_per_param if isinstance(bits_per_param, Capacity) else None
     per_param = check_positive("bits_per_param", bits_per_param if measured is None else measured.bits_per_param)
     samples = fixed_length(
-        documents, seq_len=seq_len, vocab_size=vocab_size, tokenizer=tokenizer, text_column=text_column
+        documents,
+        seq_len=seq_len,
+        vocab_size=vocab_size,
+        tokenizer=tokenizer,
+        text_column=text_column,
+        groups=groups,
+        samples_per_document=samples_per_document,
     )
     split = split_documents(samples.document, n_test, np.random.default_rng(stream("split", 0)))
     if len(split.pool) < 2 * _FEWEST:
@@ -215,6 +232,7 @@ def text_sweep(
     settings = {
         **facts,
         "n_documents": samples.n_documents,
+        "samples_per_document": samples_per_document,
         "n_short": samples.n_short,
         "n_duplicates": samples.n_duplicates,
         "n_pool": len(pool),
@@ -228,7 +246,8 @@ def text_sweep(
         "oracle": {**oracle_bits.record, "bits_per_token": oracle_bits.bits_per_token},
         "device": str(place),
     }
-    return assemble(runs, members, oracle_bits, pool.numpy(), samples.tokenizer, settings)
+    documents_of_both = samples.document[split.pool], samples.document[split.test]
+    return assemble(runs, members, oracle_bits, (pool.numpy(), *documents_of_both), samples.tokenizer, settings)
 
 
 def _digest(samples: FixedLength, split: Split) -> str:

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
-from memorization.errors import InputError, MeasurementWarning, NotIdentifiedWarning, warn
-from memorization.lab.engines.local import versions_of
-from memorization.lab.text.oracles import OracleBits
+from memorization.errors import InputError, NotIdentifiedWarning
 from memorization.measure.tokenizers import load_tokenizer
-from memorization.membership import f1_and_auc
 from memorization.results import Result, Saved
 from memorization.scaling_law import Covariate, MIScalingLaw, fit_mi_scaling_law
 
@@ -24,9 +21,8 @@ if TYPE_CHECKING:
 
     from memorization.rarity import Rarity
 
-__all__ = ["TextSweep", "assemble"]
+__all__ = ["TextSweep"]
 
-ATTACKS = ("loss", "reference", "zlib", "min_k", "min_k_plus_plus")
 _STUCK, _STUCK_USED = (
     0.995,
     2,
@@ -53,10 +49,12 @@ class TextSweep(Result):
             sample) and memu_signed_bits under the unseen oracle, memu_seen_bits and memu_seen_signed_bits under the
             oracle that has seen them (NaN for a given oracle); test_memu_bits_a_sample and
             test_memu_signed_bits_a_sample, the same of test samples, which is the null; f1_ and auc_ of each attack
-            (zlib: NaN for token ids); extracted_P and extracted_test_P for each prefix of P tokens; seconds. NaN where
-            training diverged.
-        samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), target_bits,
-            oracle_bits, oracle_seen_bits.
+            (zlib: NaN for token ids); of the members and test samples that are attacked, equally many: n_attacked,
+            member_sd_bits and test_sd_bits (standard deviations of the ideal bits a sample), gap_bits (mean ideal bits
+            a test sample less a member); extracted_P and extracted_test_P for each prefix of P tokens; seconds. _low
+            and _high of a column are the ends of its 95 % interval over whole documents. NaN where training diverged.
+        samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), document (a number
+            that samples of one document share), target_bits, oracle_bits, oracle_seen_bits.
         ids: int64 token ids of the samples that were members of any run.
         tokenizer: what made them of texts; None where the documents were token ids.
         settings: what was decided for the caller.
@@ -273,11 +271,14 @@ class TextSweep(Result):
             if "given" in oracle
             else f"{oracle['folds']} cross-fitted, and one that has seen all"
         )
+        held_out = ""
+        if "n_documents_held_out" in s:  # results of version 0.1.0 held out samples
+            held_out = f" of {s['n_documents_held_out']:,} documents held out of {s['n_documents']:,}"
         lines = [
             f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, "
             f"{s['steps']:,} steps",
             f"  samples      {s['seq_len']} of {s['vocab_size']:,} tokens each; {s['n_pool']:,} in the pool, "
-            f"{s['n_test']:,} test samples",
+            f"{s['n_test']:,} test samples{held_out}",
             f"  oracle       {kind}: {oracle['bits_per_token']:.3f} bits a token of the test samples",
             f"  capacity     {self.capacity_in_words}, the unit of data/capacity",
             "      n_params  non-emb.  data sets      memU less null, bits/param   F1 (loss)        test bits peak "
@@ -297,101 +298,3 @@ class TextSweep(Result):
                 f"{f1.iloc[0]:.3f} to {f1.iloc[-1]:.3f}   {where}"
             )
         return "\n".join(lines)
-
-
-_SAMPLE_COLUMNS = ("n_params", "n_samples", "seed", "sample", "target_bits", "oracle_bits", "oracle_seen_bits")
-
-
-def _cell_columns(settings: dict[str, Any]) -> list[str]:
-    prefixes = settings["prefix_tokens"]
-    return [
-        *("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr"),
-        *("train_bits_per_token", "test_bits_per_token", "data_bits", "capacity_bits", "data_per_capacity"),
-        *("memu_bits", "memu_signed_bits", "memu_seen_bits", "memu_seen_signed_bits"),
-        *("test_memu_bits_a_sample", "test_memu_signed_bits_a_sample"),
-        *(f"{metric}_{attack}" for attack in ATTACKS for metric in ("f1", "auc")),
-        *(f"{name}_{prefix}" for prefix in prefixes for name in ("extracted", "extracted_test")),
-        "seconds",
-    ]
-
-
-def assemble(
-    runs: list[dict[str, Any]],
-    members: dict[int, Int64[np.ndarray, " member"]],
-    oracle: OracleBits,
-    pool: Int64[np.ndarray, "sample position"],
-    tokenizer: Any,
-    settings: dict[str, Any],
-) -> TextSweep:
-    """Runs as they are kept to tables: memU comes from the bits of the target and those of the oracles.
-
-    Warns:
-        MeasurementWarning: runs that diverged.
-    """
-    import pandas as pd
-
-    used = np.unique(np.concatenate(list(members.values())))
-    tables, rows = [], []
-    for run in sorted(runs, key=lambda run: (run["n_params"], run["n_samples"], run["seed"])):
-        identity = {name: run[name] for name in ("n_params", "n_samples", "seed")}
-        own = members[run["seed"]][: run["n_samples"]]
-        row = {
-            **{
-                name: run[name]
-                for name in ("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr")
-            },
-            "data_bits": float(oracle.pool[own].sum()),
-            "capacity_bits": settings["capacity_bits"][str(run["n_params"])],
-        }
-        row["data_per_capacity"] = row["data_bits"] / row["capacity_bits"]
-        if run["member_bits"] is not None:
-            target, on_test = np.array(run["member_bits"]), np.array(run["test_bits"])
-            row |= _measured(target, on_test, oracle.pool[own], oracle.pool_seen[own], oracle.test, pool.shape[1])
-            attacked, tested = map(np.array, run["attacked_ideal_bits"])
-            reference = oracle.pool_ideal[own][: len(attacked)] - attacked, oracle.test_ideal[: len(tested)] - tested
-            row["f1_reference"], row["auc_reference"] = f1_and_auc(*reference)
-            row |= {name: run.get(name, np.nan) for name in _cell_columns(settings) if name not in row}
-            tables.append(
-                pd.DataFrame(
-                    {
-                        **identity,
-                        "sample": np.searchsorted(used, own),
-                        "target_bits": target,
-                        "oracle_bits": oracle.pool[own],
-                        "oracle_seen_bits": oracle.pool_seen[own],
-                    }
-                )
-            )
-        rows.append(row)
-    cells = pd.DataFrame(rows).reindex(columns=_cell_columns(settings))
-    failed = [run for run in runs if run["member_bits"] is None]
-    if failed:
-        first = failed[0]
-        warn(
-            f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} "
-            f"parameters on {first['n_samples']:,} samples: {first['failed'].rstrip('.')}.",
-            MeasurementWarning,
-        )
-    samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
-    return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions_of(runs)})
-
-
-def _measured(
-    target: Float64[np.ndarray, " member"],
-    on_test: Float64[np.ndarray, " test"],
-    unseen: Float64[np.ndarray, " member"],
-    seen: Float64[np.ndarray, " member"],
-    oracle_on_test: Float64[np.ndarray, " test"],
-    seq_len: int,
-) -> dict[str, float]:
-    signed, seen_signed, null = unseen - target, seen - target, oracle_on_test - on_test
-    return {
-        "train_bits_per_token": float(target.mean()) / seq_len,
-        "test_bits_per_token": float(on_test.mean()) / seq_len,
-        "memu_bits": float(np.maximum(signed, 0).sum()),
-        "memu_signed_bits": float(signed.sum()),
-        "memu_seen_bits": float(np.maximum(seen_signed, 0).sum()),
-        "memu_seen_signed_bits": float(seen_signed.sum()),
-        "test_memu_bits_a_sample": float(np.maximum(null, 0).mean()),
-        "test_memu_signed_bits_a_sample": float(null.mean()),
-    }
