@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
     from memorization.rarity import Rarity
 
-__all__ = ["TextSweep"]
+__all__ = ["ENDS", "MEANS", "SAMPLE_COLUMNS", "WITH_INTERVAL", "TextSweep", "cell_columns"]
 
+ATTACKS = ("loss", "reference", "zlib", "min_k", "min_k_plus_plus")
+SAMPLE_COLUMNS = (
+    *("n_params", "n_samples", "seed", "sample", "document"),
+    *("target_bits", "oracle_bits", "oracle_seen_bits"),
+)
+# Columns with an interval of whole documents: of means over test samples, and of the attacks of most interest.
+MEANS = ("test_bits_per_token", "test_memu_signed_bits_a_sample")
+WITH_INTERVAL = ("loss", "reference")
+ENDS = ("low", "high")
 _STUCK, _STUCK_USED = (
     0.995,
     2,
@@ -33,6 +42,26 @@ _AT_PEAK = (
 )
 _TOKENIZER = "tokenizer"
 _CAPACITIES = Literal["parameters", "memorized"]
+
+
+def cell_columns(settings: dict[str, Any], *, all_of_them: bool = True) -> list[str]:
+    """Columns of `TextSweep.cells`: all of them, or those that every version has saved."""
+    prefixes = settings["prefix_tokens"]
+    more = [
+        *("n_attacked", "gap_bits", "member_sd_bits", "test_sd_bits"),
+        *(f"{name}_{end}" for name in MEANS for end in ENDS),
+        *(f"{metric}_{attack}_{end}" for attack in WITH_INTERVAL for metric in ("f1", "auc") for end in ENDS),
+    ]
+    return [
+        *("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr"),
+        *("train_bits_per_token", "test_bits_per_token", "data_bits", "capacity_bits", "data_per_capacity"),
+        *("memu_bits", "memu_signed_bits", "memu_seen_bits", "memu_seen_signed_bits"),
+        *("test_memu_bits_a_sample", "test_memu_signed_bits_a_sample"),
+        *(f"{metric}_{attack}" for attack in ATTACKS for metric in ("f1", "auc")),
+        *(f"{name}_{prefix}" for prefix in prefixes for name in ("extracted", "extracted_test")),
+        *(more if all_of_them else ()),
+        "seconds",
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +83,8 @@ class TextSweep(Result):
             a test sample less a member); extracted_P and extracted_test_P for each prefix of P tokens; seconds. _low
             and _high of a column are the ends of its 95 % interval over whole documents. NaN where training diverged.
         samples: a row a member of a run. Columns: n_params, n_samples, seed, sample (row of `ids`), document (a number
-            that samples of one document share), target_bits, oracle_bits, oracle_seen_bits.
+            that samples of one document share; -1 where version 0.1.0 saved the result), target_bits, oracle_bits,
+            oracle_seen_bits.
         ids: int64 token ids of the samples that were members of any run.
         tokenizer: what made them of texts; None where the documents were token ids.
         settings: what was decided for the caller.
@@ -238,10 +268,12 @@ class TextSweep(Result):
         import pandas as pd
 
         settings = saved.need("prefix_tokens", "seq_len", "vocab_size", "models", "seeds", "oracle", "capacity_bits")
-        cells = saved.table("cells", _cell_columns(settings))
-        samples, rows = pd.DataFrame(columns=list(_SAMPLE_COLUMNS)), []
+        cells = saved.table("cells", cell_columns(settings, all_of_them=False))
+        cells = cells.reindex(columns=cell_columns(settings))  # NaN: what earlier versions did not measure
+        samples, rows = pd.DataFrame(columns=list(SAMPLE_COLUMNS)), []
         if saved.holds("samples.parquet"):
-            samples = saved.table("samples", _SAMPLE_COLUMNS)
+            samples = saved.table("samples", [name for name in SAMPLE_COLUMNS if name != "document"])
+            samples = samples.reindex(columns=list(SAMPLE_COLUMNS), fill_value=-1)
         if saved.holds("ids.parquet"):
             rows = saved.table("ids", ("ids",))["ids"].to_list()
         ids = np.array(rows, dtype=np.int64).reshape(-1, settings["seq_len"])

@@ -8,42 +8,11 @@ from jaxtyping import Float64, Int64
 from memorization.errors import MeasurementWarning, warn
 from memorization.lab.engines.local import versions_of
 from memorization.lab.text.oracles import OracleBits
-from memorization.lab.text.result import TextSweep
+from memorization.lab.text.result import ENDS, MEANS, SAMPLE_COLUMNS, WITH_INTERVAL, TextSweep, cell_columns
 from memorization.membership import f1_and_auc, f1_and_auc_intervals
 from memorization.stats.means import mean_interval
 
 __all__ = ["assemble"]
-
-ATTACKS = ("loss", "reference", "zlib", "min_k", "min_k_plus_plus")
-_SAMPLE_COLUMNS = (
-    *("n_params", "n_samples", "seed", "sample", "document"),
-    *("target_bits", "oracle_bits", "oracle_seen_bits"),
-)
-# Columns with an interval of whole documents: of means over test samples, and of the attacks of most interest.
-_MEANS = ("test_bits_per_token", "test_memu_signed_bits_a_sample")
-_WITH_INTERVAL = ("loss", "reference")
-_ENDS = ("low", "high")
-
-
-def _cell_columns(settings: dict[str, Any]) -> list[str]:
-    prefixes = settings["prefix_tokens"]
-    return [
-        *("n_params", "n_non_embedding_params", "n_samples", "seed", "steps", "peak_lr"),
-        *("train_bits_per_token", "test_bits_per_token", "data_bits", "capacity_bits", "data_per_capacity"),
-        *("memu_bits", "memu_signed_bits", "memu_seen_bits", "memu_seen_signed_bits"),
-        *("test_memu_bits_a_sample", "test_memu_signed_bits_a_sample"),
-        *(f"{metric}_{attack}" for attack in ATTACKS for metric in ("f1", "auc")),
-        *("n_attacked", "gap_bits", "member_sd_bits", "test_sd_bits"),
-        *(f"{name}_{prefix}" for prefix in prefixes for name in ("extracted", "extracted_test")),
-        *(f"{name}_{end}" for name in _MEANS for end in _ENDS),
-        *(
-            f"{metric}_{attack}_{end}"
-            for attack in _WITH_INTERVAL
-            for metric in ("f1", "auc")
-            for end in ("low", "high")
-        ),
-        "seconds",
-    ]
 
 
 def assemble(
@@ -93,7 +62,7 @@ def assemble(
             documents = document[own][: len(attacked)], document_of_test[: len(tested)]
             row["f1_reference"], row["auc_reference"] = f1_and_auc(*reference)
             row |= _attacked(attacked, tested, reference, documents)
-            row |= {name: run.get(name, np.nan) for name in _cell_columns(settings) if name not in row}
+            row |= {name: run.get(name, np.nan) for name in cell_columns(settings) if name not in row}
             tables.append(
                 pd.DataFrame(
                     {
@@ -107,7 +76,7 @@ def assemble(
                 )
             )
         rows.append(row)
-    cells = pd.DataFrame(rows).reindex(columns=_cell_columns(settings))
+    cells = pd.DataFrame(rows).reindex(columns=cell_columns(settings))
     failed = [run for run in runs if run["member_bits"] is None]
     if failed:
         first = failed[0]
@@ -116,7 +85,7 @@ def assemble(
             f"parameters on {first['n_samples']:,} samples: {first['failed'].rstrip('.')}.",
             MeasurementWarning,
         )
-    samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_SAMPLE_COLUMNS))
+    samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SAMPLE_COLUMNS))
     return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions_of(runs)})
 
 
@@ -148,9 +117,9 @@ def _intervals_of_test(
     document: Int64[np.ndarray, " test"],
 ) -> dict[str, float]:
     """95 % intervals of means over test samples, of whole documents."""
-    values = dict(zip(_MEANS, (on_test / seq_len, oracle_on_test - on_test), strict=True))
+    values = dict(zip(MEANS, (on_test / seq_len, oracle_on_test - on_test), strict=True))
     ends = {name: mean_interval(each, groups=document) for name, each in values.items()}
-    return {f"{name}_{end}": getattr(own, end) for name, own in ends.items() for end in _ENDS}
+    return {f"{name}_{end}": getattr(own, end) for name, own in ends.items() for end in ENDS}
 
 
 def _attacked(
@@ -166,7 +135,7 @@ def _attacked(
         "member_sd_bits": float(members.std(ddof=1)),
         "test_sd_bits": float(tests.std(ddof=1)),
     }
-    for attack, scores in zip(_WITH_INTERVAL, ((-members, -tests), reference), strict=True):
+    for attack, scores in zip(WITH_INTERVAL, ((-members, -tests), reference), strict=True):
         for metric, ends in f1_and_auc_intervals(*scores, groups=documents).items():
             found |= {f"{metric}_{attack}_low": ends.low, f"{metric}_{attack}_high": ends.high}
     return found
