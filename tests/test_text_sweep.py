@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from saved_folders import as_saved_by_0_1_0
 
 from memorization import UniformModel, fit_capacity
 from memorization.data import addresses
@@ -23,9 +24,12 @@ from memorization.lab.stack import train_stack
 from memorization.lab.text import oracles, text_sweep
 from memorization.lab.text import runs as text_runs
 from memorization.lab.text.documents import byte_level_bpe, documents_of, fixed_length, with_end_of_text
-from memorization.lab.text.result import TextSweep
+from memorization.lab.text.result import TextSweep, cell_columns
+from memorization.lab.text.split import folds_of, split_documents
 from memorization.measure import opening
+from memorization.membership import membership_metrics
 from memorization.report.text_sweep import plot_bits_per_token, plot_extraction_rates, plot_f1, plot_memu
+from memorization.stats.means import mean_interval
 
 SEQ_LEN, VOCAB = 8, 300
 BUILDS = [Architecture("gpt2", width=8), Architecture("gpt2", width=12)]
@@ -87,6 +91,15 @@ def standardised(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
     return np.array(least)
 
 
+def split_again(cut) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the test samples and of all others of their documents: whole documents at random, then samples of them."""
+    draws = np.random.default_rng(stream("split", 0))
+    names = np.unique(cut.document)
+    held = names[draws.permutation(len(names))[: -(-len(names) // 10)]]
+    out = draws.permutation(np.flatnonzero(np.isin(cut.document, held)))
+    return out[: OPTIONS["n_test"]], out[OPTIONS["n_test"] :]
+
+
 def uneven(ids: torch.Tensor) -> torch.Tensor:
     """An oracle that finds some tokens likelier than others, whatever stands before them."""
     return (torch.arange(VOCAB).float() * 7 % 13 / 4).expand(*ids.shape, VOCAB)
@@ -128,8 +141,9 @@ def test_every_figure_is_that_of_a_model_trained_and_scored_anew(documents, buil
         peak_lrs=[OPTIONS["peak_lr"]],
         seeds=[stream("order", seed)],
     )
-    shuffled = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids
-    test = shuffled[np.random.default_rng(stream("split", 0)).permutation(len(shuffled))][: OPTIONS["n_test"]]
+    cut = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB)
+    test, _ = split_again(cut)
+    test, of_test = cut.ids[test], cut.document[test]
     own, own_first = scored(model, members)
     others, _ = scored(model, test)
     # The coder's truncation is at most 0.006 bits a token.
@@ -164,6 +178,20 @@ def test_every_figure_is_that_of_a_model_trained_and_scored_anew(documents, buil
         assert run[f"auc_{name}"] == pytest.approx(roc_auc_score(label, scores), abs=2e-3), name
         taken = np.argsort(-scores)[:k]  # the k highest of 2k
         assert run[f"f1_{name}"] == pytest.approx(np.mean(taken < k), abs=1.1 / k), name
+    gap, sds = theirs.sum(1).mean() - mine.sum(1).mean(), (mine.sum(1).std(ddof=1), theirs.sum(1).std(ddof=1))
+    assert run.n_attacked == k
+    assert (run.gap_bits, run.member_sd_bits, run.test_sd_bits) == pytest.approx((gap, *sds), abs=1e-3)
+    of_members = table["document"].to_numpy()[:k]
+    assert not set(of_test) & set(of_members)
+    groups = of_members, of_test[:k]
+    for name in ("loss", "reference"):
+        expected = membership_metrics(dearer[name][:k], dearer[name][k:], groups=groups)
+        for metric, ends in (("f1", expected.f1_interval), ("auc", expected.auc_interval)):
+            found_ends = run[f"{metric}_{name}_low"], run[f"{metric}_{name}_high"]
+            np.testing.assert_allclose(found_ends, ends, atol=0.02, err_msg=f"{metric} of {name}")  # other draws
+    for name, values in (("test_bits_per_token", others.mean(1)), ("test_memu_signed_bits_a_sample", null)):
+        expected = mean_interval(values, groups=of_test)
+        assert (run[f"{name}_low"], run[f"{name}_high"]) == pytest.approx(tuple(expected), abs=0.05)
     dearest = np.concatenate([mine, theirs]).max(1)  # 20 % of 8 tokens is one
     assert run.auc_min_k == pytest.approx(roc_auc_score(label, -dearest), abs=2e-3)
     for prefix in (2, 4):
@@ -197,21 +225,75 @@ def test_small_sets_are_known_by_heart_and_large_ones_are_not(sweep):
     assert (sweep.cells["memu_signed_bits"] < sweep.cells["data_bits"]).all()
 
 
-def test_data_sets_are_nested_and_test_samples_in_none(sweep, documents):
-    shuffled = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids
-    shuffled = shuffled[np.random.default_rng(stream("split", 0)).permutation(len(shuffled))]
-    test = set(map(tuple, shuffled[: OPTIONS["n_test"]].tolist()))
+def test_data_sets_are_nested_and_no_document_is_on_both_sides(sweep, documents):
+    cut = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB)
+    test, left_out = split_again(cut)
+    held_out = set(cut.document[test]) | set(cut.document[left_out])
+    assert sweep.settings["n_documents_held_out"] == len(held_out) == -(-sweep.settings["n_documents_cut"] // 10)
+    assert sweep.settings["n_left_out"] == len(left_out)
+    assert sweep.settings["n_pool"] == len(cut.ids) - len(test) - len(left_out)
     n_params = int(sweep.cells["n_params"].iloc[0])
+    where = {tuple(row): k for k, row in enumerate(cut.ids.tolist())}
     drawn = {}
     for seed in (0, 1):
-        small, middle, large = (sweep.members(n_params, n, seed)["sample"].tolist() for n in (16, 64, 256))
+        tables = [sweep.members(n_params, n, seed) for n in (16, 64, 256)]
+        small, middle, large = (table["sample"].tolist() for table in tables)
         assert large[:64] == middle
         assert middle[:16] == small
         assert len(set(large)) == 256
-        assert not test & set(map(tuple, sweep.ids[large].tolist()))
+        rows = [where[tuple(row)] for row in sweep.ids[large].tolist()]
+        assert tables[-1]["document"].tolist() == cut.document[rows].tolist()
+        assert not held_out & set(tables[-1]["document"])
         drawn[seed] = large
     assert drawn[0] != drawn[1]
     assert sweep.members(n_params, 16).equals(sweep.members(n_params, 16, 0))
+
+
+def test_siblings_were_what_a_split_of_samples_left_among_the_members(sweep, documents):
+    """With samples dealt at random most test samples would have one: here none has."""
+    cut = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB)
+    order = np.random.default_rng(0).permutation(len(cut.ids))
+    test, members = order[:96], order[96 : 96 + 256]
+    assert np.isin(cut.document[test], cut.document[members]).mean() > 0.4
+    own = sweep.members(int(sweep.cells["n_params"].iloc[0]), 256)["document"]
+    assert not np.isin(cut.document[split_again(cut)[0]], own).any()
+
+
+@pytest.mark.parametrize("sizes", [[1] * 40, [3, 1, 8, 2] * 10, [200, 1, 1, 1, 50] * 4])
+def test_a_split_holds_out_whole_documents(sizes):
+    document = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)) * 7, sizes))
+    for seed in range(20):
+        n_test = 3
+        found = split_documents(document, n_test, np.random.default_rng(seed))
+        test, pool = set(document[found.test]), set(document[found.pool])
+        assert not test & pool
+        assert len(found.test) == n_test
+        assert len({*found.test, *found.pool}) == n_test + len(found.pool)
+        assert len(found.test) + len(found.pool) + found.n_left_out == len(document)
+        assert len(pool) == len(sizes) - found.n_documents_held_out  # all of their samples are in the pool
+        assert found.n_left_out + n_test == (~np.isin(document, list(pool))).sum()
+        assert found.n_documents_held_out >= len(sizes) / 10
+
+
+def test_test_samples_are_drawn_as_the_pool_is():
+    """A sample of a long document is as likely to be a test sample as one of a short one."""
+    document = np.repeat(np.arange(600), [1, 2, 12] * 200)
+    times = np.zeros(len(document))
+    for seed in range(500):
+        times[split_documents(document, 80, np.random.default_rng(seed)).test] += 1
+    by_size = [times[np.isin(document, np.arange(k, 600, 3))].mean() for k in range(3)]
+    print("times a sample of a document of 1, 2, 12 samples was drawn:", np.round(by_size, 2))
+    assert max(by_size) < 1.15 * min(by_size)
+
+
+def test_folds_are_of_whole_documents_and_about_as_large():
+    document = np.random.default_rng(0).permutation(np.repeat(np.arange(50), np.arange(1, 51)))
+    fold = folds_of(document, 3)
+    for name in range(50):
+        assert len(set(fold[document == name])) == 1
+    sizes = np.bincount(fold)
+    assert len(sizes) == 3
+    assert np.ptp(sizes) <= 2
 
 
 KNOWN = KnownBuilder(BUILDS[0], "a model", ParamCounts(1, 1, 1))
@@ -259,7 +341,7 @@ def test_each_sample_is_asked_of_an_oracle_that_has_not_seen_it(monkeypatch, tmp
         store=oracles.Store(None, {}),
         progress=False,
     )
-    bits = made.bits(pool, test)
+    bits = made.bits(pool, test, np.arange(30) // 2)
     # The first token of any sample has many continuations, so it costs about log2 40; the three after it one bit each, where seen.
     assert (bits.pool_seen < 9.5).all()
     assert (bits.pool > 15).all()
@@ -271,8 +353,11 @@ def test_each_sample_is_asked_of_an_oracle_that_has_not_seen_it(monkeypatch, tmp
     folds = [set(map(tuple, seen.tolist())) for seen, _ in trained[len(oracles.PILOT_RATES) :] if len(seen) == 20]
     for i, row in enumerate(map(tuple, pool.tolist())):
         assert sum(row in fold for fold in folds) == 2, i  # in all folds' training sets but one
+    for i in range(0, 30, 2):  # as is the other sample of its document: the oracle it is asked of has seen neither
+        one, other = (tuple(row) for row in pool[i : i + 2].tolist())
+        assert [one in fold for fold in folds] == [other in fold for fold in folds]
     n_trained = len(trained)
-    again = made.bits(pool, test)
+    again = made.bits(pool, test, np.arange(30) // 2)
     assert len(trained) == n_trained
     np.testing.assert_array_equal(again.pool, bits.pool)
 
@@ -299,7 +384,7 @@ def test_each_oracle_says_its_own_of_its_fold_and_of_as_many_test_samples(monkey
 
     monkeypatch.setattr(oracles, "train_cells", constant)
     made = oracles.TrainedOracles(KNOWN, 3, 1.0, 4, 40, 0, torch.device("cpu"), oracles.Store(None, {}), False)
-    bits = made.bits(pool, test)
+    bits = made.bits(pool, test, np.arange(12))
     np.testing.assert_allclose(bits.pool, [21.0, 24.0, 27.0] * 4, atol=0.05)
     np.testing.assert_allclose(bits.test, [21.0, 24.0, 27.0] * 2 + [21.0], atol=0.05)
     np.testing.assert_allclose(bits.pool_seen, 18.0, atol=0.05)
@@ -517,6 +602,15 @@ def test_saved_and_loaded(sweep, tmp_path):
         small.members(3, 16)
     small.save(tmp_path / "small")
     assert TextSweep.load(tmp_path / "small").ids.shape == (0, SEQ_LEN)
+    old = sweep.cells[cell_columns(sweep.settings, all_of_them=False)]  # as saved before there were intervals
+    as_saved_by_0_1_0(tmp_path / "whole")
+    old.to_parquet(tmp_path / "whole" / "cells.parquet")
+    sweep.samples.drop(columns="document").to_parquet(tmp_path / "whole" / "samples.parquet")
+    older = TextSweep.load(tmp_path / "whole")
+    pd.testing.assert_frame_equal(older.cells[old.columns], old)
+    assert list(older.cells) == list(sweep.cells)
+    assert older.cells[["gap_bits", "f1_loss_low"]].isna().all().all()
+    assert (older.samples["document"] == -1).all()
     (tmp_path / "whole" / "cells.parquet").write_bytes(b"no table")
     with pytest.raises(ResultError, match=r"cells\.parquet cannot be read"):
         TextSweep.load(tmp_path / "whole")
@@ -652,7 +746,7 @@ def test_which_members_are_memorized(sweep):
     [
         (
             {"n_test": 10**6},
-            r"there are \d+ distinct samples of 8 tokens; n_test=1000000 and a pool of at least 32 need more",
+            r"n_test=1000000 test samples of documents of their own would take all 270 documents, of \d+ samples in all",
         ),
         ({"n_test": 1}, "n_test must be an integer of at least 2; it is 1"),
         ({"n_samples": [10**6]}, "a data set of 1000000 samples was asked for, and the pool holds"),
@@ -706,6 +800,41 @@ def test_documents_are_cut_into_consecutive_samples():
     made = fixed_length([[1, 2, 3, 4, 5], [1, 2], [9], [3, 4, 1, 2]], seq_len=2)
     assert made.ids.tolist() == [[1, 2], [3, 4]]
     assert (made.n_documents, made.n_short, made.n_duplicates, made.vocab_size) == (4, 1, 3, 10)
+    assert made.document.tolist() == [0, 0]
+
+
+def test_a_document_may_be_several_texts_and_may_give_one_sample():
+    texts = [[1, 2, 3, 4], [5, 6], [1, 2, 7, 8], [9, 9, 9]]
+    made = fixed_length(texts, seq_len=2, groups=["b", "a", "b", "c"])
+    assert made.ids.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 9]]
+    assert made.document.tolist() == [1, 1, 0, 1, 2]
+    assert made.n_documents == 3
+    one = fixed_length(texts, seq_len=2, samples_per_document=1)
+    assert one.ids.tolist() == [[1, 2], [5, 6], [7, 8], [9, 9]]  # of equal samples the first stands
+    assert one.document.tolist() == [0, 1, 2, 3]
+    two = fixed_length(texts, seq_len=2, groups=["b", "a", "b", "c"], samples_per_document=2)
+    assert two.ids.tolist() == [[1, 2], [3, 4], [5, 6], [9, 9]]
+    with pytest.raises(InputError, match="samples_per_document must be None or an integer of at least 1; it is 0"):
+        fixed_length(texts, seq_len=2, samples_per_document=0)
+    with pytest.raises(InputError, match="one label for each of the 4 rows; it holds 3"):
+        fixed_length(texts, seq_len=2, groups=[1, 2, 3])
+
+
+def test_a_sweep_of_larger_documents_holds_out_whole_ones(few):
+    labels = [f"address {k // 8}" for k in range(len(few))]
+    options = {**OPTIONS, "n_samples": [64], "seeds": [0], "steps": 2, "oracle": UniformModel(VOCAB)}
+    found = text_sweep(BUILDS[0], few, groups=labels, samples_per_document=60, **options)
+    assert found.settings["n_documents"] == 5
+    assert set(found.samples["document"]) <= {0, 1, 2, 3, 4}
+    assert found.settings["n_documents_held_out"] == 2  # 96 test samples
+    assert found.samples["document"].nunique() <= 3
+    assert found.settings["n_pool"] <= 180
+    with pytest.raises(InputError, match=r"all \d+ samples are of one document"):
+        text_sweep(BUILDS[0], few, groups=["one"] * len(few), **options)
+    with pytest.raises(InputError, match="take all 2 documents"):
+        text_sweep(BUILDS[0], few, groups=[1] + [2] * (len(few) - 1), **{**options, "n_test": 10**6})
+    with pytest.raises(InputError, match="5 folds of whole documents need as many documents; the pool holds 4"):
+        text_sweep(BUILDS[0], few, groups=labels, **{**options, "oracle": None, "folds": 5})
 
 
 def test_texts_are_cut_where_their_tokens_are(documents):

@@ -105,7 +105,8 @@ class Saved:
         with self._open(f"{name}.parquet") as file:
             try:
                 names = parquet.read_schema(file).names if optional else []
-                return pd.read_parquet(file, columns=[*columns, *(name for name in optional if name in names)])
+                more = [name for name in optional if name in names and name not in columns]
+                return pd.read_parquet(file, columns=[*columns, *more])
             except (OSError, ValueError) as error:
                 raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}.") from error
 

@@ -236,6 +236,7 @@ def text_sweep(
         "n_short": samples.n_short,
         "n_duplicates": samples.n_duplicates,
         "n_pool": len(pool),
+        "n_documents_cut": split.n_documents,
         "n_documents_held_out": split.n_documents_held_out,
         "n_left_out": split.n_left_out,
         "seeds": list(chosen_seeds),

@@ -268,11 +268,13 @@ class TextSweep(Result):
         import pandas as pd
 
         settings = saved.need("prefix_tokens", "seq_len", "vocab_size", "models", "seeds", "oracle", "capacity_bits")
-        cells = saved.table("cells", cell_columns(settings, all_of_them=False))
-        cells = cells.reindex(columns=cell_columns(settings))  # NaN: what earlier versions did not measure
+        columns = cell_columns(settings)
+        cells = saved.table("cells", cell_columns(settings, all_of_them=False), optional=columns)
+        cells = cells.reindex(columns=columns)  # NaN: what earlier versions did not measure
         samples, rows = pd.DataFrame(columns=list(SAMPLE_COLUMNS)), []
         if saved.holds("samples.parquet"):
-            samples = saved.table("samples", [name for name in SAMPLE_COLUMNS if name != "document"])
+            written = [name for name in SAMPLE_COLUMNS if name != "document"]
+            samples = saved.table("samples", written, optional=("document",))
             samples = samples.reindex(columns=list(SAMPLE_COLUMNS), fill_value=-1)
         if saved.holds("ids.parquet"):
             rows = saved.table("ids", ("ids",))["ids"].to_list()
@@ -305,7 +307,7 @@ class TextSweep(Result):
         )
         held_out = ""
         if "n_documents_held_out" in s:  # results of version 0.1.0 held out samples
-            held_out = f" of {s['n_documents_held_out']:,} documents held out of {s['n_documents']:,}"
+            held_out = f" of {s['n_documents_held_out']:,} documents held out of {s['n_documents_cut']:,}"
         lines = [
             f"TextSweep of {len(self.cells)} runs: {len(s['models'])} model sizes, {len(s['seeds'])} seeds, "
             f"{s['steps']:,} steps",

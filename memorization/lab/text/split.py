@@ -22,12 +22,14 @@ class Split:
     Attributes:
         test: samples that no model is trained on.
         pool: samples that data sets are drawn from: all of the documents that are not held out.
-        n_documents_held_out: documents that test samples are drawn from.
+        n_documents: documents that gave samples.
+        n_documents_held_out: those that test samples are drawn from.
         n_left_out: samples of those documents that are in neither.
     """
 
     test: Int64[np.ndarray, " test"]
     pool: Int64[np.ndarray, " pool"]
+    n_documents: int
     n_documents_held_out: int
     n_left_out: int
 
@@ -69,7 +71,7 @@ def split_documents(document: Int64[np.ndarray, " sample"], n_test: int, draws: 
     held[order[:n_held]] = True
     out = draws.permutation(np.flatnonzero(held[of]))
     pool = draws.permutation(np.flatnonzero(~held[of]))
-    return Split(out[:n_test], pool, n_held, len(out) - n_test)
+    return Split(out[:n_test], pool, len(names), n_held, len(out) - n_test)
 
 
 def folds_of(document: Int64[np.ndarray, " sample"], n_folds: int) -> Int64[np.ndarray, " sample"]:

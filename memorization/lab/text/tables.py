@@ -127,9 +127,9 @@ def _attacked(
     tests: Float64[np.ndarray, " member"],
     reference: tuple[Float64[np.ndarray, " member"], Float64[np.ndarray, " member"]],
     documents: tuple[Int64[np.ndarray, " member"], Int64[np.ndarray, " member"]],
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Gap and scatter of the ideal bits of both sides, and 95 % intervals of F1 and AUC, of whole documents."""
-    found = {
+    found: dict[str, float | int] = {
         "n_attacked": len(members),
         "gap_bits": float(tests.mean() - members.mean()),
         "member_sd_bits": float(members.std(ddof=1)),
