@@ -17,7 +17,7 @@ from memorization.errors import InputError, LossyTextError
 from memorization.identifiers import Format, UniformTokens
 from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import resolve_formats
-from memorization.identifiers.selection import q_of_e_values, q_of_p_values
+from memorization.stats.significance import q_of_e_values, q_of_p_values
 
 
 def hex_of(word: str, n: int = 40) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError
-from memorization.identifiers.selection import q_of_e_values, q_of_p_values
 from memorization.results import Result, Saved, describe_model
 from memorization.samples import left_out
 from memorization.stats.levels import check_level
+from memorization.stats.significance import q_of_e_values, q_of_p_values, selected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,7 @@ class IdentifierAudit(Result):
                 f"a rank among {n_draws} draws is no p-value below 1/{n_draws + 1}, so none can be selected at a rate "
                 f"of {fdr:g}. Measure with n_draws={math.ceil(1 / fdr) - 1} at the least, or 199."
             )
-        return np.asarray((q <= fdr) & (np.nan_to_num(self.signed_bits, nan=-np.inf) >= min_bits))
+        return np.asarray(selected(q, fdr) & (np.nan_to_num(self.signed_bits, nan=-np.inf) >= min_bits))
 
     def set_p_value(self) -> float:
         """A p-value for all identifiers together: are they likelier than the fresh draws in their places?
