@@ -23,9 +23,9 @@ from transformers import PreTrainedTokenizerFast
 from memorization import audit_identifiers, open_model
 from memorization.data import addresses
 from memorization.identifiers import Format
-from memorization.identifiers.selection import q_of_e_values, q_of_p_values
 from memorization.lab.architectures import Architecture
 from memorization.lab.stack import train_stack
+from memorization.stats.significance import q_of_e_values, q_of_p_values
 
 RESULTS = Path(__file__).parent / "results" / "identifiers"
 REPETITIONS = (0, 1, 2, 5, 10, 20, 50, 100)
