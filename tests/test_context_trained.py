@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from memorization import compress_bits, unintended_memorization
+from memorization import unintended_memorization
 from memorization.data import addresses
 from memorization.errors import FirstTokenWarning
 from memorization.results import describe_first_token
@@ -123,21 +123,3 @@ def test_the_choice_gains_nothing_where_nothing_was_memorized(bases, text):
 def memorized_alone(target, oracle, text, first_token):
     both = {"target_tokenizer": text[0], "oracle_tokenizer": text[0]}
     return unintended_memorization(target, oracle, text[1], first_token=first_token, progress=False, **both)
-
-
-def test_the_evidence_costs_little(bases, text):
-    """On 2,000 samples of 32 tokens: the pass is over 64 windows."""
-    import time
-
-    tokenizer, _, _, rest = text
-    seconds = {"bos": math.inf, "auto": math.inf}
-    for _ in range(5):
-        for rule in seconds:
-            started = time.process_time()
-            compress_bits(bases[True], rest[:2000], tokenizer=tokenizer, first_token=rule, progress=False)
-            seconds[rule] = min(seconds[rule], time.process_time() - started)
-    share = seconds["auto"] / seconds["bos"] - 1
-    print(
-        f"\n2,000 samples: {seconds['bos']:.2f} s of CPU by name, {seconds['auto']:.2f} by evidence: {share:.1%} more"
-    )
-    assert share < 0.1
