@@ -11,6 +11,8 @@ from memorization.stats.levels import Interval
 from memorization.unintended.means import Means
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from memorization.measure.code_lengths import CodeLengths
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -54,3 +56,19 @@ class Control(Means):
     def ideal_signed_bits(self) -> Float64[np.ndarray, " control"]:
         """The signed difference of each control sample from -log2 p, as `Memorization.ideal_signed_bits`."""
         return ideal_signed_bits(self.target, self.oracle)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a control sample: sample (its position in the input), memU and what it is made of."""
+        import pandas as pd
+
+        columns = {
+            "bits": self.bits,
+            "signed_bits": self.signed_bits,
+            "ideal_signed_bits": self.ideal_signed_bits,
+            "target_bits": self.target.bits,
+            "oracle_bits": self.oracle.bits,
+            "target_n_tokens": self.target.n_tokens,
+            "oracle_n_tokens": self.oracle.n_tokens,
+            "n_bytes": self.target.n_bytes,
+        }
+        return pd.DataFrame({"sample": self.target.index, **columns})

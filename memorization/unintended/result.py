@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from memorization.capacity import EXPECTED_BITS_PER_PARAM
 from memorization.coding.joint import joint_bits
 from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
 from memorization.results import (
     Result,
@@ -28,6 +29,7 @@ from memorization.stats.means import difference_interval, mean_interval
 from memorization.unintended.control import QUANTILES, Control
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means
+from memorization.unintended.selection import Selection
 from memorization.unintended.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -38,12 +40,12 @@ _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization(Means, Result):
+class Memorization(Means, Selection, Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
-    A saved folder holds memorization.parquet (a row a sample); target/ and oracle/ (and the same in control/), the code
-    lengths, with a row a token in their tokens.parquet; settings.json; and summary.json with every figure, setting,
-    fingerprint and version.
+    A saved folder holds memorization.parquet (a row a sample) and control.parquet; target/ and oracle/ (and the same in
+    control/), the code lengths, with a row a token in their tokens.parquet; settings.json; and summary.json with every
+    figure, setting, fingerprint and version.
 
     Attributes:
         bits: memU(x) = H(x | oracle) - H(x | oracle, target), from coded lengths, float64. With joint="max" never below
@@ -122,7 +124,7 @@ class Memorization(Means, Result):
         return None if self.ladder is None else self.ladder.verdict
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a sample: sample (its position in the input), memU and what it is made of."""
+        """One row a sample: sample (its position in the input), memU, what it is made of, p_value and q_value."""
         import pandas as pd
 
         columns = {
@@ -138,11 +140,14 @@ class Memorization(Means, Result):
             "target_n_tokens": self.target.n_tokens,
             "oracle_n_tokens": self.oracle.n_tokens,
             "n_bytes": self.target.n_bytes,
+            "p_value": self.p_values,
+            "q_value": self.q_values,
         }
         return pd.DataFrame({"sample": self.target.index, **columns})
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
-        return {"memorization": self.to_pandas()}
+        tables = {"memorization": self.to_pandas()}
+        return tables if self.control is None else {**tables, "control": self.control.to_pandas()}
 
     def _facts(self) -> dict[str, Any]:
         return self.settings
@@ -212,6 +217,7 @@ class Memorization(Means, Result):
                 "net_interval": self.control.net_interval,
                 "gap_bits": self.control.gap_bits,
                 "gap_interval": self.control.gap_interval,
+                "set_p_value": self.set_p_value,
                 "bracket": self.ladder.bracket,
                 "verdict": self.ladder.verdict,
                 "verdict_reason": self.ladder.reason,
@@ -241,6 +247,7 @@ class Memorization(Means, Result):
                 f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
                 "control's; seen against unseen text, no amount of memory",
                 *(self.ladder.lines() if self.ladder is not None else ()),
+                *self.selection_lines(),
             ]
         counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
         of_what = "memU" if control is None else "net memU"
@@ -258,7 +265,7 @@ class Memorization(Means, Result):
                 f"  and oracle   {sets[0].bits_per_token:.4g} bits a token; {describe_model(sets[0].settings['model'])}"
                 for sets in self.other_oracles
             ),
-            f"  first token  {describe_first_token(self.target.settings['first_token'])}",
+            *self._first_tokens(),
             f"  joint code   {settings['joint']}{counts}",
             *_repeats(settings["n_repeated"], len(self)),
             *left_out(
@@ -269,6 +276,15 @@ class Memorization(Means, Result):
             ),
         ]
         return "\n".join(lines)
+
+    def _first_tokens(self) -> list[str]:
+        """What stands before a sample, once where both models read the same."""
+        told = [describe_first_token(getattr(self, role).settings["first_token"]) for role in _ROLES]
+        rules = [FirstToken.from_record(getattr(self, role).settings["first_token"]) for role in _ROLES]
+        lines = [f"  first token  {told[0]}"]
+        if rules[0].context != rules[1].context or rules[0].every_window != rules[1].every_window:
+            lines.append(f"  of oracle    {told[1]}")
+        return lines
 
 
 def combine(

@@ -1,0 +1,123 @@
+"""Which samples are memorized: p-values against the control, and selection at a false discovery rate."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from memorization.errors import InputError
+from memorization.integers import as_number
+from memorization.results import ReadOnly
+from memorization.stats.levels import check_level
+from memorization.stats.significance import (
+    conformal_p_values,
+    controls_needed,
+    permutation_p_value,
+    q_of_p_values,
+    selected,
+)
+
+if TYPE_CHECKING:
+    from memorization.unintended.control import Control
+
+__all__ = ["Selection"]
+
+_FDR = 0.05
+_WORTH_TELLING = 20  # bits: as sure as one in a million
+
+
+class Selection(ReadOnly):
+    """What a control says of each sample. Scores are signed ideal bits: rounding of the coder is no evidence."""
+
+    __slots__ = ()
+
+    bits: Float64[np.ndarray, " sample"]
+    ideal_signed_bits: Float64[np.ndarray, " sample"]
+    control: "Control | None"
+
+    @property
+    def p_values(self) -> Float64[np.ndarray, " sample"]:
+        """p-value of each sample against the control (`stats.significance.conformal_p_values`); NaN without one."""
+        return self._once("p_values", self._p_values)
+
+    def _p_values(self) -> Float64[np.ndarray, " sample"]:
+        if self.control is None:
+            return np.full(len(self.bits), math.nan)
+        return conformal_p_values(self.ideal_signed_bits, self.control.ideal_signed_bits)
+
+    @property
+    def q_values(self) -> Float64[np.ndarray, " sample"]:
+        """The lowest false discovery rate at which each sample is selected as memorized; NaN without a control."""
+        return self._once("q_values", self._q_values)
+
+    def _q_values(self) -> Float64[np.ndarray, " sample"]:
+        return q_of_p_values(self.p_values) if self.control is not None else self.p_values
+
+    @property
+    def set_p_value(self) -> float:
+        """One p-value for all samples together, by permutation of samples and control; NaN without a control.
+
+        Small where the target knows the samples better than unseen ones, beyond what the oracle does. It says that
+        something was memorized, not how much. Samples that are parts of one document make it too small.
+        """
+        return self._once("set_p_value", self._set_p_value)
+
+    def _set_p_value(self) -> float:
+        if self.control is None:
+            return math.nan
+        return permutation_p_value(self.ideal_signed_bits, self.control.ideal_signed_bits)
+
+    def memorized(self, fdr: float = _FDR, *, min_bits: float | int = 0) -> Bool[np.ndarray, " sample"]:
+        """Which samples are memorized, wrong ones being a share of at most `fdr` of the selection in expectation.
+
+        Args:
+            fdr: false discovery rate, between 0 and 1. It holds for the selection without `min_bits`.
+            min_bits: of the selected, only those with memU of at least so many bits.
+
+        Returns:
+            One truth value a sample, in the order of `bits`.
+
+        Raises:
+            InputError: there is no control, or one too small to select anything; a rate outside (0, 1).
+
+        Source:
+            Benjamini and Hochberg on the p-values of Bates et al., arXiv:2104.08279: valid where a sample that was not
+            memorized is exchangeable with the control.
+        """
+        rate, least = check_level(fdr, "fdr"), as_number(min_bits)
+        if math.isnan(least):
+            raise InputError(f"min_bits must be a number of bits, such as 20; it is {min_bits!r}.")
+        if self.control is None:
+            raise InputError(
+                "there is no control, so nothing says what unseen samples look like. Measure with control=, at least "
+                f"{controls_needed(len(self.bits), fdr=rate)} unseen samples."
+            )
+        too_few = self._too_few(rate)
+        if too_few:
+            raise InputError(f"{too_few}.")
+        return np.asarray(selected(self.q_values, rate) & (self.bits >= least))
+
+    def _too_few(self, fdr: float) -> str:
+        """Why no sample could be selected however well it is memorized; empty where one could."""
+        assert self.control is not None
+        n_control, n_needed = len(self.control.bits), controls_needed(len(self.bits), fdr=fdr)
+        if n_control >= n_needed:
+            return ""
+        return (
+            f"with {n_control} control samples no p-value is below 1/{n_control + 1}, so nothing can be selected at "
+            f"FDR {100 * fdr:g} %: {n_needed} are needed if all samples are memorized, 10 times as many if a tenth is"
+        )
+
+    def selection_lines(self) -> list[str]:
+        """What is selected, as lines of a result's table."""
+        if self.control is None:
+            return []
+        too_few = self._too_few(_FDR)
+        if too_few:
+            return [f"  memorized    cannot tell which samples: {too_few}"]
+        n, n_far = (int(self.memorized(min_bits=least).sum()) for least in (0, _WORTH_TELLING))
+        told = f"{n:,} of {len(self.bits):,} samples at FDR {100 * _FDR:g} %"
+        if n:
+            told += f", {n_far:,} of them by at least {_WORTH_TELLING} bits"
+        return [f"  memorized    {told}; for all together p = {self.set_p_value:.2g}"]

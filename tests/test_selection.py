@@ -1,0 +1,92 @@
+"""Which samples are memorized: a target that memorized known ones, one that memorized none, and what cannot be told."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from planted import Iid, Memorizer, zipf
+from scipy.stats import kstest
+
+from memorization import load, unintended_memorization
+from memorization.errors import InputError
+from memorization.unintended import Memorization
+
+V, S, N, N_CONTROL = 64, 16, 40, 80
+SOURCE, OTHER = Iid(zipf(V)), Iid(0.8 * zipf(V) + 0.2 / V)
+
+
+def measured(n_memorized: int, seed: int, n_control: int = N_CONTROL) -> Memorization:
+    """Samples of which the first so many are memorized, by a target whose generic part is the source itself."""
+    rng = np.random.default_rng(seed)
+    samples, control = (SOURCE.draw(n, S, rng) for n in (N, n_control))
+    target = Memorizer(samples[:n_memorized], SOURCE) if n_memorized else OTHER
+    return unintended_memorization(target, SOURCE, samples, control=control, first_token=0, progress=False)
+
+
+@cache
+def half_memorized() -> Memorization:
+    return measured(20, seed=0)
+
+
+def test_what_was_memorized_is_selected_and_told():
+    result = half_memorized()
+    chosen = result.memorized()
+    assert chosen[:20].all()
+    assert chosen[20:].sum() <= 3
+    assert (result.q_values[chosen] <= 0.05).all()
+    assert result.memorized(min_bits=1e6).sum() == 0
+    assert (result.bits[result.memorized(min_bits=20)] >= 20).all()
+    assert result.set_p_value < 0.001
+    assert f"memorized    {chosen.sum()} of 40 samples at FDR 5 %" in repr(result)
+
+
+def test_the_tables_hold_the_evidence_and_the_control_has_its_own(tmp_path):
+    result = half_memorized()
+    table, control = result.to_pandas(), result.control.to_pandas()
+    assert table["p_value"].min() == pytest.approx(1 / 81)
+    np.testing.assert_array_equal(table["q_value"] <= 0.05, result.memorized())
+    np.testing.assert_array_equal(control["oracle_bits"] - control["target_bits"], control["signed_bits"])
+    assert len(control) == N_CONTROL
+    result.save(tmp_path / "out")
+    assert (tmp_path / "out" / "control.parquet").exists()
+    np.testing.assert_array_equal(load(tmp_path / "out").q_values, result.q_values)
+
+
+@pytest.mark.parametrize("n_trials", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_false_discoveries_are_as_rare_as_they_are_said_to_be(n_trials):
+    """Ten of forty memorized, and none: the share of wrong ones among the selected, the power, and the null's p."""
+    wrong, power, false_alarms, p_values = [], [], [], []
+    for seed in range(n_trials):
+        chosen = measured(10, seed, n_control=199).memorized()
+        wrong.append(chosen[10:].sum() / max(1, chosen.sum()))
+        power.append(chosen[:10].mean())
+        null = measured(0, seed)
+        false_alarms.append(null.memorized().any())
+        p_values.append(null.set_p_value)
+    stderr = np.std(wrong, ddof=1) / np.sqrt(n_trials)
+    assert np.mean(wrong) <= 0.05 + 2 * stderr
+    assert np.mean(power) > 0.95
+    assert np.mean(false_alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n_trials)
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    print(f"FDR {np.mean(wrong):.3f}, power {np.mean(power):.3f}, null selects {np.mean(false_alarms):.3f}")
+
+
+def test_too_small_a_control_says_how_many_are_needed():
+    few = measured(20, seed=1, n_control=18)
+    assert "cannot tell which samples" in repr(few)
+    with pytest.raises(InputError, match=r"18 control samples no p-value is below 1/19.*19 are needed"):
+        few.memorized()
+    with pytest.raises(InputError, match="at least 19 unseen samples"):
+        unintended_memorization(OTHER, SOURCE, SOURCE.draw(4, S, np.random.default_rng(0)), first_token=0).memorized()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fdr": 5.0}, "fdr must be a number between 0 and 1"),
+        ({"min_bits": float("nan")}, "min_bits must be a number of bits"),
+    ],
+)
+def test_what_no_selection_can_be_made_with(options, message):
+    with pytest.raises(InputError, match=message):
+        half_memorized().memorized(**options)
