@@ -245,6 +245,7 @@ MOST_LINES_A_FILE, MOST_LINES_A_FUNCTION = 400, 60
 EXPLAINED = {
     "audit_identifiers",
     "audit_membership",
+    "bag_of_words_auc",
     "canary_dose_response",
     "capacity",
     "capacity_bits_per_param",

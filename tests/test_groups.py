@@ -188,6 +188,26 @@ def test_intervals_of_documents_cover(n_documents, auc, n_trials, monkeypatch):
     assert (without < 0.85).all()
 
 
+def test_few_documents_have_students_quantile_and_the_error_of_one_less():
+    from scipy.special import expit, logit
+    from scipy.stats import t
+
+    resampled = np.random.default_rng(0).normal(0.7, 0.1, 500)
+    error = resampled.std(ddof=1) / (0.7 * 0.3)
+    for sizes, degrees, factor in (
+        ((6, 6), 10, 6 / 5),
+        ((2, 1000), (1 + 1 / 999) ** 2 / (1 + 1 / 999**3), (1 + 1 / 999) / (1 / 2 + 1 / 1000)),
+    ):
+        of = tuple(np.repeat(np.arange(n), 3) for n in sizes)
+        found = ranking.logit_interval(0.7, resampled, 9, 0.95, documents=of)
+        reach = t.ppf(0.975, degrees) * math.sqrt(factor) * error
+        np.testing.assert_allclose(found, expit(logit(0.7) + reach * np.array([-1, 1])), rtol=0.01)
+    one = np.zeros(9, dtype=int)
+    assert not ranking.logit_interval(0.7, resampled, 9, 0.95, documents=(one, one)).is_known
+    # Where all are told apart, as many independent pairs as there are documents.
+    assert ranking.logit_interval(1.0, resampled, 99, 0.95, documents=(of[0], of[0])).low == pytest.approx(0.025**0.5)
+
+
 def _of(found: Membership) -> tuple:
     return found.f1_interval, found.auc_interval
 
@@ -199,7 +219,7 @@ def test_tpr_and_best_accuracy_of_documents_cover(n_trials, monkeypatch):
     shift, covered, naive = 1.0, [], []
     truth = [norm.cdf(shift / 2), norm.sf(norm.isf(0.05) - shift)]
     for trial in range(n_trials):
-        (ours, of), (theirs, others) = documents(trial, 50, shift, 0.9), documents(10_000 + trial, 50, 0.0, 0.9)
+        (ours, of), (theirs, others) = documents(trial, 50, shift, 0.99), documents(10_000 + trial, 50, 0.0, 0.99)
         for groups, record in ((apart(of, others), covered), (None, naive)):
             found = membership_metrics(ours, theirs, groups=groups)
             ends = found.best_accuracy_interval, found.tpr_interval[0.05]
@@ -207,7 +227,7 @@ def test_tpr_and_best_accuracy_of_documents_cover(n_trials, monkeypatch):
     share, without = np.mean(covered, axis=0), np.mean(naive, axis=0)
     print(f"best accuracy and TPR covered in {share} of {n_trials}, without groups {without}")
     assert (share >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / n_trials)).all()
-    assert (without < 0.93).all()
+    assert (without < 0.88).all()
 
 
 @pytest.mark.parametrize("n_seeds", [200, pytest.param(2000, marks=pytest.mark.slow)])

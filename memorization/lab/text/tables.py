@@ -54,14 +54,7 @@ def assemble(
         }
         row["data_per_capacity"] = row["data_bits"] / row["capacity_bits"]
         if run["member_bits"] is not None:
-            target, on_test = np.array(run["member_bits"]), np.array(run["test_bits"])
-            row |= _measured(target, on_test, oracle.pool[own], oracle.pool_seen[own], oracle.test, pool.shape[1])
-            row |= _intervals_of_test(on_test, oracle.test, pool.shape[1], document_of_test)
-            attacked, tested = map(np.array, run["attacked_ideal_bits"])
-            reference = oracle.pool_ideal[own][: len(attacked)] - attacked, oracle.test_ideal[: len(tested)] - tested
-            documents = document[own][: len(attacked)], document_of_test[: len(tested)]
-            row["f1_reference"], row["auc_reference"] = f1_and_auc(*reference)
-            row |= _attacked(attacked, tested, reference, documents)
+            row |= _figures(run, own, oracle, (document[own], document_of_test), pool.shape[1])
             row |= {name: run.get(name, np.nan) for name in cell_columns(settings) if name not in row}
             tables.append(
                 pd.DataFrame(
@@ -69,7 +62,7 @@ def assemble(
                         **identity,
                         "sample": np.searchsorted(used, own),
                         "document": document[own],
-                        "target_bits": target,
+                        "target_bits": np.array(run["member_bits"]),
                         "oracle_bits": oracle.pool[own],
                         "oracle_seen_bits": oracle.pool_seen[own],
                     }
@@ -77,16 +70,41 @@ def assemble(
             )
         rows.append(row)
     cells = pd.DataFrame(rows).reindex(columns=cell_columns(settings))
+    _warn_of_failures(runs)
+    samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SAMPLE_COLUMNS))
+    return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions_of(runs)})
+
+
+def _warn_of_failures(runs: list[dict[str, Any]]) -> None:
     failed = [run for run in runs if run["member_bits"] is None]
     if failed:
         first = failed[0]
         warn(
-            f"{len(failed)} of {len(cells)} runs failed, their rows are NaN. The first, of {first['n_params']:,} "
+            f"{len(failed)} of {len(runs)} runs failed, their rows are NaN. The first, of {first['n_params']:,} "
             f"parameters on {first['n_samples']:,} samples: {first['failed'].rstrip('.')}.",
             MeasurementWarning,
         )
-    samples = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SAMPLE_COLUMNS))
-    return TextSweep(cells, samples, pool[used], tokenizer, {**settings, "versions": versions_of(runs)})
+
+
+def _figures(
+    run: dict[str, Any],
+    own: Int64[np.ndarray, " member"],
+    oracle: OracleBits,
+    documents: tuple[Int64[np.ndarray, " member"], Int64[np.ndarray, " test"]],
+    seq_len: int,
+) -> dict[str, float | int]:
+    """What follows from the bits of a run and those of the oracles."""
+    target, on_test = np.array(run["member_bits"]), np.array(run["test_bits"])
+    attacked, tested = map(np.array, run["attacked_ideal_bits"])
+    reference = oracle.pool_ideal[own][: len(attacked)] - attacked, oracle.test_ideal[: len(tested)] - tested
+    f1, auc = f1_and_auc(*reference)
+    return {
+        **_measured(target, on_test, oracle.pool[own], oracle.pool_seen[own], oracle.test, seq_len),
+        **_intervals_of_test(on_test, oracle.test, seq_len, documents[1]),
+        "f1_reference": f1,
+        "auc_reference": auc,
+        **_attacked(attacked, tested, reference, (documents[0][: len(attacked)], documents[1][: len(tested)])),
+    }
 
 
 def _measured(
