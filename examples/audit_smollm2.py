@@ -35,7 +35,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from memorization import Control, Memorization, unintended_memorization
 from memorization.lab.training import train
-from memorization.unintended.control import mean_interval
+from memorization.stats.means import mean_interval
 
 # SmolLM2's BOS is the marker that opens a turn of a chat. Documents of its training text were separated by this token.
 CONTEXT = "<|endoftext|>"
