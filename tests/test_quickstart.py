@@ -135,6 +135,7 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(quickstart, name, replace(getattr(quickstart, name), steps=2))
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")  # an oracle of two steps knows nothing
 @pytest.mark.usefixtures("two_steps")
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(model: nn.Module, ids: Tensor, **settings: object) -> Tensor:
@@ -158,6 +159,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     assert not list(tmp_path.glob(".*")), "unfinished folders were left behind"
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")  # an oracle of two steps knows nothing
 @pytest.mark.usefixtures("two_steps")
 def test_the_oracle_sees_neither_members_nor_heldout_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -104,7 +104,12 @@ def test_a_folder_of_0_1_0_loads_with_equal_numbers(name):
     assert_equal_numbers(fields, fields_of(found))
     made = ("low", "high") if name == "DoseResponse" else ()
     table = {key: value for key, value in NUMBERS[name]["table"].items() if key not in made}
-    assert_equal_numbers(table, fields_of(found.to_pandas()))
+    today = found.to_pandas()
+    if "metric" in today:  # 0.1.0 had no such row, and its scores do not say which samples are of one document
+        unknown = today["metric"] == "auc_p_value"
+        assert today.loc[unknown, "value"].isna().all()
+        today = today[~unknown].reset_index(drop=True)
+    assert_equal_numbers(table, fields_of(today))
     assert type(found).load(OLD / name).settings == found.settings
 
 

@@ -38,7 +38,7 @@ class Format:
     Examples:
         >>> Format.of("hex40").bits, Format.of("uuid4").bits, round(Format.of(r"sk-[A-Za-z0-9]{20}").bits, 2)
         (160.0, 122.0, 119.08)
-        >>> [found.group() for found in Format.of("hex8").pattern.finditer("0xdeadbeef, not deadbeef0 or DEADBEEF")]
+        >>> [one["found"] for one in Format.of("hex8").pattern.finditer("0xdeadbeef, not deadbeef0 or DEADBEEF")]
         ['deadbeef']
     """
 

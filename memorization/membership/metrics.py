@@ -216,7 +216,7 @@ def f1_and_auc_intervals(
     Examples:
         >>> ends = f1_and_auc_intervals([3.0, 2.0, 2.0, 0.0], [2.0, 1.0, 0.0, 0.0], groups=([1, 1, 2, 2], [3, 4, 5, 6]))
         >>> f"{ends['auc']:.2f}"
-        '[0.15, 0.98]'
+        '[0.01, 1.00]'
     """
     level, draws = check_level(level), np.random.default_rng(check_seed(seed))
     scores = _scores("member_scores", member_scores), _scores("nonmember_scores", nonmember_scores)
