@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from saved_folders import as_saved_by_0_1_0
 
 from memorization.capacity import Capacity, fit_capacity, information_ceiling_bits
+from memorization.capacity.estimators import cells_of
 from memorization.errors import InputError, MeasurementWarning, NotConvergedWarning, ResultError
 
 # arXiv:2505.24832, table 1: layers, d, parameters, capacity in float32 and in bfloat16, as printed.
@@ -188,6 +189,20 @@ def test_one_size_takes_the_error_from_all_runs_on_the_plateau():
     assert result.stderr == pytest.approx(bits.std(ddof=1) / 2 / 1000)
     assert result.interval[1] - 3.15 == pytest.approx(3.18245 * result.stderr, rel=1e-5)
     assert result.bias == 0
+
+
+def test_a_maximum_has_the_error_of_its_own_number_of_runs():
+    """Two runs of mean 302 and four of mean 309.5: squares (8 + 35) on 1 + 3 degrees of freedom, the mean of four runs."""
+    bits, seeds = [300.0, 304.0, 306.0, 308.0, 310.0, 314.0], [0, 1, 0, 1, 2, 3]
+    result = fit_capacity([100] * 6, bits, n_samples=[20, 20, 30, 30, 30, 30], seed=seeds)
+    assert result.bits_per_param == pytest.approx(3.095)
+    assert result.stderr == pytest.approx(math.sqrt(43 / 4 / 4) / 100)
+
+
+def test_just_enough_information_is_on_the_plateau():
+    runs = {"memorized_bits": np.array([100.0, 100.0, 100.0]), "n_samples": np.array([1.0, 2.0, 3.0])}
+    cells = cells_of(runs, np.ones(3, dtype=bool), np.array([124.9, 125.0, 200.0]))  # 1.25 times 100
+    assert cells.on_plateau.tolist() == [False, True, True]
 
 
 def test_the_level_goes_by_its_old_name_too():

@@ -373,3 +373,12 @@ def test_the_slack_where_the_largest_has_just_half_of_the_grid():
     exists = torch.ones(1, 4, dtype=torch.bool)
     found = [intervals._on_grid(weights, torch.tensor([[k]]), exists)[1].item() for k in range(4)]
     assert found == [GRID / 2 + 1, 2_796_202, 2_796_202, 2_796_201]
+
+
+def test_the_symbol_with_just_the_frequency_that_needs_no_refinement():
+    """A rule of the format at equality: a bucket of 2^12 cells is followed by its place, one of 4095 by a refinement first."""
+    columns = np.array([[12.5] * 2, [1.0] * 2, [4096.0, 4095.0], [-12.5] * 2, [1.0] * 2, [GRID - 4.0] * 2, [0.0] * 2])
+    found = intervals._assemble(columns)
+    assert found.n_steps.tolist() == [2, 3]
+    assert found.frequency[:2].tolist() == [4096, GRID - 4]
+    assert found.frequency[3] == round(2.0**-12.5 * GRID / 4095 * GRID)

@@ -15,6 +15,7 @@ from saved_folders import as_saved_by_0_1_0
 from torch import Tensor
 
 from memorization import CodeLengths, UniformModel, compress_bits, unintended_memorization
+from memorization.data import addresses
 from memorization.errors import InputError, MeasurementWarning, ResultError, SplitLeakWarning, UnequalSetsWarning
 from memorization.membership import (
     BagOfWords,
@@ -28,6 +29,7 @@ from memorization.membership import (
     reference_attack,
     token_moments,
     zlib_attack,
+    zlib_bits,
 )
 from memorization.stats.levels import Interval
 
@@ -79,6 +81,11 @@ def test_reference_is_signed_memu():
         reference_attack(target, compress_bits(Pairs(2), IDS[::-1]))
     with pytest.raises(InputError, match="code the samples in different tokens"):
         reference_attack(target, dataclasses.replace(oracle, n_tokens=oracle.n_tokens - 1))
+
+
+def test_zlib_bits_are_those_of_its_highest_level():
+    text = " ".join(addresses()[5])
+    assert zlib_bits([text]) == 8 * len(zlib.compress(text.encode(), 9)) < 8 * len(zlib.compress(text.encode(), 6))
 
 
 def test_zlib_divides_by_compressed_bits(bpe_tokenizer):

@@ -74,3 +74,13 @@ def test_one_model_in_both_roles_is_warned_of():
     saved = compress_bits(Table(0), SAMPLES, first_token=0, progress=False)
     with pytest.warns(SameModelWarning):
         unintended_memorization(model, saved, SAMPLES, progress=False)
+
+
+def test_models_that_differ_by_a_ten_thousandth_of_a_bit_are_two():
+    target, oracle = Table(0), Table(0)
+    with torch.no_grad():
+        oracle.table += 2e-4 * Table(1).table
+    found = unintended_memorization(
+        target, oracle, SAMPLES, first_token=0, progress=False
+    )  # a warning is an error here
+    assert 1e-5 < np.abs(found.target.token_bits - found.oracle.token_bits).max() < 1e-3

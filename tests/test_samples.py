@@ -659,7 +659,14 @@ def test_masks_refused(mask, message):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([5, 6, -100], "at its last 1 positions"), ([-100, -100, 7], None), ([5, 6, 7], None), ([1, 0], None), (1, None)],
+    [
+        ([5, 6, -100], "at its last 1 positions"),
+        ([-100, -100, 7], None),
+        ([-100, 6, 7], None),
+        ([5, 6, 7], None),
+        ([1, 0], None),
+        (1, None),
+    ],
 )
 def test_labels_that_tell_padding(labels, message):
     """Labels of -100 at the start may be a prompt that is left out of the loss."""

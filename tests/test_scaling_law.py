@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from saved_folders import as_saved_by_0_1_0
+from scipy.optimize import curve_fit
 from scipy.stats import t as student
 
 from memorization import MIScalingLaw, fit_mi_scaling_law
@@ -296,6 +297,23 @@ def test_bootstrap_agrees_where_scatter_is_even_and_differs_where_it_is_not():
     # All the scatter in the fall: the others say nothing of the error of c2.
     uneven = truth + np.where((GRID > 0.01) & (GRID < 0.1), 0.02, 0.001) * draw.choice([-1.0, 1.0], 20)
     assert fit(uneven, errors="bootstrap").stderr[1] > 1.15 * fit(uneven).stderr[1]
+
+
+def test_bootstrap_draws_residuals_that_leverage_has_not_shrunk():
+    """The refits by another optimiser: the law plus residuals / (1 - leverage) of random sign, of which the eight points have much."""
+    x = np.array([0.002, 0.01, 0.02, 0.03, 0.04, 0.05, 0.08, 0.2])
+    noisy = law_by_hand((1.0, -60.0, -0.034), x) + 0.005 * np.array([1, -1, 1, 1, -1, -1, 1, -1])
+    law = fit(noisy, x, errors="bootstrap")
+    c = np.array([law.c1, law.c2, law.c3])
+    steps = np.diag(1e-5 * np.abs(c))
+    jacobian = np.stack([(law_by_hand(c + s, x) - law_by_hand(c - s, x)) / (2 * s.sum()) for s in steps], axis=1)
+    leverage = (np.linalg.qr(jacobian)[0] ** 2).sum(axis=1)
+    assert leverage.max() > 0.6
+    free = (noisy - law_by_hand(c, x)) / (1 - leverage)
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], (400, 8))
+    refits = [curve_fit(lambda x, *c: law_by_hand(c, x), x, law_by_hand(c, x) + free * sign, c)[0] for sign in signs]
+    low, high = np.quantile(refits, [0.1587, 0.8413], axis=0)
+    np.testing.assert_allclose(law.stderr, (high - low) / 2, rtol=0.25)
 
 
 def test_bootstrap_is_not_drowned_by_a_few_refits_that_run_away():

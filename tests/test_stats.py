@@ -12,7 +12,7 @@ from memorization.membership import membership_metrics
 from memorization.stats.binomial import clopper_pearson, newcombe
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
-from memorization.stats.ranking import best_accuracy_interval, tpr_interval
+from memorization.stats.ranking import best_accuracy_interval, logit_interval, tpr_interval
 from memorization.stats.ranks import spearman
 
 LEVELS = st.sampled_from([0.5, 0.9, 0.95, 0.99])
@@ -30,6 +30,19 @@ def test_the_interval_of_tpr_has_half_of_each_tail_for_the_threshold():
 def test_the_interval_of_best_accuracy_is_smirnovs():
     """D of two samples of 50 exceeds sqrt(ln(2 / 0.05) / 50) = 0.2716 with probability 0.05 at most; accuracy is (1 + D) / 2."""
     assert best_accuracy_interval(0.8, 50, 0.95) == pytest.approx((0.66419, 0.93581), abs=1e-5)
+
+
+def test_the_interval_on_the_logit_scale_by_hand():
+    """logit 0.8 = 1.38629; the three resamples have sd 0.1, which is 0.1 / (0.8 x 0.2) = 0.625 on the scale of logits."""
+    ends = [1 / (1 + math.exp(-(math.log(4) + sign * 1.959964 * 0.625))) for sign in (-1, 1)]
+    assert logit_interval(0.8, np.array([0.7, 0.8, 0.9]), 10, 0.95) == pytest.approx(ends)
+
+
+def test_two_sets_are_resampled_each_on_its_own():
+    """Drawn in step, a set would not differ from itself: two means of the same scatter differ by sqrt(2) times as much as one."""
+    values = np.random.default_rng(0).normal(size=200)
+    one, two = mean_interval(values), difference_interval(values, values)
+    assert (two.high - two.low) / (one.high - one.low) == pytest.approx(math.sqrt(2), rel=0.05)
 
 
 @given(COUNTS, COUNTS, LEVELS)
