@@ -185,7 +185,7 @@ def cells() -> pd.DataFrame:
 def test_every_attack_of_the_sweep_stays_below(cells):
     """At the capacity that models of these sizes were measured to have on random tokens."""
     ceiling = attack_ceiling(cells["capacity_bits"], cells["n_samples"])
-    attacks = cells[[name for name in cells if name.startswith("f1_")]]
+    attacks = cells[[name for name in cells if name.startswith("f1_") and not name.endswith(("_low", "_high"))]]
     assert attacks.shape[1] >= 4
     assert (attacks.max(axis=1) <= ceiling + 1e-12).all()
 

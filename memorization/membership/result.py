@@ -71,11 +71,12 @@ class Membership(Result):
         return np.append(0.0, found / found[-1]), np.append(0.0, mistaken / mistaken[-1])
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a metric: metric, value, low, high."""
+        """One row a metric: metric, value, low, high. No row of auc_p_value where it is not known."""
         import pandas as pd
 
         rows = [("f1", self.f1, *self.f1_interval), ("auc", self.auc, *self.auc_interval)]
-        rows.append(("auc_p_value", self.auc_p_value, math.nan, math.nan))
+        if not math.isnan(self.auc_p_value):
+            rows.append(("auc_p_value", self.auc_p_value, math.nan, math.nan))
         rows.append(("best_accuracy", self.best_accuracy, *self.best_accuracy_interval))
         rows += [(f"tpr_at_fpr_{fpr:g}", value, *self.tpr_interval[fpr]) for fpr, value in self.tpr.items()]
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
@@ -130,7 +131,8 @@ class Membership(Result):
             f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; {_intervals(self.settings)}",
             f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; "
             "chance is 0.5",
-            f"  AUC          {with_interval(self.auc, self.auc_interval)}; p = {self.auc_p_value:.2g}",
+            f"  AUC          {with_interval(self.auc, self.auc_interval)}"
+            + ("" if math.isnan(self.auc_p_value) else f"; p = {self.auc_p_value:.2g}"),
         ]
         for fpr, value in self.tpr.items():
             unknown = f"unknown: needs {math.ceil(1 / fpr):,} non-members"
