@@ -28,7 +28,7 @@ import typer
 
 from memorization.cli import app, main
 from memorization.cli.words import OLD_OPTIONS
-from memorization.errors import NotConvergedWarning
+from memorization.errors import NotConvergedWarning, WeakOracleWarning
 
 if TYPE_CHECKING:
     from memorization.lab.quickstart import Quickstart
@@ -88,6 +88,7 @@ def run_python(body: str, namespace: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotConvergedWarning)  # what is trained for a page is trained for seconds
+        warnings.simplefilter("ignore", WeakOracleWarning)  # a page shows a weak oracle, and prints the verdict
         exec(compile(body, "<documentation>", "exec"), namespace)
     return printed.getvalue()
 
