@@ -108,8 +108,7 @@ def texts(bpe_tokenizer: "PreTrainedTokenizerFast") -> list[str]:
 
 
 def test_bits_equal_those_of_lm_eval(gpt2_folder: Path, texts: list[str]) -> None:
-    ours = compress_bits(gpt2_folder, texts, progress=False)
-    assert ours.settings["first_token"]["rule"] == "bos"
+    ours = compress_bits(gpt2_folder, texts, first_token="bos", progress=False)
     assert ours.n_tokens.max() == N_POSITIONS
     assert 256 in ours.n_tokens
     assert_same_bits(ours.ideal_bits, lm_eval_bits(gpt2_folder, texts), ours.n_tokens)
@@ -117,14 +116,14 @@ def test_bits_equal_those_of_lm_eval(gpt2_folder: Path, texts: list[str]) -> Non
 
 def test_bits_equal_those_of_lm_eval_as_it_comes(gpt2_folder: Path, texts: list[str]) -> None:
     # Without softmax_dtype lm-eval takes torch's float32 log-softmax; with 300 tokens that is precise enough.
-    ours = compress_bits(gpt2_folder, texts, progress=False)
+    ours = compress_bits(gpt2_folder, texts, first_token="bos", progress=False)
     assert_same_bits(ours.ideal_bits, lm_eval_bits(gpt2_folder, texts, softmax_dtype=None), ours.n_tokens)
 
 
 def test_bits_of_a_named_first_token_equal_those_of_lm_eval(gpt2_folder: Path, texts: list[str]) -> None:
     ours = compress_bits(gpt2_folder, texts, first_token=5, progress=False)
     assert_same_bits(ours.ideal_bits, lm_eval_bits(gpt2_folder, texts, prefix=5), ours.n_tokens)
-    bos = compress_bits(gpt2_folder, texts, progress=False)
+    bos = compress_bits(gpt2_folder, texts, first_token="bos", progress=False)
     assert (np.abs(ours.ideal_bits - bos.ideal_bits) > 0.1).all(), (
         "the context token must matter, or this shows nothing"
     )
@@ -134,8 +133,10 @@ def test_bits_of_a_named_first_token_equal_those_of_lm_eval(gpt2_folder: Path, t
 def test_windows_without_overlap_equal_lm_evals_rolling_windows(
     gpt2_folder: Path, texts: list[str], max_length: int
 ) -> None:
-    ours = compress_bits(gpt2_folder, texts, max_length=max_length, stride=max_length, progress=False)
-    whole = compress_bits(gpt2_folder, texts, progress=False)
+    ours = compress_bits(
+        gpt2_folder, texts, first_token="bos", max_length=max_length, stride=max_length, progress=False
+    )
+    whole = compress_bits(gpt2_folder, texts, first_token="bos", progress=False)
     cut = ours.n_tokens > max_length
     assert cut.any()
     assert (np.abs(ours.ideal_bits - whole.ideal_bits)[cut] > 0.01).all(), "windows must matter, or this shows nothing"
@@ -151,7 +152,7 @@ def test_windows_at_the_models_own_limit_equal_lm_evals(model_folder: Path, text
 
 def test_bits_equal_those_of_minicons(gpt2_folder: Path, texts: list[str]) -> None:
     fitting = texts[:-1]  # minicons reads BOS and all tokens, one more than what predicting them takes
-    ours = compress_bits(gpt2_folder, fitting, progress=False)
+    ours = compress_bits(gpt2_folder, fitting, first_token="bos", progress=False)
     theirs = minicons_token_bits(gpt2_folder, fitting)
     assert [len(bits) for bits in theirs] == ours.n_tokens.tolist()
     assert_same_bits(ours.ideal_bits, np.array([bits.sum() for bits in theirs]), ours.n_tokens)
