@@ -73,6 +73,10 @@ class ExtrapolationWarning(MeasurementWarning):
     """A law was asked where it has no points: what its formula gives there was never measured."""
 
 
+class NothingSelectedWarning(MeasurementWarning):
+    """Nothing was selected where few memorized ones could not have been: that none is memorized is not shown."""
+
+
 class UnequalSetsWarning(MeasurementWarning):
     """Members and non-members differ in number, so some of the larger set were left out of what needs equal numbers."""
 

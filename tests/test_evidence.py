@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memorization import CodeLengths, UniformModel, compress_bits, unintended_memorization
-from memorization.errors import FirstTokenWarning, InputError, ResultError
+from memorization.errors import FirstTokenWarning, InputError, ResultError, SameModelWarning
 from memorization.extraction import extract
 from memorization.membership import audit_membership, token_moments
 from memorization.results import describe_first_token
@@ -275,6 +275,21 @@ def test_extraction_reads_what_the_model_was_trained_with(bos):
     assert "none before the first token" in repr(found)
 
 
+def test_moments_of_ids_that_bring_their_bos(both):
+    """A BOS that stands in the ids already is not put in front once more when the model is asked again."""
+
+    class OneBos(Counts):
+        def at_home(self, ids):
+            return super().at_home(ids) & ((ids == BOS).sum(dim=1, keepdim=True) == 1)
+
+    target, samples = OneBos(BOS), [[BOS, *SAMPLES[0]], *SAMPLES[1:]]
+    with pytest.warns(FirstTokenWarning):
+        found = unintended_memorization(target, Counts(None), samples, **both).target
+    assert (found.settings["first_token"]["charge"], found.settings["first_token"]["id"]) == ("uniform", BOS)
+    np.testing.assert_allclose(found.token_bits[2:13], KNOWN, rtol=1e-4)
+    token_moments(target, found, progress=False)
+
+
 LONG = counting([5], length=80)
 
 
@@ -296,6 +311,11 @@ def test_the_bos_in_front_of_every_window(bos, stride):
     with pytest.warns(FirstTokenWarning, match=r"stands before their first window only.*first_token=\"auto\" puts it"):
         named = compress_bits(Counts(BOS), LONG, first_token="bos", **windows, **bos)
     assert named.token_bits[8:].mean() == pytest.approx(math.log2(V))
+    with (
+        pytest.warns(SameModelWarning),
+        pytest.raises(ResultError, match="samples were read with the context token in front of each later window"),
+    ):
+        unintended_memorization(found, found, LONG, control=(named, named))
 
 
 def test_no_bos_in_front_of_windows_that_do_not_need_it(bos, recwarn):

@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 import uuid
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from conftest import N_POSITIONS, VOCAB_SIZE
 
 from memorization import IdentifierAudit, UniformModel, audit_identifiers, compress_bits, load
-from memorization.errors import InputError, LossyTextError
+from memorization.errors import InputError, LossyTextError, NothingSelectedWarning
 from memorization.identifiers import Format, UniformTokens
 from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import resolve_formats
@@ -438,6 +439,30 @@ def test_selection_by_e_values_and_by_p_values():
             k = max((k for k in range(1, 13) if p_values[order[k - 1]] <= k * level / 12), default=0)
             assert set(np.flatnonzero(q_of_p_values(p_values) <= level)) == set(order[:k])
     assert q_of_e_values(np.array([np.nan, 2_000.0])).tolist() == [1, 0]
+
+
+def test_none_selected_of_short_strings_or_few_draws_is_not_none_memorized():
+    """Canaries of 4 bits that are known by heart: e-values of 16 select none of twelve, and ranks of 3 draws neither."""
+    rng = np.random.default_rng(0)
+    canaries = [[k % 16, (k + 1) % 16] for k in range(12)]
+    counts = lambda ids: 20 * torch.nn.functional.one_hot((ids + 1) % 16, 16).float()  # noqa: E731
+    known = audit(counts, canaries, "tokens:1x16", n_draws=19, first_token=3)
+    assert (known.bits > 3.9).sum() == 12
+    with pytest.warns(
+        NothingSelectedWarning, match=r"at most 2\^4, .* so none can be selected at FDR 5 %; audit fewer"
+    ):
+        assert not known.memorized().any()
+    assert "cannot tell which: an e-value is at most 2^4" in repr(known)
+    unknown = audit(UniformModel(16), canaries, "tokens:1x16", n_draws=19, first_token=3)
+    with pytest.warns(
+        NothingSelectedWarning, match="ranks among 19 draws never select fewer than 12 .* n_draws=239 to"
+    ):
+        assert not unknown.memorized(by="rank").any()
+    long = audit(UniformModel(16), rng.integers(16, size=(12, 8)).tolist(), "tokens:8x16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not long.memorized().any()
+    assert "0 of 12 memorized at FDR 5 %" in repr(long)
 
 
 def test_canaries_of_token_ids(no_type_checker):

@@ -151,6 +151,15 @@ def test_all_conditions_together_are_validated():
     assert "4.75" in reason  # 5 % of the lower end of net memU
 
 
+def test_a_step_that_logits_are_not_exact_to_is_not_weak():
+    """The target, or a built-in rung, shorter by 0.009 bits beyond all chance: not weak; by 0.011: weak."""
+    for bits, weak in ((0.009, False), (0.011, True)):
+        target = Step("target", bits, Interval(bits, bits), 0.0)
+        assert (judge(dataclasses.replace(SOUND, target=target))[0] == "weak") == weak
+        built_in = (Step("n-gram code of the control", -bits, Interval(-bits, -bits), 0.0),)
+        assert (judge(dataclasses.replace(SOUND, over_built_in=built_in))[0] == "weak") == weak
+
+
 UNKNOWN = Interval.unknown()
 
 

@@ -8,7 +8,7 @@ from planted import Iid, Memorizer, zipf
 from scipy.stats import kstest
 
 from memorization import load, unintended_memorization
-from memorization.errors import InputError
+from memorization.errors import InputError, NothingSelectedWarning
 from memorization.unintended import Memorization
 
 V, S, N, N_CONTROL = 64, 16, 40, 80
@@ -52,6 +52,7 @@ def test_the_tables_hold_the_evidence_and_the_control_has_its_own(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "out").q_values, result.q_values)
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.NothingSelectedWarning")
 @pytest.mark.parametrize("n_trials", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_false_discoveries_are_as_rare_as_they_are_said_to_be(n_trials):
     """Ten of forty memorized, and none: the share of wrong ones among the selected, the power, and the null's p."""
@@ -69,6 +70,25 @@ def test_false_discoveries_are_as_rare_as_they_are_said_to_be(n_trials):
     assert np.mean(false_alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n_trials)
     assert kstest(p_values, "uniform").pvalue > 0.01
     print(f"FDR {np.mean(wrong):.3f}, power {np.mean(power):.3f}, null selects {np.mean(false_alarms):.3f}")
+
+
+def test_none_selected_is_not_none_memorized():
+    """One known by heart of forty: 80 control samples never select fewer than ten, and a larger control does."""
+    one = measured(1, seed=2)
+    assert one.signed_bits[0] > one.control.signed_bits.max()
+    with pytest.warns(
+        NothingSelectedWarning, match=r"fewer than 10 memorized ones of 40 .*; 799 control samples would"
+    ):
+        assert not one.memorized().any()
+    assert "cannot tell which samples: with 80 control samples, fewer than 10 memorized" in repr(one)
+    assert measured(1, seed=2, n_control=799).memorized()[0]
+
+
+def test_none_selected_by_a_control_that_would_have_shown_one_is_none(recwarn):
+    none = measured(0, seed=3, n_control=799)
+    assert not none.memorized().any()
+    assert "0 of 40 samples at FDR 5 %; for all" in repr(none)
+    assert not [w for w in recwarn if issubclass(w.category, NothingSelectedWarning)]
 
 
 def test_too_small_a_control_says_how_many_are_needed():

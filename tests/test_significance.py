@@ -13,6 +13,7 @@ from memorization.errors import InputError
 from memorization.stats.significance import (
     conformal_p_values,
     controls_needed,
+    fewest_selected,
     mean_log2_e_value,
     p_of_e_values,
     permutation_p_value,
@@ -234,6 +235,11 @@ def test_with_as_many_controls_as_needed_something_is_selected_and_with_one_fewe
 
     assert n_selected(n_controls) == n_high
     assert n_controls == 0 or n_selected(n_controls - 1) == 0
+    fewest = fewest_selected(n, -math.log2(n_controls + 1), fdr=fdr)
+    assert fewest <= n_high
+    for k in {max(0, fewest - 1), fewest}:  # samples above every control
+        samples = np.where(np.arange(n) < k, 1.0, -1.0)
+        assert n_selected(n_controls) == (k if k >= fewest else 0)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from memorization.measure.code_lengths import compress_bits, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import check_windows
+from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.results import versions
 from memorization.samples import Samples, SamplesLike, read_samples
@@ -127,7 +127,7 @@ def audit_identifiers(
         progress=progress,
     ) as opened:
         first = _first_token(first_token, opened)
-        window = _window(opened, max_length)
+        window, _ = window_of(max_length, None, opened.max_length)
         drawing = {
             "n_draws": n_draws,
             "window": window,
@@ -176,17 +176,6 @@ def _first_token(asked: str | int, opened: OpenModel) -> FirstToken:
             '"uniform" for no token before a text, or name the token.'
         )
     return first
-
-
-def _window(opened: OpenModel, max_length: int | None) -> int | None:
-    """Tokens read at most: of a text with a context token before it, the last one is predicted and not read."""
-    limits = [one for one in (max_length, opened.max_length) if one is not None]
-    if max_length is not None and opened.max_length is not None and max_length > opened.max_length:
-        raise InputError(
-            f"max_length={max_length} is more than the {opened.max_length} positions that the model or its tokenizer "
-            "takes."
-        )
-    return min(limits, default=None)
 
 
 @dataclass(frozen=True, slots=True)

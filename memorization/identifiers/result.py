@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from memorization.errors import InputError
+from memorization.errors import InputError, NothingSelectedWarning, warn
 from memorization.results import Result, Saved, describe_model
 from memorization.samples import left_out
 from memorization.stats.levels import check_level
-from memorization.stats.significance import q_of_e_values, q_of_p_values, selected
+from memorization.stats.significance import fewest_selected, q_of_e_values, q_of_p_values, selected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,10 @@ class IdentifierAudit(Result):
 
         Raises:
             InputError: a rate outside (0, 1); ranks among too few draws to select even if all were memorized.
+
+        Warns:
+            NothingSelectedWarning: none is selected, and few memorized ones never would be: the format has too few
+                bits, or there are too few draws.
         """
         fdr, n_draws = check_level(fdr, "fdr"), self.draw_bits.shape[1]
         q = self.q_value(by)
@@ -141,7 +145,35 @@ class IdentifierAudit(Result):
                 f"a rank among {n_draws} draws is no p-value below 1/{n_draws + 1}, so none can be selected at a rate "
                 f"of {fdr:g}. Measure with n_draws={math.ceil(1 / fdr) - 1} at the least, or 199."
             )
-        return np.asarray(selected(q, fdr) & (np.nan_to_num(self.signed_bits, nan=-np.inf) >= min_bits))
+        chosen = selected(q, fdr)
+        if not chosen.any() and self._unseen(fdr, by):
+            warn(
+                f"no identifier is selected, which does not show that none is memorized: {self._unseen(fdr, by)}",
+                NothingSelectedWarning,
+            )
+        return np.asarray(chosen & (np.nan_to_num(self.signed_bits, nan=-np.inf) >= min_bits))
+
+    def _unseen(self, fdr: float, by: Literal["e_value", "rank"] = "e_value") -> str:
+        """What a selection of none cannot exclude; empty where a single memorized identifier could be selected."""
+        n, n_draws = len(self), self.draw_bits.shape[1]
+        by_draws, most_bits = math.log2(n_draws + 1), float(self.format_bits.max(initial=0.0))
+        fewest = fewest_selected(n, -(by_draws if by == "rank" else most_bits), fdr=fdr)
+        if fewest == 1:
+            return ""
+        if by == "rank":
+            return (
+                f"ranks among {n_draws:,} draws never select fewer than {fewest:,} memorized ones of {n:,} at FDR "
+                f"{100 * fdr:g} %; measure with n_draws={math.ceil(n / fdr - 1e-9) - 1} to see a single one"
+            )
+        told = (
+            "none can be selected"
+            if fewest > n
+            else f"fewer than {fewest:,} memorized ones of {n:,} are never selected"
+        )
+        return (
+            f"an e-value is at most 2^{most_bits:.4g}, of an identifier known by heart, so {told} at FDR "
+            f"{100 * fdr:g} %; audit fewer identifiers, or rank them among fresh draws"
+        )
 
     def set_p_value(self) -> float:
         """A p-value for all identifiers together: are they likelier than the fresh draws in their places?
@@ -235,11 +267,13 @@ class IdentifierAudit(Result):
         settings, n = self.settings, len(self)
         n_texts = len(set(self.index.tolist()))
         formats = ", ".join(settings["formats"])
-        chosen = self.memorized()
+        chosen = selected(self.q_value(), _FDR)
         lines = [f"IdentifierAudit of {n:,} identifiers ({formats}) in {n_texts:,} texts"]
         words = f"{int(chosen.sum()):,} of {n:,} memorized at FDR {100 * _FDR:g} %"
         if chosen.any():
-            words += f", {int(self.memorized(min_bits=20).sum()):,} of them by at least 20 bits"
+            words += f", {int((chosen & (self.bits >= 20)).sum()):,} of them by at least 20 bits"
+        elif self._unseen(_FDR):
+            words = f"cannot tell which: {self._unseen(_FDR)}"
         lines.append(f"  e-BH         {words}")
         lines.append(
             f"  memU         {np.nanmean(self.bits):,.2f} bits in the mean, {np.nanmax(self.bits):,.2f} at the most, "
@@ -282,7 +316,7 @@ class IdentifierAudit(Result):
             f"p = {self.set_p_value():.2g}"
         ]
         # Where an identifier is memorized, every other string is dear for that.
-        elsewhere = self.draw_signed_bits[~self.memorized()]
+        elsewhere = self.draw_signed_bits[~selected(self.q_value(), _FDR)]
         debt = -float(np.nanmean(elsewhere)) if np.isfinite(elsewhere).any() else 0.0
         if debt > _LARGE_DEBT:
             lines += [

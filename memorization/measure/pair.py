@@ -227,6 +227,12 @@ def control_pair(control: Any, pair: Pair) -> Pair:
         if not same_model(a, b):
             raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']}).")
         rules = [FirstToken.from_record(lengths.settings["first_token"]) for lengths in (ours, theirs)]
+        if rules[0].every_window != rules[1].every_window:
+            raise ResultError(
+                f"under the {role}, {'samples' if rules[0].every_window else 'control'} were read with the context "
+                "token in front of each later window, and the other set was not. Pass the models, so that the samples "
+                "decide for both sets, or measure both again with one named first_token."
+            )
         if rules[0].charge != rules[1].charge or rules[0].context != rules[1].context:
             named = rules[0].token or rules[0].id if rules[0].rule == "token" else rules[0].rule
             raise ResultError(

@@ -209,9 +209,11 @@ def token_moments(
             'with first_token="uniform".'
         )
     moments = np.zeros((3, len(lengths.token_bits)))
+    are_ids = lengths.settings["samples"]["texts_sha256"] is None
     places, sequences = [], []  # of each sequence, where its moments go
     for start, stop in pairwise(lengths.token_offsets):
         ids = lengths.token_ids[start:stop]
+        own = are_ids and first.charge == "uniform" and int(ids[0]) == first.context  # it brought its BOS
         if first.charge == "uniform":
             bits = math.log2(lengths.settings["uniform_vocab_size"])
             moments[:, start] = bits, bits, 0
@@ -222,7 +224,7 @@ def token_moments(
             start += 1
         if start < stop:
             places.append(slice(start, stop))
-            sequences.append(ids if first.context is None else np.concatenate([[first.context], ids]))
+            sequences.append(ids if first.context is None or own else np.concatenate([[first.context], ids]))
 
     def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
         n_coded = places[i].stop - places[i].start

@@ -12,6 +12,7 @@ __all__ = [
     "PERMUTATIONS",
     "conformal_p_values",
     "controls_needed",
+    "fewest_selected",
     "mean_log2_e_value",
     "p_of_e_values",
     "permutation_p_value",
@@ -249,3 +250,23 @@ def controls_needed(n_samples: int, *, fdr: float = 0.05, expected_share: float 
         raise InputError(f"expected_share must be a number above 0 and at most 1; it is {expected_share!r}.")
     n_memorized = max(1, math.floor(share * n + 1e-9))  # 0.29 x 100 is 28.999...
     return math.ceil(n / (rate * n_memorized) - 1e-9) - 1
+
+
+def fewest_selected(n_tests: int, log2_least_p: float, *, fdr: float = 0.05) -> int:
+    """How many tests are selected at the least, if any is, where no p-value can be below a given one.
+
+    Benjamini and Hochberg select k of n tests whose p-values are at most fdr k / n, and e-BH those whose e-values are
+    at least n / (fdr k). So with m controls (p-values of at least 1 / (m + 1)), or e-values of at most 2^b, fewer
+    memorized ones than this are never selected: that none is selected does not show that none is memorized.
+
+    Args:
+        n_tests: p-values or e-values.
+        log2_least_p: base-2 logarithm of the least p-value there can be, or minus that of the largest e-value.
+        fdr: the false discovery rate of the selection.
+
+    Examples:
+        >>> import math
+        >>> fewest_selected(200, -math.log2(100)), fewest_selected(200, -64.0)
+        (40, 1)
+    """
+    return max(1, math.ceil(n_tests / fdr * 2.0**log2_least_p * (1 - 1e-9)))

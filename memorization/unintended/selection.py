@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from memorization.errors import InputError
+from memorization.errors import InputError, NothingSelectedWarning, warn
 from memorization.integers import as_number
 from memorization.results import ReadOnly
 from memorization.stats.levels import check_level
 from memorization.stats.significance import (
     conformal_p_values,
     controls_needed,
+    fewest_selected,
     permutation_p_value,
     q_of_p_values,
     selected,
@@ -81,6 +82,9 @@ class Selection(ReadOnly):
         Raises:
             InputError: there is no control, or one too small to select anything; a rate outside (0, 1).
 
+        Warns:
+            NothingSelectedWarning: none is selected, and with so many controls few memorized ones never would be.
+
         Source:
             Benjamini and Hochberg on the p-values of Bates et al., arXiv:2104.08279: valid where a sample that was not
             memorized is exchangeable with the control.
@@ -96,7 +100,13 @@ class Selection(ReadOnly):
         too_few = self._too_few(rate)
         if too_few:
             raise InputError(f"{too_few}.")
-        return np.asarray(selected(self.q_values, rate) & (self.bits >= least))
+        chosen = selected(self.q_values, rate)
+        if not chosen.any() and self._unseen(rate):
+            warn(
+                f"no sample is selected, which does not show that none is memorized: {self._unseen(rate)}",
+                NothingSelectedWarning,
+            )
+        return np.asarray(chosen & (self.bits >= least))
 
     def _too_few(self, fdr: float) -> str:
         """Why no sample could be selected however well it is memorized; empty where one could."""
@@ -109,6 +119,19 @@ class Selection(ReadOnly):
             f"FDR {100 * fdr:g} %: {n_needed} are needed if all samples are memorized, 10 times as many if a tenth is"
         )
 
+    def _unseen(self, fdr: float) -> str:
+        """What a selection of none cannot exclude; empty where a single memorized sample could be selected."""
+        assert self.control is not None
+        n, n_control = len(self.bits), len(self.control.bits)
+        fewest = fewest_selected(n, -math.log2(n_control + 1), fdr=fdr)
+        if fewest == 1:
+            return ""
+        return (
+            f"with {n_control:,} control samples, fewer than {fewest:,} memorized ones of {n:,} are never selected at "
+            f"FDR {100 * fdr:g} %; {controls_needed(n, fdr=fdr, expected_share=1 / n):,} control samples would let a "
+            "single one be seen"
+        )
+
     def selection_lines(self) -> list[str]:
         """What is selected, as lines of a result's table."""
         if self.control is None:
@@ -116,8 +139,11 @@ class Selection(ReadOnly):
         too_few = self._too_few(_FDR)
         if too_few:
             return [f"  memorized    cannot tell which samples: {too_few}"]
-        n, n_far = (int(self.memorized(min_bits=least).sum()) for least in (0, _WORTH_TELLING))
+        chosen = selected(self.q_values, _FDR)
+        n, n_far = int(chosen.sum()), int((chosen & (self.bits >= _WORTH_TELLING)).sum())
         told = f"{n:,} of {len(self.bits):,} samples at FDR {100 * _FDR:g} %"
         if n:
             told += f", {n_far:,} of them by at least {_WORTH_TELLING} bits"
+        elif self._unseen(_FDR):
+            told = f"cannot tell which samples: {self._unseen(_FDR)}"
         return [f"  memorized    {told}; for all together p = {self.set_p_value:.2g}"]

@@ -122,17 +122,14 @@ def judge(found: Evidence) -> tuple[Verdict, str]:
 
 
 def _why_weak(found: Evidence) -> str:
-    better = [
-        (step.name, -step.mean, Interval(-step.interval.high, -step.interval.low)) for step in found.over_built_in
-    ]
-    better.append(("target", found.target.mean, found.target.interval))
-    clear = [one for one in better if one[2].low > 0]
+    clear = [step for step in (*(one.turned() for one in found.over_built_in), found.target) if step.is_clear]
     if not clear:
         return ""
-    name, mean, (low, high) = max(clear, key=lambda one: one[1])
+    best = max(clear, key=lambda step: step.mean)
     return (
-        f"the {name} codes unseen text in {mean:,.2f} bits a sample fewer than the oracle (95 % interval {low:,.2f} to "
-        f"{high:,.2f}), so memU includes generalization. Take a stronger oracle."
+        f"the {best.name} codes unseen text in {best.mean:,.2f} bits a sample fewer than the oracle (95 % interval "
+        f"{best.interval.low:,.2f} to {best.interval.high:,.2f}), so memU includes generalization. Take a stronger "
+        "oracle."
     )
 
 
