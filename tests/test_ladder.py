@@ -131,6 +131,7 @@ SOUND = Evidence(
     oracle="a",
     n_samples=64,
     n_control=64,
+    unit="samples",
     net=100.0,
     net_interval=Interval(95.0, 105.0),
     spreads=(20.0, 1.0),
@@ -317,6 +318,40 @@ def test_structure_that_reaches_further_back_than_an_n_gram(n_trials):
         result, truth = planted_result(oracles, seed=seed, source=source, generic=Iid(np.ones(32)))
         assert result.mean_bits > 1.05 * truth
         assert result.verdict != "validated"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["one class", "one corpus"])
+def test_what_the_verdict_cannot_see(case):
+    """Two oracles that lack the same: of 30 such pairs some are validated. How many, and how far off, is documented."""
+    inside, too_high = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        if case == "one class":  # tokens depend a little on the one before, and neither oracle looks at it
+            rows = np.tile(zipf(128), (128, 1)) * np.exp(0.8 * rng.normal(size=(128, 128)))
+            source = Markov(rows)
+            oracles = [trained(source, 4096, S, rng, order=0) for _ in range(2)]
+        else:  # the second has read half of what the first has
+            source = Markov(rng.dirichlet(np.full(V, 0.3), size=V) + 1e-6)
+            n_read, own = int(2 ** rng.uniform(7, 11)), int(rng.integers(1 << 30))
+            oracles = [trained(source, n, S, np.random.default_rng(own)) for n in (n_read, n_read - n_read // 8)]
+        result, truth = planted_result(
+            oracles,
+            seed=seed,
+            source=source,
+            n=96,
+            n_control=96,
+            generic=Iid(np.ones(V)) if case == "one corpus" else Iid(np.ones(128)),
+        )
+        if result.verdict == "validated":
+            inside.append(truth in result.ladder.bracket)
+            too_high.append(result.control.net_bits / len(result) / truth - 1)
+    print(
+        f"{case}: {len(inside)} of 30 validated, {len(inside) - sum(inside)} of them outside the bracket, net memU up to "
+        f"{100 * max(too_high, default=0):.1f} % too high"
+    )
+    assert max(too_high, default=0) < 0.15
+    assert len(inside) < 20
 
 
 def test_uniform_samples_cannot_be_told():

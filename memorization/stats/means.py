@@ -9,7 +9,7 @@ from memorization.errors import InputError
 from memorization.stats.binomial import newcombe
 from memorization.stats.levels import Interval
 
-__all__ = ["difference_interval", "mean_interval"]
+__all__ = ["difference_interval", "mean_interval", "spread"]
 
 
 def mean_interval(
@@ -62,8 +62,7 @@ def mean_interval(
     if len(sums) < 2:
         return Interval.unknown()
     mean = float(values.mean())
-    # What the mean moves by when a group is left out, scaled so that the squares add up to its variance.
-    moves = math.sqrt(1 - 1 / len(sums)) * (sums - shares * sums.sum()) / (1 - shares)
+    moves = _moves(sums, shares)
     scale = float(np.abs(moves).max())  # so that cubes neither overflow nor vanish
     if values.min() == values.max() or not scale:
         return Interval(mean, mean)
@@ -114,6 +113,30 @@ def difference_interval(
         float(second.mean()) if len(second) else math.nan,
         mean_interval(second, level=level, groups=theirs),
     )
+
+
+def spread(values: Float64[np.ndarray, " value"], groups: Shaped[np.ndarray, " of_value"] | None = None) -> float:
+    """Standard error of the mean times the square root of how many independent values or groups there are.
+
+    Without groups, the standard deviation.
+
+    Returns:
+        NaN of fewer than two values or groups.
+
+    Examples:
+        >>> import numpy as np
+        >>> spread(np.array([1.0, 2.0, 3.0])), spread(np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]), np.arange(6) // 2)
+        (1.0, 1.0)
+    """
+    sums, shares = _groups(values, groups)
+    if len(sums) < 2:
+        return math.nan
+    return math.sqrt(len(sums)) * float(np.linalg.norm(_moves(sums, shares)))
+
+
+def _moves(sums: Float64[np.ndarray, " group"], shares: Float64[np.ndarray, " group"]) -> Float64[np.ndarray, " group"]:
+    """What the mean moves by when a group is left out, scaled so that the squares add up to its variance."""
+    return np.asarray(math.sqrt(1 - 1 / len(sums)) * (sums - shares * sums.sum()) / (1 - shares))
 
 
 def _groups(

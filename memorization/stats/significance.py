@@ -28,7 +28,10 @@ _BATCH_DRAWS = 1_000_000  # held in memory at a time
 
 
 def conformal_p_values(
-    samples: Float64[np.ndarray, " sample"], control: Float64[np.ndarray, " control"]
+    samples: Float64[np.ndarray, " sample"],
+    control: Float64[np.ndarray, " control"],
+    *,
+    groups: Shaped[np.ndarray, " of_control"] | None = None,
 ) -> Float64[np.ndarray, " sample"]:
     """p-value of each sample: the share of controls, itself counted, that score as high.
 
@@ -36,26 +39,42 @@ def conformal_p_values(
         samples: scores, high where something is memorized, such as signed bits. Clipped bits tie at 0, and ties count
             against a sample.
         control: scores of samples that neither model has seen, drawn like the others. NaN counts as high.
+        groups: a label for each control. Whole groups are independent draws then, and each counts once: by the share of
+            its controls that score as high.
 
     Returns:
-        (1 + controls at or above) / (controls + 1), so never below 1 / (controls + 1); NaN for NaN.
+        (1 + controls at or above) / (controls + 1), so never below 1 / (controls + 1); of groups, 1 / (groups + 1). NaN
+        for NaN.
+
+    Raises:
+        InputError: there are not as many labels as controls.
 
     Guarantees:
-        Where a sample is exchangeable with the controls, its p-value is at most u with probability at most u, for
-        every u. All share one control, so they depend on each other, positively: Benjamini and Hochberg's
-        selection holds (`q_of_p_values`); sums of their logarithms, such as Fisher's, are no chi-square. For all
-        samples together take `permutation_p_value`.
+        Where a sample is exchangeable with the controls (the group of a sample with their groups), its p-value is at
+        most u with probability at most u, for every u. All share one control, so they depend on each other, positively:
+        Benjamini and Hochberg's selection holds (`q_of_p_values`); sums of their logarithms, such as Fisher's, are no
+        chi-square. For all samples together take `permutation_p_value`.
 
     Examples:
         >>> import numpy as np
         >>> conformal_p_values(np.array([9.0, 3.0, 0.0]), np.array([0.0, 1.0, 3.0])).tolist()
         [0.25, 0.5, 1.0]
+        >>> conformal_p_values(np.array([2.0]), np.array([0.0, 3.0, 1.0, 1.0]), groups=np.array([0, 0, 1, 1])).tolist()
+        [0.5]
 
     Source:
-        Bates, Candes, Lei, Romano and Sesia, arXiv:2104.08279, theorem 2.
+        Bates, Candes, Lei, Romano and Sesia, arXiv:2104.08279, theorem 2; of groups: Lee, Barber and Willett,
+        arXiv:2306.06342 (the one p-value of a new group's sample is at most u with probability at most u).
     """
-    as_high = len(control) - np.searchsorted(np.sort(control), samples, side="left")
-    return np.where(np.isnan(samples), math.nan, (1 + as_high) / (1 + len(control)))
+    if groups is None:
+        groups = np.arange(len(control))
+    elif len(groups) != len(control):
+        raise InputError(f"groups needs one label for each of the {len(control)} controls; it has {len(groups)}.")
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.argsort(control, kind="stable")
+    at_or_above = np.append(np.cumsum((1 / counts[place])[order][::-1])[::-1], 0.0)
+    as_high = at_or_above[np.searchsorted(control[order], samples, side="left")]
+    return np.where(np.isnan(samples), math.nan, (1 + as_high) / (1 + len(counts)))
 
 
 def p_of_e_values(log2_e: Float64[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:

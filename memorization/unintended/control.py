@@ -38,6 +38,7 @@ class Control(Means):
         gap_interval: as net_interval.
         target: code lengths of the control under the target.
         oracle: under the oracle.
+        groups: the document of each control sample; None where each is on its own.
     """
 
     bits: Float64[np.ndarray, " control"]
@@ -51,6 +52,7 @@ class Control(Means):
     gap_interval: Interval
     target: "CodeLengths" = field(repr=False)
     oracle: "CodeLengths" = field(repr=False)
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def ideal_signed_bits(self) -> Float64[np.ndarray, " control"]:
@@ -71,4 +73,11 @@ class Control(Means):
             "oracle_n_tokens": self.oracle.n_tokens,
             "n_bytes": self.target.n_bytes,
         }
-        return pd.DataFrame({"sample": self.target.index, **columns})
+        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups)
+
+
+def with_groups(table: "pd.DataFrame", groups: tuple[str, ...] | None) -> "pd.DataFrame":
+    """The table of samples, with the column group where documents are known."""
+    if groups is not None:
+        table.insert(1, "group", list(groups))
+    return table

@@ -5,10 +5,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from memorization.coding.joint import JointCode, joint_bits
 from memorization.measure.code_lengths import CodeLengths
@@ -16,7 +16,7 @@ from memorization.measure.fingerprint import same_model
 from memorization.measure.pair import token_count_bits
 from memorization.results import Pictured
 from memorization.stats.levels import Interval
-from memorization.stats.means import difference_interval, mean_interval
+from memorization.stats.means import difference_interval, mean_interval, spread
 from memorization.unintended.control import Control
 from memorization.unintended.means import Means
 from memorization.unintended.ngram import (
@@ -29,14 +29,15 @@ from memorization.unintended.ngram import (
     ngram_bits,
     skip_bits,
 )
-from memorization.unintended.verdict import TOLERANCE, UNIFORM, Evidence, Step, Verdict, judge, spread
+from memorization.unintended.verdict import TOLERANCE, UNIFORM, Evidence, Step, Verdict, judge
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ladder", "Rung", "Sets", "build_ladder"]
+__all__ = ["Ladder", "Rung", "Sets", "build_ladder", "seen_interval"]
 
 Sets = tuple[CodeLengths, CodeLengths]  # of the samples and of the control, under one model
+Documents: TypeAlias = Shaped[np.ndarray, " _"] | None  # of each control sample
 
 NGRAM = "n-gram code of the control"
 MIXTURE = "best mixture, target included"
@@ -161,9 +162,10 @@ def build_ladder(
         Rung(name, "given", whole(sets[1]), whole(sets[0]), float(sets[1].n_tokens.sum()))
         for name, sets in zip(_names(oracles), oracles, strict=True)
     ]
-    built, left_out = _built_in(oracles[0], target, counted)
+    documents = samples.documents, control.documents
+    built, left_out = _built_in(oracles[0], target, counted, documents)
     tokens = {rung.name: bits for rung, bits in built}
-    mixtures, mixed, not_mixed = _mixtures(target, oracles, tokens, counted)
+    mixtures, mixed, not_mixed = _mixtures(target, oracles, tokens, counted, documents[1])
     rungs = [*given, *(rung for rung, _ in built), *mixtures]
     target_bits = whole(target[0]), whole(target[1])
     shown = [rung for rung in rungs if rung.bits is not None]
@@ -189,14 +191,14 @@ def build_ladder(
 
 
 def _built_in(
-    oracle: Sets, target: Sets, counted: bool
+    oracle: Sets, target: Sets, counted: bool, documents: tuple[Documents, Documents]
 ) -> tuple[list[tuple[Rung, tuple[np.ndarray, np.ndarray]]], dict[str, str]]:
     """The uniform rung and the n-gram rung, each with the bits of its tokens, and what could not be built."""
     vocab_size = _vocab_size(oracle)
     codes = {UNIFORM: tuple(np.full(len(one.token_ids), math.log2(vocab_size)) for one in oracle)}
     left_out = {}
     if len(oracle[1]) > 1:
-        tokens = [Tokens(one.token_ids, one.token_offsets) for one in oracle]
+        tokens = [Tokens(one.token_ids, one.token_offsets, of) for one, of in zip(oracle, documents, strict=True)]
         theirs, ours = ngram_bits(tokens[1], tokens[0], vocab_size)
         codes[NGRAM] = ours, theirs
     else:
@@ -222,6 +224,7 @@ def _mixtures(
     oracles: Sequence[Sets],
     built: dict[str, tuple[np.ndarray, np.ndarray]],
     counted: bool,
+    documents: Documents,
 ) -> tuple[list[Rung], Rung | None, dict[str, str]]:
     """Rungs mixed token by token, the best mixture with the target in it, and what could not be mixed."""
     first = oracles[0]
@@ -248,17 +251,18 @@ def _mixtures(
         return rungs, None, left_out
     codes_of_control = [*(sets[1].token_bits for sets in (*alike, target)), *(code[1] for code in built.values())]
     if NGRAM in built:
-        codes_of_control += _skipping(first, target)
-    mixed = _cross_fitted(first[1], codes_of_control, best_weights, mixture_bits)
+        codes_of_control += _skipping(first, target, documents)
+    mixed = _cross_fitted(first[1], documents, codes_of_control, best_weights, mixture_bits)
     best = Rung(MIXTURE, "mixture", _sum(mixed, first[1], counted), None, n_tokens)
     return [*rungs, best], best, left_out
 
 
-def _skipping(oracle: Sets, target: Sets) -> list[np.ndarray]:
+def _skipping(oracle: Sets, target: Sets, documents: Documents) -> list[np.ndarray]:
     """Codes of the control by one token further back: what an n-gram code does not see."""
     control = oracle[1]
     vocab_size = _vocab_size(oracle)
-    codes = [skip_bits(Tokens(control.token_ids, control.token_offsets), places, vocab_size) for places in _PLACES]
+    tokens = Tokens(control.token_ids, control.token_offsets, documents)
+    codes = [skip_bits(tokens, places, vocab_size) for places in _PLACES]
     for code in codes:
         _charge_first(code, control, target[1])
     return codes
@@ -270,41 +274,33 @@ def _vocab_size(sets: Sets) -> int:
 
 def _cross_fitted(
     control: CodeLengths,
+    documents: Documents,
     codes: Sequence[np.ndarray],
     fit: Callable[[list[np.ndarray]], Any],
     apply: Callable[[list[np.ndarray], Any], np.ndarray],
 ) -> np.ndarray:
-    """Bits of the control's tokens under what is made of codes, each half of the samples fitted to the other half."""
-    fold = Tokens(control.token_ids, control.token_offsets).folds(2)
+    """Bits of the control's tokens under what is made of codes, each half of the documents fitted to the other half."""
+    tokens = Tokens(control.token_ids, control.token_offsets, documents)
+    fold = tokens.folds(2)
     read = np.arange(len(fold)) < TOKENS_READ
     out = np.empty(len(fold))
     for half in (0, 1):
-        fitted = read & (fold != half) if len(control) > 1 else read
+        fitted = read & (fold != half) if tokens.n_documents > 1 else read
         made = fit([code[fitted] for code in codes])
         out[fold == half] = apply([code[fold == half] for code in codes], made)
     return out
 
 
-def _continued(oracle: Sets, others: Sequence[Sets], names: Sequence[str]) -> Step | None:
+def _continued(oracle: Sets, others: Sequence[Sets], names: Sequence[str], documents: Documents) -> Step | None:
     """What the oracle, continued from another one, would save on the control at most; None where there is none."""
     steps, control = [], oracle[1]
     for name, other in zip(names, others, strict=True):
         if _same_tokens(other, oracle):
             codes = [control.token_bits, other[1].token_bits]
-            bits = _cross_fitted(control, codes, _step_of, _continue)
+            bits = _cross_fitted(control, documents, codes, best_step, continued_bits)
             saved = control.ideal_bits - _sum(bits, control, False)
-            steps.append(
-                Step(f"line from {name} through the oracle", float(saved.mean()), mean_interval(saved), spread(saved))
-            )
+            steps.append(_step(f"line from {name} through the oracle", saved, documents))
     return max(steps, key=lambda step: step.mean, default=None)
-
-
-def _step_of(codes: list[np.ndarray]) -> float:
-    return best_step(codes[0], codes[1])
-
-
-def _continue(codes: list[np.ndarray], step: float) -> np.ndarray:
-    return continued_bits(codes[0], codes[1], step)
 
 
 def _evidence(
@@ -316,7 +312,7 @@ def _evidence(
     samples: Means,
     control: Control,
 ) -> Evidence:
-    best, n = given[0], len(samples.bits)
+    best, n, of = given[0], len(samples.bits), control.documents
     copies = [_same(sets, oracles[0]) or _same(sets, target) for sets in oracles[1:]]
     others = [rung for rung, copy in zip(given[1:], copies, strict=True) if not copy]
     other_sets = [sets for sets, copy in zip(oracles[1:], copies, strict=True) if not copy]
@@ -324,17 +320,18 @@ def _evidence(
     low, high = control.net_interval
     return Evidence(
         oracle=best.name,
-        n_samples=n,
-        n_control=len(control.bits),
+        n_samples=samples.n_independent,
+        n_control=control.n_independent,
+        unit=control.unit,
         net=control.net_bits / n,
         net_interval=Interval(low / n, high / n),
-        spreads=(spread(samples.bits), spread(control.bits)),
-        target=Step("target", control.mean, control.mean_interval, spread(control.signed_bits)),
-        over_built_in=tuple(_step(rung.name, rung, best) for rung in built),
-        last_step=None if second is None else _step(second.name, second, best),
-        continued=_continued(oracles[0], other_sets, [rung.name for rung in others]),
-        mixture=None if mixed is None else _step(mixed.name, best, mixed),
-        seen=difference_interval(*(sets.ideal_bits / sets.n_tokens for sets in oracles[0])),
+        spreads=(spread(samples.bits, samples.documents), spread(control.bits, of)),
+        target=_step("target", control.signed_bits, of),
+        over_built_in=tuple(_step(rung.name, rung.control_bits - best.control_bits, of) for rung in built),
+        last_step=None if second is None else _step(second.name, second.control_bits - best.control_bits, of),
+        continued=_continued(oracles[0], other_sets, [rung.name for rung in others], of),
+        mixture=None if mixed is None else _step(mixed.name, best.control_bits - mixed.control_bits, of),
+        seen=seen_interval(oracles[0], samples, control),
         copies=tuple(rung.name for rung, copy in zip(given[1:], copies, strict=True) if copy),
     )
 
@@ -350,9 +347,15 @@ def _bracket(found: Evidence, samples: Means, control: Control) -> Interval:
     return Interval(max(0.0, low - lacking), max(upper, 0.0))
 
 
-def _step(name: str, longer: Rung, shorter: Rung) -> Step:
-    saved = longer.control_bits - shorter.control_bits
-    return Step(name, float(saved.mean()), mean_interval(saved), spread(saved))
+def _step(name: str, saved: np.ndarray, documents: Documents) -> Step:
+    interval = mean_interval(saved, groups=documents)
+    return Step(name, float(saved.mean()), interval, spread(saved, documents))
+
+
+def seen_interval(oracle: Sets, samples: Means, control: Control, level: float = 0.95) -> Interval:
+    """Bits a token of the oracle on the samples less those on the control."""
+    groups = None if samples.documents is None or control.documents is None else (samples.documents, control.documents)
+    return difference_interval(*(sets.ideal_bits / sets.n_tokens for sets in oracle), level=level, groups=groups)
 
 
 def _slope(x: list[float], y: list[float]) -> float:

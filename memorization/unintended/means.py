@@ -1,7 +1,7 @@
 """Means of memU with their intervals: the same names for samples and for control samples."""
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from memorization.results import ReadOnly
 from memorization.stats.levels import Interval
@@ -17,6 +17,22 @@ class Means(ReadOnly):
 
     bits: Float64[np.ndarray, " sample"]
     signed_bits: Float64[np.ndarray, " sample"]
+    groups: tuple[str, ...] | None
+
+    @property
+    def documents(self) -> Shaped[np.ndarray, " sample"] | None:
+        """`groups` as an array, which intervals take; None where each sample is on its own."""
+        return None if self.groups is None else self._once("documents", lambda: np.asarray(self.groups))
+
+    @property
+    def n_independent(self) -> int:
+        """Documents, or samples where each is on its own."""
+        return len(self.bits) if self.groups is None else len({*self.groups})
+
+    @property
+    def unit(self) -> str:
+        """What is independent, in words: "samples" or "documents"."""
+        return "samples" if self.groups is None else "documents"
 
     @property
     def mean_bits(self) -> float:
@@ -26,7 +42,7 @@ class Means(ReadOnly):
     @property
     def interval(self) -> Interval:
         """95 % interval of `mean_bits`; NaN for one sample."""
-        return self._once("interval", lambda: mean_interval(self.bits))
+        return self._once("interval", lambda: mean_interval(self.bits, groups=self.documents))
 
     @property
     def mean_signed_bits(self) -> float:
@@ -36,4 +52,4 @@ class Means(ReadOnly):
     @property
     def signed_interval(self) -> Interval:
         """95 % interval of `mean_signed_bits`; NaN for one sample."""
-        return self._once("signed_interval", lambda: mean_interval(self.signed_bits))
+        return self._once("signed_interval", lambda: mean_interval(self.signed_bits, groups=self.documents))

@@ -18,9 +18,18 @@ from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, Unifo
 from memorization.measure.pair import Pair, check_same_samples, control_pair, differ_in_tokens, measure_pair
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import describe_model, versions
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import (
+    GroupsLike,
+    Samples,
+    SamplesLike,
+    check_apart,
+    check_documents,
+    groups_of_both,
+    labels_of,
+    read_samples,
+)
 from memorization.samples.disjoint import check_disjoint
-from memorization.stats.means import difference_interval
+from memorization.unintended.ladder import seen_interval
 from memorization.unintended.result import Memorization, combine, sample_keys, with_count
 
 _LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things
@@ -47,6 +56,7 @@ def unintended_memorization(
     trust_remote_code: bool = False,
     text_column: str = "text",
     limit: int | None = None,
+    groups: GroupsLike | tuple[GroupsLike, GroupsLike] | None = None,
     on_lossy_text: Literal["raise", "skip"] = "raise",
     progress: bool = True,
     allow_pickle: bool = False,
@@ -85,6 +95,9 @@ def unintended_memorization(
         trust_remote_code: run code that a checkpoint brings.
         text_column: column of a file or data set.
         limit: only the first so many samples, and control samples.
+        groups: which document each sample is of: a column of samples and control, or a pair of labels: those of the
+            samples, and those of the control; without a control, a column or the labels of the samples. Intervals,
+            p-values and the verdict are then of whole documents, none of which may be on both sides.
         on_lossy_text: "raise" or "skip" texts that a tokenizer does not give back; skipped for one model is skipped for
             both.
         progress: a bar on stderr.
@@ -123,10 +136,11 @@ def unintended_memorization(
     if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
         raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}.')
     oracles = _check_oracles(oracle, control)
-    sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit)]
     lengths_given = any(isinstance(model, CodeLengths) for model in (target, *oracles))
+    of = _groups_of_sets(groups, control)
+    sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit, groups=of[0])]
     if control is not None and not lengths_given:
-        sets.append(read_samples(control, text_column=text_column, limit=limit))
+        sets.append(read_samples(control, text_column=text_column, limit=limit, groups=of[1]))
         check_disjoint(*sets)
     measure = partial(
         measure_pair,
@@ -165,9 +179,45 @@ def unintended_memorization(
                     pair[0], opened, [part], tokenizers=(None, None), revisions=(None, None), oracle_as=like
                 )
         measured.append(pairs)
+    documents = [
+        part.as_measured(pair[0].settings["samples"]).groups for part, pair in zip(sets, measured[0], strict=True)
+    ]
     if control is not None and lengths_given:
         _add_control(measured, control)
-    return memorization_of(*_best_first(measured), joint=joint, baseline=baseline)
+        documents.append(_labels_of_lengths(of[1], measured[0][1][0]))
+    return memorization_of(*_best_first(measured), joint=joint, baseline=baseline, groups=documents)
+
+
+def _groups_of_sets(groups: Any, control: Any) -> tuple[Any, Any]:
+    """What `groups` says of the samples and of the control."""
+    return (groups, None) if control is None else groups_of_both(groups)
+
+
+def _labels_of_lengths(groups: Any, lengths: CodeLengths) -> tuple[str, ...] | None:
+    """Documents of a control that came as CodeLengths."""
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        raise InputError(
+            f"groups={groups!r} names a column, and the control came as CodeLengths, which have none: pass a pair of "
+            "labels, those of the samples and those of the control samples."
+        )
+    return labels_of(groups, len(lengths), of="control samples")
+
+
+def _checked(groups: Sequence[tuple[str, ...] | None]) -> Sequence[tuple[str, ...] | None]:
+    """Documents of samples and control: of both or of neither, at least two each, none on both sides."""
+    known = [labels for labels in groups if labels is not None]
+    if not known:
+        return ()
+    if len(known) < len(groups):
+        which = "samples" if groups[0] is None else "control"
+        raise InputError(f"groups are missing for the {which}: say which document each sample of both sets is of.")
+    for labels, name in zip(known, ("samples", "control samples"), strict=False):
+        check_documents(labels, name)
+    if len(known) == 2:
+        check_apart(known[0], known[1])
+    return known
 
 
 @contextmanager
@@ -235,6 +285,7 @@ def memorization_of(
     *,
     joint: JointCode,
     baseline: Literal["uniform"] | CodeLengths = "uniform",
+    groups: Sequence[tuple[str, ...] | None] = (),
 ) -> Memorization:
     """memU and its warnings, from two code lengths of the samples and two of the control, by further oracles too."""
     settings = {
@@ -245,7 +296,7 @@ def memorization_of(
         "versions": versions(),
     }
     further = [(samples[1], control[1]) for samples, control in others]
-    result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further)
+    result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further, _checked(groups))
     _warn(result)
     return result
 
@@ -274,9 +325,7 @@ def _warn(result: Memorization) -> None:
         warn(f"the oracle is too weak: {ladder.reason}", WeakOracleWarning)
     seen = ladder.evidence.seen
     if seen.high < 0:
-        seen = difference_interval(
-            *(one.ideal_bits / one.n_tokens for one in (result.oracle, control.oracle)), level=0.99
-        )
+        seen = seen_interval((result.oracle, control.oracle), result, control, level=0.99)
     if seen.high < 0:  # at 95 %, one innocent oracle in forty would be suspected
         warn(
             f"the oracle needs {-seen.high:.3f} to {-seen.low:.3f} bits a token fewer for the samples than for the "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Shaped
 
 __all__ = ["Tokens", "best_step", "best_weights", "continued_bits", "mixture_bits", "ngram_bits", "skip_bits"]
 
@@ -16,14 +16,26 @@ _LONGEST, _LEAST = 1000.0, 2.0**-6
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids of samples, one sample after the other; sample i owns ids[offsets[i]:offsets[i + 1]]."""
+    """Token ids of samples, one sample after the other; sample i owns ids[offsets[i]:offsets[i + 1]].
+
+    Samples of one document fall into one fold: what knows a part of a document knows something of the rest.
+    """
 
     ids: Int64[np.ndarray, " token"]
     offsets: Int64[np.ndarray, " edge"]
+    documents: Shaped[np.ndarray, " sample"] | None = None
+
+    @property
+    def n_documents(self) -> int:
+        """Documents, or samples where each is on its own."""
+        return len(self.offsets) - 1 if self.documents is None else len(np.unique(self.documents))
 
     def folds(self, n_folds: int) -> Int64[np.ndarray, " token"]:
-        """The fold of each token: its sample's number, modulo n_folds."""
-        return np.repeat(np.arange(len(self.offsets) - 1) % n_folds, np.diff(self.offsets))
+        """The fold of each token: its document's number, modulo n_folds."""
+        number = np.arange(len(self.offsets) - 1)
+        if self.documents is not None:
+            number = np.unique(self.documents, return_inverse=True)[1]
+        return np.repeat(number % n_folds, np.diff(self.offsets))
 
     def before(self, places: int, vocab_size: int) -> Int64[np.ndarray, " token"]:
         """The token so many places before each one, vocab_size where the sample has not begun."""
@@ -70,7 +82,7 @@ def _cross_fitted(
     control: Tokens, coded: list[tuple[Tokens, list[np.ndarray]]], vocab_size: int
 ) -> list[Float64[np.ndarray, " token"]]:
     """Bits of sets of tokens, the first of which is the control, by counts of the control without one fold in turn."""
-    n_folds = min(_FOLDS, len(control.offsets) - 1)
+    n_folds = min(_FOLDS, control.n_documents)
     folds = [tokens.folds(n_folds) for tokens, _ in coded]
     read = np.arange(len(control.ids)) < TOKENS_READ
     bits = [np.empty(len(tokens.ids)) for tokens, _ in coded]
@@ -135,17 +147,16 @@ def best_weights(bits: Sequence[Float64[np.ndarray, " token"]]) -> Float64[np.nd
     return weights
 
 
-def best_step(bits: Float64[np.ndarray, " token"], others: Float64[np.ndarray, " token"]) -> float:
-    """How far to continue from another code through the first one, so that these tokens cost the fewest bits."""
+def best_step(codes: Sequence[Float64[np.ndarray, " token"]]) -> float:
+    """How far to continue from the second code through the first one, so that these tokens cost the fewest bits."""
+    bits, others = codes
     ratio = np.exp2(bits - others)
     longest = min(1 / max(float(ratio.max()) - 1, 1e-9), _LONGEST)
     steps = np.append(0.0, np.geomspace(1e-3, 0.95, 30) * longest)
     return float(max(steps, key=lambda step: float(np.log2(1 + step * (1 - ratio)).mean())))
 
 
-def continued_bits(
-    bits: Float64[np.ndarray, " token"], others: Float64[np.ndarray, " token"], step: float
-) -> Float64[np.ndarray, " token"]:
+def continued_bits(codes: Sequence[Float64[np.ndarray, " token"]], step: float) -> Float64[np.ndarray, " token"]:
     """Bits under p + step (p - q): what the first code, p, does better than the other, q, done more.
 
     Two codes that lack the same thing in different amounts, such as two mixtures with noise, agree nearly, and no
@@ -154,7 +165,8 @@ def continued_bits(
 
     Examples:
         >>> import numpy as np
-        >>> continued_bits(np.array([1.0]), np.array([2.0]), 0.5).round(4).tolist()
+        >>> continued_bits([np.array([1.0]), np.array([2.0])], 0.5).round(4).tolist()
         [0.6781]
     """
+    bits, others = codes
     return np.asarray(bits - np.log2(np.maximum(1 + step * (1 - np.exp2(bits - others)), _LEAST)))

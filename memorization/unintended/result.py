@@ -16,17 +16,11 @@ from memorization.coding.joint import joint_bits
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
-from memorization.results import (
-    Result,
-    Saved,
-    describe_first_token,
-    describe_model,
-    plain,
-)
+from memorization.results import Result, Saved, describe_first_token, describe_model, plain
 from memorization.samples import left_out
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
-from memorization.unintended.control import QUANTILES, Control
+from memorization.unintended.control import QUANTILES, Control, with_groups
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means
 from memorization.unintended.selection import Selection
@@ -40,7 +34,7 @@ _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization(Means, Selection, Result):
+class Memorization(Selection, Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
     A saved folder holds memorization.parquet (a row a sample) and control.parquet; target/ and oracle/ (and the same in
@@ -62,6 +56,7 @@ class Memorization(Means, Selection, Result):
         settings: what was decided, by the caller or for the caller; those of the code lengths are its "target" and
             "oracle". "n_repeated" counts samples that are the same as an earlier one.
         other_oracles: code lengths of samples and control under each further oracle that was given.
+        groups: the document of each sample; None where each is on its own.
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -76,6 +71,7 @@ class Memorization(Means, Selection, Result):
     control: Control | None
     settings: dict[str, Any]
     other_oracles: tuple[Sets, ...] = ()
+    groups: tuple[str, ...] | None = None
 
     @property
     def total_bits(self) -> float:
@@ -143,7 +139,7 @@ class Memorization(Means, Selection, Result):
             "p_value": self.p_values,
             "q_value": self.q_values,
         }
-        return pd.DataFrame({"sample": self.target.index, **columns})
+        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         tables = {"memorization": self.to_pandas()}
@@ -181,11 +177,14 @@ class Memorization(Means, Selection, Result):
             for place, lengths, (target, _) in zip(_places(k), sets, pairs, strict=True):
                 check_same_samples(lengths, target, f"{saved.folder} is damaged: the CodeLengths in {place}")
             others.append((sets[0], sets[1]))
-        table = saved.table("memorization", ("mem_bits",))
+        table = saved.table("memorization", ("mem_bits",), optional=("group",))
+        groups = [_groups_of(table)]
+        if settings["has_control"] and groups[0] is not None:
+            groups.append(_groups_of(saved.table("control", ("group",))))
         if len(table) != len(pairs[0][0]):
             raise saved.damaged("its tables differ in length")
         target_bits = with_count(pairs[0][0].bits, pairs[0][0], settings)
-        return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits, others)
+        return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits, others, groups)
 
     def summary(self) -> dict[str, Any]:
         """The figures of the table, by name; unknown ones are None."""
@@ -230,7 +229,7 @@ class Memorization(Means, Selection, Result):
     def __repr__(self) -> str:
         control, settings = self.control, self.settings
         lines = [
-            f"Memorization of {len(self):,} samples",
+            f"Memorization of {len(self):,} samples{_of_documents(self)}",
             f"  memU         {self.mean_bits:,.2f} {_span(self.interval)} bits a sample, {self.total_bits:,.1f} in all",
             f"  signed       {self.mean_signed_bits:,.2f} {_span(self.signed_interval)} bits a sample",
         ]
@@ -241,7 +240,7 @@ class Memorization(Means, Selection, Result):
         else:
             lines += [
                 f"  control      {control.mean:,.2f} {_span(control.mean_interval)} bits a sample signed, "
-                f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples",
+                f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples{_of_documents(control)}",
                 f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: memU over the "
                 "control's",
                 f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
@@ -292,9 +291,14 @@ def combine(
     settings: dict[str, Any],
     baseline_bits: Float64[np.ndarray, " sample"],
     other_oracles: Sequence[Sets] = (),
+    groups: Sequence[tuple[str, ...] | None] = (),
 ) -> Memorization:
-    """The result, from two code lengths of the samples and two of the control: under the target, under the oracle."""
+    """The result, from two code lengths of the samples and two of the control: under the target, under the oracle.
+
+    `groups` are the documents of the samples and of the control, where they are known.
+    """
     target, oracle = pairs[0]
+    of = [*groups, None, None]
     settings = {
         **settings,
         "target": target.settings,
@@ -317,9 +321,10 @@ def combine(
         intended_bits=mem_bits - bits,
         target=target,
         oracle=oracle,
-        control=_control(pairs[1], settings, bits, signed_bits) if len(pairs) > 1 else None,
+        control=_control(pairs[1], settings, (bits, signed_bits), (of[0], of[1])) if len(pairs) > 1 else None,
         settings=settings,
         other_oracles=tuple(other_oracles),
+        groups=of[0],
     )
 
 
@@ -346,9 +351,12 @@ def _repeats(n_repeated: int, n_samples: int) -> list[str]:
 def _control(
     pair: Pair,
     settings: dict[str, Any],
-    sample_bits: Float64[np.ndarray, " sample"],
-    sample_signed_bits: Float64[np.ndarray, " sample"],
+    of_samples: tuple[Float64[np.ndarray, " sample"], Float64[np.ndarray, " sample"]],
+    groups: tuple[tuple[str, ...] | None, tuple[str, ...] | None],
 ) -> Control:
+    """The control, by what the samples' bits and signed bits are."""
+    sample_bits, sample_signed_bits = of_samples
+    documents = None if groups[0] is None or groups[1] is None else (np.asarray(groups[0]), np.asarray(groups[1]))
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
     signed_bits = oracle_bits - target_bits
     bits = oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"])
@@ -359,17 +367,18 @@ def _control(
         mean=float(signed_bits.mean()),
         quantiles={q: float(np.quantile(signed_bits, q)) for q in QUANTILES},
         net_bits=float(n * (sample_bits.mean() - bits.mean())),
-        net_interval=_times(n, difference_interval(sample_bits, bits)),
-        mean_interval=mean_interval(signed_bits),
+        net_interval=difference_interval(n * sample_bits, n * bits, groups=documents),
+        mean_interval=mean_interval(signed_bits, groups=None if documents is None else documents[1]),
         gap_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
-        gap_interval=_times(n, difference_interval(sample_signed_bits, signed_bits)),
+        gap_interval=difference_interval(n * sample_signed_bits, n * signed_bits, groups=documents),
         target=pair[0],
         oracle=pair[1],
+        groups=groups[1],
     )
 
 
-def _times(n: int, interval: Interval) -> Interval:
-    return Interval(n * interval.low, n * interval.high)
+def _groups_of(table: "pd.DataFrame") -> tuple[str, ...] | None:
+    return tuple(table["group"]) if "group" in table else None
 
 
 def with_count(
@@ -381,6 +390,10 @@ def with_count(
 
 def _span(interval: Interval) -> str:
     return f"{interval:,.2f}" if interval.is_known else "[no interval from one sample]"
+
+
+def _of_documents(means: Means) -> str:
+    return "" if means.groups is None else f" of {means.n_independent:,} documents"
 
 
 def _percent(share: float) -> str:

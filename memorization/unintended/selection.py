@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float64
 
 from memorization.errors import InputError, NothingSelectedWarning, warn
 from memorization.integers import as_number
-from memorization.results import ReadOnly
 from memorization.stats.levels import check_level
 from memorization.stats.significance import (
     conformal_p_values,
@@ -18,6 +17,7 @@ from memorization.stats.significance import (
     q_of_p_values,
     selected,
 )
+from memorization.unintended.means import Means
 
 if TYPE_CHECKING:
     from memorization.unintended.control import Control
@@ -28,12 +28,11 @@ _FDR = 0.05
 _WORTH_TELLING = 20  # bits: as sure as one in a million
 
 
-class Selection(ReadOnly):
+class Selection(Means):
     """What a control says of each sample. Scores are signed ideal bits: rounding of the coder is no evidence."""
 
     __slots__ = ()
 
-    bits: Float64[np.ndarray, " sample"]
     ideal_signed_bits: Float64[np.ndarray, " sample"]
     control: "Control | None"
 
@@ -45,7 +44,8 @@ class Selection(ReadOnly):
     def _p_values(self) -> Float64[np.ndarray, " sample"]:
         if self.control is None:
             return np.full(len(self.bits), math.nan)
-        return conformal_p_values(self.ideal_signed_bits, self.control.ideal_signed_bits)
+        control = self.control
+        return conformal_p_values(self.ideal_signed_bits, control.ideal_signed_bits, groups=control.documents)
 
     @property
     def q_values(self) -> Float64[np.ndarray, " sample"]:
@@ -60,14 +60,17 @@ class Selection(ReadOnly):
         """One p-value for all samples together, by permutation of samples and control; NaN without a control.
 
         Small where the target knows the samples better than unseen ones, beyond what the oracle does. It says that
-        something was memorized, not how much. Samples that are parts of one document make it too small.
+        something was memorized, not how much. Whole documents change sides where `groups` are known; where they are
+        not, samples that are parts of one document make it too small.
         """
         return self._once("set_p_value", self._set_p_value)
 
     def _set_p_value(self) -> float:
         if self.control is None:
             return math.nan
-        return permutation_p_value(self.ideal_signed_bits, self.control.ideal_signed_bits)
+        ours, theirs = self.documents, self.control.documents
+        groups = None if ours is None or theirs is None else (ours, theirs)
+        return permutation_p_value(self.ideal_signed_bits, self.control.ideal_signed_bits, groups=groups)
 
     def memorized(self, fdr: float = _FDR, *, min_bits: float | int = 0) -> Bool[np.ndarray, " sample"]:
         """Which samples are memorized, wrong ones being a share of at most `fdr` of the selection in expectation.
@@ -111,24 +114,25 @@ class Selection(ReadOnly):
     def _too_few(self, fdr: float) -> str:
         """Why no sample could be selected however well it is memorized; empty where one could."""
         assert self.control is not None
-        n_control, n_needed = len(self.control.bits), controls_needed(len(self.bits), fdr=fdr)
+        n_control, n_needed = self.control.n_independent, controls_needed(len(self.bits), fdr=fdr)
         if n_control >= n_needed:
             return ""
         return (
-            f"with {n_control} control samples no p-value is below 1/{n_control + 1}, so nothing can be selected at "
-            f"FDR {100 * fdr:g} %: {n_needed} are needed if all samples are memorized, 10 times as many if a tenth is"
+            f"with {n_control} control {self.control.unit} no p-value is below 1/{n_control + 1}, so nothing can be "
+            f"selected at FDR {100 * fdr:g} %: {n_needed} are needed if all samples are memorized, 10 times as many "
+            "if a tenth is"
         )
 
     def _unseen(self, fdr: float) -> str:
         """What a selection of none cannot exclude; empty where a single memorized sample could be selected."""
         assert self.control is not None
-        n, n_control = len(self.bits), len(self.control.bits)
+        n, n_control, unit = len(self.bits), self.control.n_independent, self.control.unit
         fewest = fewest_selected(n, -math.log2(n_control + 1), fdr=fdr)
         if fewest == 1:
             return ""
         return (
-            f"with {n_control:,} control samples, fewer than {fewest:,} memorized ones of {n:,} are never selected at "
-            f"FDR {100 * fdr:g} %; {controls_needed(n, fdr=fdr, expected_share=1 / n):,} control samples would let a "
+            f"with {n_control:,} control {unit}, fewer than {fewest:,} memorized ones of {n:,} are never selected at "
+            f"FDR {100 * fdr:g} %; {controls_needed(n, fdr=fdr, expected_share=1 / n):,} control {unit} would let a "
             "single one be seen"
         )
 

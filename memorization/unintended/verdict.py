@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import numpy as np
-
 from memorization.stats.levels import Interval
 
 __all__ = ["FEWEST", "TOLERANCE", "Evidence", "Step", "Verdict", "judge"]
@@ -14,7 +12,7 @@ Verdict: TypeAlias = Literal["validated", "cannot tell", "weak"]
 
 TOLERANCE = 0.05  # of net memU: what the oracle may still lack
 SHOWN = 0.2  # of that: what other codes may show that it lacks, each knowing only a part of it
-FEWEST = 16  # samples, and control samples: below, no interval is to be believed
+FEWEST = 16  # samples, and control samples (of documents, these): below, no interval is to be believed
 UNIFORM = "uniform code"
 _EXACT = 0.01  # bits a sample
 
@@ -27,7 +25,7 @@ class Step:
         name: of the other code.
         mean: above 0 where the first code is the shorter one.
         interval: of the mean.
-        spread: standard deviation over samples.
+        spread: standard deviation over samples; of documents, what it would be for as many independent samples.
     """
 
     name: str
@@ -60,11 +58,12 @@ class Evidence:
 
     Attributes:
         oracle: name of the oracle: of those given, the one with the fewest bits on the control.
-        n_samples: samples.
-        n_control: control samples.
+        n_samples: samples, or the documents that they are of.
+        n_control: the same of the control.
+        unit: what is counted: "samples" or "documents".
         net: mean net memU.
         net_interval: of it.
-        spreads: standard deviations of memU over samples, and over control samples.
+        spreads: standard deviations of memU over samples, and over control samples, or documents.
         target: what the target codes the control in, fewer than the oracle.
         over_built_in: what the oracle saves over each built-in rung, on the control.
         last_step: what the oracle saves over the next oracle given that is another model; None where there is none.
@@ -77,6 +76,7 @@ class Evidence:
     oracle: str
     n_samples: int
     n_control: int
+    unit: str
     net: float
     net_interval: Interval
     spreads: tuple[float, float]
@@ -98,10 +98,11 @@ def judge(found: Evidence) -> tuple[Verdict, str]:
     """The verdict, and why, in sentences.
 
     *weak*: the target, or a built-in rung, codes the control in clearly fewer bits than the oracle. *validated*: not
-    weak, and each of these: at least 16 samples and 16 control samples; net memU above 0 beyond its interval; the
-    oracle clearly shorter than every built-in rung; a second oracle, another model, that needs at most 5 % of net memU
-    more; the best mixture of everything, the target included, saves at most a fifth of that, and so does the oracle
-    continued from another one; and the oracle's bits a token are alike on samples and control. Else *cannot tell*.
+    weak, and each of these: at least 16 samples and 16 control samples (of documents, 16 of each); net memU above 0
+    beyond its interval; the oracle clearly shorter than every built-in rung; a second oracle, another model, that needs
+    at most 5 % of net memU more; the best mixture of everything, the target included, saves at most a fifth of that,
+    and so does the oracle continued from another one; and the oracle's bits a token are alike on samples and control.
+    Else *cannot tell*.
     Intervals count against the oracle, as does what is unknown.
     """
     weak = _why_weak(found)
@@ -151,7 +152,7 @@ def _doubts(found: Evidence) -> list[str]:
 def _too_few(found: Evidence) -> list[str]:
     n = (found.n_samples, found.n_control)
     if min(n) < FEWEST:
-        return [f"{n[0]} samples and {n[1]} control samples are too few: {FEWEST} of each are the least."]
+        return [f"{n[0]} {found.unit} and {n[1]} control {found.unit} are too few: {FEWEST} of each are the least."]
     if found.net_interval.low > 0:
         return []
     return [
@@ -164,9 +165,9 @@ def _more_control(found: Evidence, half_width: float) -> str:
     """How many control samples it takes for net memU's interval to have this half width."""
     rest = (half_width / 1.96) ** 2 - found.spreads[0] ** 2 / found.n_samples if half_width > 0 else 0.0
     if rest <= 0:
-        return " More samples are needed, not only more control samples." if half_width > 0 else ""
+        return f" More {found.unit} are needed, not only more of the control." if half_width > 0 else ""
     needed = math.ceil(found.spreads[1] ** 2 / rest)
-    return f" About {needed:,} control samples would tell." if needed > found.n_control else ""
+    return f" About {needed:,} control {found.unit} would tell." if needed > found.n_control else ""
 
 
 def _of_built_in(found: Evidence) -> list[str]:
@@ -209,7 +210,7 @@ def _still_moving(found: Evidence, step: Step, most: float, way: str) -> list[st
         return []
     needed = step.samples_needed(most)
     told = (
-        f"About {needed:,} control samples would tell."
+        f"About {needed:,} control {found.unit} would tell."
         if needed is not None and needed > found.n_control
         else "Give a stronger oracle, of another kind."
     )
@@ -217,8 +218,3 @@ def _still_moving(found: Evidence, step: Step, most: float, way: str) -> list[st
         f"memU is still moving: {way.format(name=step.name)} it falls by {step.mean:,.2f} bits a sample (95 % interval "
         f"{step.interval.low:,.2f} to {step.interval.high:,.2f}), more than the {most:,.2f} allowed. {told}"
     ]
-
-
-def spread(values: np.ndarray) -> float:
-    """Standard deviation, NaN of one value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
