@@ -331,17 +331,19 @@ def test_what_the_verdict_cannot_see(case):
             rows = np.tile(zipf(128), (128, 1)) * np.exp(0.8 * rng.normal(size=(128, 128)))
             source = Markov(rows)
             oracles = [trained(source, 4096, S, rng, order=0) for _ in range(2)]
-        else:  # the second has read half of what the first has
-            source = Markov(rng.dirichlet(np.full(V, 0.3), size=V) + 1e-6)
-            n_read, own = int(2 ** rng.uniform(7, 11)), int(rng.integers(1 << 30))
-            oracles = [trained(source, n, S, np.random.default_rng(own)) for n in (n_read, n_read - n_read // 8)]
+        else:  # one has read an eighth less of the same text than the other
+            source = Markov(rng.dirichlet(np.full(64, 0.3), size=64) + 1e-6)
+            n_read = int(2 ** rng.uniform(7, 10))
+            corpus, text = Markov(source.rows), source.draw(n_read, S, rng)
+            corpus.draw = lambda n, length, rng, text=text: text[:n]
+            oracles = [trained(corpus, n, S, rng) for n in (n_read, n_read - n_read // 8)]
         result, truth = planted_result(
             oracles,
             seed=seed,
             source=source,
             n=96,
             n_control=96,
-            generic=Iid(np.ones(V)) if case == "one corpus" else Iid(np.ones(128)),
+            generic=Iid(np.ones(len(source.rows))),
         )
         if result.verdict == "validated":
             inside.append(truth in result.ladder.bracket)
@@ -351,7 +353,6 @@ def test_what_the_verdict_cannot_see(case):
         f"{100 * max(too_high, default=0):.1f} % too high"
     )
     assert max(too_high, default=0) < 0.15
-    assert len(inside) < 20
 
 
 def test_uniform_samples_cannot_be_told():
