@@ -388,6 +388,10 @@ def test_every_figure_is_that_of_a_model_trained_and_scored_anew(trained, backgr
         assert row.ideal_signed_bits == pytest.approx(96 - float(bits.sum()), abs=0.5)
         assert row.second_half_bits == pytest.approx(float(bits[8:].sum()), abs=0.5)
         assert row.signed_bits == pytest.approx(row.ideal_signed_bits, abs=0.2)
+        assert row.p_value == pytest.approx(2.0 ** -max(0.0, row.ideal_signed_bits))
+    chosen = trained.canaries["q_value"] <= 0.05
+    assert chosen[trained.canaries["repetitions"] >= 50].all()
+    assert not chosen[trained.canaries["repetitions"] == 0].any()
 
 
 def test_your_own_training_gives_the_same(trained, background):

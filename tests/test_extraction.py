@@ -165,6 +165,16 @@ def test_a_trained_transformer_by_decoding(half_memorized):
     at_2, at_8, at_15 = (found.rate(prefix).member_rate for prefix in (2, 8, 15))
     assert 0.05 < at_2 < at_8 < at_15 < 1
     assert found.rate(8).excess_interval[0] > 0.1
+    # Members that come out further than any held-out sample have the least p-value that there is.
+    table = found.samples_to_pandas()
+    ours, theirs = table[table["member"]], table[~table["member"]]
+    recited, others = (part["n_tokens"] - part["prefix_needed"] for part in (ours, theirs))
+    expected = [(1 + sum(others >= one)) / (1 + len(others)) for one in recited]
+    np.testing.assert_allclose(ours["p_value"], expected)
+    assert (ours["q_value"][recited > others.max()] < 0.05).all()
+    assert theirs[["p_value", "q_value"]].isna().all(axis=None)
+    alone = extract(model, seen[:4], prefix_tokens=(8,), first_token=0).samples_to_pandas()
+    assert alone[["p_value", "q_value"]].isna().all(axis=None)
 
 
 # --- closed forms
@@ -605,7 +615,7 @@ def test_tables(found):
     assert table.loc[1, ["heldout_low", "heldout_high"]].tolist() == list(row.heldout_interval)
     assert table.loc[1, ["excess_low", "excess_high"]].tolist() == list(row.excess_interval)
     samples = found.samples_to_pandas()
-    assert samples.to_dict("list") == {
+    assert samples.drop(columns=["p_value", "q_value"]).to_dict("list") == {
         "member": [True] * 3 + [False] * 2,
         "sample": [0, 1, 2, 0, 1],
         "n_tokens": [4, 5, 4, 4, 4],

@@ -7,11 +7,13 @@ import warnings
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from saved_folders import as_saved_by_0_1_0
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from memorization import CodeLengths, UniformModel, compress_bits, unintended_memorization
@@ -591,3 +593,23 @@ def test_picture(result):
         figure.canvas.draw()
     finally:
         plt.close(figure)
+
+
+def test_each_member_has_a_p_value_and_each_non_member_is_what_it_is_compared_with(result, tmp_path):
+    """By the definition; saved; and with documents, each of which counts once."""
+    table = result.samples_to_pandas()
+    ours, theirs = table[table["member"]], table[~table["member"]]
+    n = len(theirs)
+    expected = [(1 + np.sum(theirs["score"].to_numpy() >= one)) / (1 + n) for one in ours["score"]]
+    np.testing.assert_allclose(ours["p_value"], expected)
+    np.testing.assert_allclose(ours["q_value"], false_discovery_control(expected))
+    assert theirs[["p_value", "q_value"]].isna().all(axis=None)
+    result.save(tmp_path / "out")
+    pd.testing.assert_frame_equal(Membership.load(tmp_path / "out").samples_to_pandas(), table)
+
+    scores = [3.0, 1.0], [0.0, 2.0, 2.0, 1.0]
+    with pytest.warns(UnequalSetsWarning):
+        by_document = membership_metrics(*scores, groups=(["a", "b"], ["c", "c", "c", "d"]))
+    assert by_document.samples_to_pandas()["p_value"][:2].tolist() == pytest.approx([(1 + 2 / 3 + 1) / 3, 1 / 3])
+    by_document.save(tmp_path / "documents")
+    np.testing.assert_array_equal(Membership.load(tmp_path / "documents").member_p_values, by_document.member_p_values)

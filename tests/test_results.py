@@ -529,7 +529,7 @@ def test_intervals_are_worked_out_once(monkeypatch):
 
     asked = []
     real = place.mean_interval
-    monkeypatch.setattr(place, "mean_interval", lambda *args: asked.append(1) or real(*args))
+    monkeypatch.setattr(place, "mean_interval", lambda *args, **more: asked.append(1) or real(*args, **more))
     found = load(OLD / "Memorization_with_control")
     asked.clear()
     shown = repr(found), found.summary()

@@ -13,6 +13,7 @@ from memorization.results import ReadOnly, Result, Saved, describe_model
 from memorization.samples import left_out, positions_measured
 from memorization.stats.binomial import clopper_pearson, newcombe
 from memorization.stats.levels import Interval, with_interval
+from memorization.stats.significance import conformal_p_values, q_of_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +146,12 @@ class Extraction(Result):
         return pd.DataFrame(rows)
 
     def samples_to_pandas(self) -> "pd.DataFrame":
-        """One row a sample, members first: member, sample (its position in the input), n_tokens, prefix_needed."""
+        """One row a sample, members first: member, sample (its position in the input), n_tokens, prefix_needed.
+
+        And p_value, the share of held-out samples, the member itself counted, of which as many last tokens or more come
+        out right (n_tokens - prefix_needed), with q_value, the lowest false discovery rate at which it is selected. NaN
+        for held-out samples, which members are compared with, and where there are none.
+        """
         import pandas as pd
 
         sets = zip(("members", "heldout"), (self.prefix_needed, self.heldout_prefix_needed), strict=True)
@@ -154,7 +160,12 @@ class Extraction(Result):
             offsets = self._part(which)[1]
             columns = {"sample": self._index(which), "n_tokens": np.diff(offsets), "prefix_needed": needed}
             tables.append(pd.DataFrame({"member": np.full(len(needed), which == "members"), **columns}))
-        return pd.concat(tables, ignore_index=True)
+        recited = [(table["n_tokens"] - table["prefix_needed"]).to_numpy(np.float64) for table in tables]
+        none = np.full(len(recited[1]), math.nan)
+        p = conformal_p_values(*recited) if len(none) else np.full(len(recited[0]), math.nan)
+        q = q_of_p_values(p) if len(none) else p
+        p_and_q = {"p_value": np.concatenate([p, none]), "q_value": np.concatenate([q, none])}
+        return pd.concat(tables, ignore_index=True).assign(**p_and_q)
 
     def tokens_to_pandas(self) -> "pd.DataFrame":
         """One row a token, members first: member, sample (position in the input), position (in the sample), correct."""

@@ -12,6 +12,7 @@ from memorization.results import Result, Saved, describe_first_token, describe_m
 from memorization.samples import left_out
 from memorization.stats.levels import Interval, with_interval
 from memorization.stats.ranking import counts_of, places_of
+from memorization.stats.significance import conformal_p_values, q_of_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,8 @@ class Membership(Result):
         member_index: position of each of them in the input, int64: the `sample` of other tables. -1 where a result that
             version 0.1.0 saved does not say.
         nonmember_index: the same of non-members.
+        member_p_values: of each member against the non-members, float64 (`stats.significance.conformal_p_values`); NaN
+            where an earlier version saved a result with documents.
         settings: what was decided for the caller.
     """
 
@@ -61,6 +64,7 @@ class Membership(Result):
     nonmember_scores: Float64[np.ndarray, " nonmember"]
     member_index: Int64[np.ndarray, " member"]
     nonmember_index: Int64[np.ndarray, " nonmember"]
+    member_p_values: Float64[np.ndarray, " member"]
     settings: dict[str, Any]
 
     def roc(self) -> tuple[Float64[np.ndarray, " threshold"], Float64[np.ndarray, " threshold"]]:
@@ -81,14 +85,29 @@ class Membership(Result):
         rows += [(f"tpr_at_fpr_{fpr:g}", value, *self.tpr_interval[fpr]) for fpr, value in self.tpr.items()]
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
-    def _tables(self) -> "dict[str, pd.DataFrame]":
+    def samples_to_pandas(self) -> "pd.DataFrame":
+        """One row a sample: member, sample (its position in the input), score, p_value and q_value.
+
+        The p-value of a member is the share of non-members, itself counted, that score as high, and its q-value the
+        lowest false discovery rate at which it is selected as one that the model tells from unseen samples. Non-members
+        are what members are compared with, and have neither: NaN.
+        """
         import pandas as pd
 
         counts = [len(self.member_scores), len(self.nonmember_scores)]
-        values = np.concatenate([self.member_scores, self.nonmember_scores])
-        index = np.concatenate([self.member_index, self.nonmember_index])
-        scores = pd.DataFrame({"member": np.repeat([True, False], counts), "sample": index, "score": values})
-        return {"metrics": self.to_pandas(), "scores": scores}
+        p = self.member_p_values
+        none = np.full(counts[1], math.nan)
+        columns = {
+            "member": np.repeat([True, False], counts),
+            "sample": np.concatenate([self.member_index, self.nonmember_index]),
+            "score": np.concatenate([self.member_scores, self.nonmember_scores]),
+            "p_value": np.concatenate([p, none]),
+            "q_value": np.concatenate([np.where(np.isnan(p), math.nan, q_of_p_values(p)), none]),
+        }
+        return pd.DataFrame(columns)
+
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        return {"metrics": self.to_pandas(), "scores": self.samples_to_pandas()}
 
     def _facts(self) -> dict[str, Any]:
         return self.settings
@@ -100,9 +119,17 @@ class Membership(Result):
         missing = sorted(set(names) - set(metrics.index))
         if missing:
             raise saved.damaged(f"metrics.parquet lacks {', '.join(missing)}")
-        scores = saved.table("scores", ("member", "score") if saved.format == 1 else ("member", "sample", "score"))
+        columns = ("member", "score") if saved.format == 1 else ("member", "sample", "score")
+        scores = saved.table("scores", columns, optional=("p_value",))
         index = scores["sample"].to_numpy(np.int64) if "sample" in scores else np.full(len(scores), -1)
         values, member = scores["score"].to_numpy(np.float64), scores["member"].to_numpy(bool)
+        settings = saved.need("interval_level", "n_each")
+        if "p_value" in scores:
+            p_values = scores["p_value"].to_numpy(np.float64)[member]
+        elif settings.get("n_documents") is None:
+            p_values = conformal_p_values(values[member], values[~member])
+        else:
+            p_values = np.full(member.sum(), math.nan)
         p_value = float(metrics["value"].get("auc_p_value", math.nan))
         value = {name: float(metrics.loc[name, "value"]) for name in names}
         ends = {name: Interval(float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
@@ -120,7 +147,8 @@ class Membership(Result):
             nonmember_scores=values[~member],
             member_index=index[member],
             nonmember_index=index[~member],
-            settings=saved.need("interval_level", "n_each"),
+            member_p_values=p_values,
+            settings=settings,
         )
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from memorization.errors import MeasurementWarning, warn
 from memorization.results import Result, Saved, describe_first_token
 from memorization.stats.means import mean_interval
 from memorization.stats.ranks import PERMUTATIONS, permutation_trend
+from memorization.stats.significance import p_of_e_values, q_of_e_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,9 @@ class DoseResponse(Result):
             control), bits (memU, coded, never below 0), signed_bits (the same not clipped), ideal_signed_bits (from
             -log2 p), second_half_bits (ideal code length of the second half of its tokens, given the first),
             second_half_probability (2^-second_half_bits), prefix_needed (the fewest leading tokens after which greedy
-            decoding writes out all the others), greedy (1 where it does so after the first half, else 0). The last two
-            are NaN where an earlier version measured, which did not look.
+            decoding writes out all the others), greedy (1 where it does so after the first half, else 0). These two are
+            NaN where an earlier version measured, which did not look. p_value (2^-ideal_signed_bits, at most 1: the
+            oracle of uniform draws is exact) and q_value (the lowest false discovery rate at which e-BH selects it).
         information_bits: that each canary has, n log2 V for n tokens: the ceiling of memU.
         trend: Spearman's rank correlation of repetitions and signed_bits over all canaries, the control counted as 0;
             NaN where all signed_bits are equal.
@@ -182,6 +184,8 @@ def assemble(canaries: "pd.DataFrame", settings: dict[str, Any]) -> DoseResponse
         second_half_probability=np.exp2(-canaries["second_half_bits"]),
         prefix_needed=needed,
         greedy=np.where(np.isnan(needed), math.nan, needed <= seq_len - seq_len // 2),
+        p_value=p_of_e_values(canaries["ideal_signed_bits"].to_numpy(np.float64)),
+        q_value=q_of_e_values(canaries["ideal_signed_bits"].to_numpy(np.float64)),
     )
     trend, p_value = permutation_trend(*(canaries[name].to_numpy() for name in ("repetitions", "signed_bits", "run")))
     return DoseResponse(canaries, settings["information_bits"], trend, p_value, settings)
