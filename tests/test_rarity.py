@@ -18,10 +18,9 @@ from saved_folders import as_saved_by_0_1_0
 from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.errors import InputError, LossyTextError, ResultError
 from memorization.rarity import Rarity, deduplicate, duplicate_counts, tfidf_bits, which_samples
-from memorization.rarity.correlations import partial_spearman
 from memorization.rarity.duplicates import _shingle_sets, bands_and_rows
 from memorization.report.rarity import plot_rarity
-from memorization.stats.ranks import spearman
+from memorization.stats.ranks import partial_spearman, spearman
 
 SETS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=9), min_size=1, max_size=12)
 
@@ -445,6 +444,60 @@ def test_partial_intervals_cover_and_find_nothing_where_nothing_is(r):
         assert scipy.stats.kstest([p_value for *_, p_value in found], "uniform").pvalue > 0.01
         x, y, _ = triples(40)
         assert spearman(x, y, level=0.9).p_value < 0.05  # what the partial one has to take out
+
+
+@pytest.mark.parametrize("n_trials", [80, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n_documents", "r"), [(12, 0.0), (60, 0.0), (60, 0.5)])
+def test_correlations_of_documents_cover_and_those_of_samples_do_not(n_documents, r, n_trials):
+    """Six samples a document, which share two thirds of the variance of either side; what z says is taken out too."""
+    draws = np.random.default_rng(n_documents)
+
+    def drawn(n):
+        of = np.repeat(np.arange(n), 6)
+        x, e, z = (math.sqrt(2) * draws.normal(size=n)[of] + draws.normal(size=len(of)) for _ in range(3))
+        return x + z, r * x + math.sqrt(1 - r**2) * e + z, z, of
+
+    x, y, z, _ = drawn(30_000)
+    truth = spearman(x - z, y - z, level=0.95).rho, partial_spearman(x, y, z, level=0.95).rho
+    held, naive, p_values = [], [], []
+    for _ in range(n_trials):
+        x, y, z, of = drawn(n_documents)
+        for groups, record in ((of, held), (None, naive)):
+            both = (
+                spearman(x - z, y - z, level=0.95, groups=groups),
+                partial_spearman(x, y, z, level=0.95, groups=groups),
+            )
+            record.append([low <= one <= high for (_, (low, high), _), one in zip(both, truth, strict=True)])
+            if groups is not None:
+                p_values.append(both[0].p_value)
+    share, without = np.mean(held, axis=0), np.mean(naive, axis=0)
+    print(f"{n_documents} documents, r = {r}: covered {share} of {n_trials}, without groups {without}")
+    assert (share >= 0.93 - 2 * math.sqrt(0.95 * 0.05 / n_trials)).all()
+    assert (share <= 0.98 + 2 * math.sqrt(0.95 * 0.05 / n_trials)).all()
+    assert (without < 0.88).all()
+    if r == 0:
+        assert np.mean(np.array(p_values) < 0.05) <= 0.06 + 2 * math.sqrt(0.05 * 0.95 / n_trials)
+
+
+def test_few_documents_have_no_interval_and_wrong_labels_are_refused():
+    x, y = np.arange(9.0), np.array([1.0, 0, 3, 2, 5, 4, 7, 6, 8])
+    assert not spearman(x, y, level=0.95, groups=np.repeat([0, 1], [4, 5])).interval.is_known
+    with pytest.raises(InputError, match="one label for each of the 9 pairs; it has 8"):
+        spearman(x, y, level=0.95, groups=np.arange(8))
+    with pytest.raises(InputError, match="all 4 samples are of 2 documents, and at least 3"):
+        which_samples([1.0, 2.0, 3.0, 4.0], [[1, 2], [2, 3], [3, 4], [5, 6]], groups=[1, 1, 2, 2])
+
+
+def test_rarity_of_documents_is_told_by_documents():
+    rng = np.random.default_rng(0)
+    samples, of = rng.integers(50, size=(60, 4)).tolist(), np.repeat(np.arange(10), 6)
+    alone, grouped = (which_samples(rng.normal(size=60).cumsum(), samples, groups=one) for one in (None, of))
+    assert grouped.settings["n_documents"] == 10
+    assert alone.settings["n_documents"] is None
+    low, high = (grouped.correlations[name][0] for name in ("low", "high"))
+    bits = grouped.signed_bits
+    assert (low, high) == spearman(bits, grouped.tfidf_bits, level=0.95, groups=of).interval
+    assert "95 % intervals of 10 documents" in repr(grouped)
 
 
 # --- rarity

@@ -15,7 +15,7 @@ from memorization.rarity.result import Rarity, lengths_vary, share_memorized
 from memorization.rarity.tfidf import as_tokens, mean_bits
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import GroupsLike, Samples, SamplesLike, check_documents, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
 from memorization.unintended.result import with_count
@@ -35,6 +35,7 @@ def which_samples(
     near: float = 0.8,
     shingle_tokens: int = 5,
     oracle_bits: Sequence[float] | np.ndarray | None = None,
+    groups: GroupsLike | None = None,
     level: float = 0.95,
 ) -> Rarity:
     """Which samples are memorized: does memU, in bits, rank with the rarity of their tokens, or with their duplicates?
@@ -48,6 +49,8 @@ def which_samples(
         near: as for `duplicate_counts`; on tokens here.
         shingle_tokens: tokens of a shingle.
         oracle_bits: of each sample under the oracle, where `memorized` is bits; a `Memorization` brings its own.
+        groups: which document each sample is of: a column of the samples' file, or a label a sample; None: those of the
+            `Memorization`, where it has them. Intervals and p-values of correlations are then of whole documents.
         level: of the intervals of the rank correlations.
 
     Returns:
@@ -68,7 +71,7 @@ def which_samples(
             be taken for n
         observations. So where memU is drawn at random p-values are uniform, and 95 % intervals covered in 94 to 97 % of
         2,000 trials (rho 0 to 0.95, 10 to 300 samples). Near duplicates are not independent either, and are counted as
-        if they were: read p-values of sets full of them as too small.
+        if they were: read p-values of sets full of them as too small. With groups, see `stats.ranks.spearman`.
 
     Examples:
         >>> samples = [[1, 1], [1, 2], [2, 2], [3, 1], [3, 4], [1, 1]]
@@ -84,7 +87,9 @@ def which_samples(
     """
     level = check_level(level)
     shingle_tokens = check_near_options(near, shingle_tokens)
-    read = read_samples(samples)
+    read = read_samples(samples, groups=groups)
+    if groups is not None and read.groups is not None:
+        check_documents(read.groups, "samples", at_least=3)
     read, bits, of_oracle = _bits_of_both(memorized, oracle_bits, read)
     tokenizer = load_tokenizer(tokenizer)
     own = as_tokens(read, tokenizer, "sample")
@@ -106,13 +111,18 @@ def which_samples(
     if np.isnan(of_oracle).all():
         del compared["oracle_bits"]
     different = {name: values[one_of_each] for name, values in compared.items()}
+    labels = read.groups
+    if labels is None and isinstance(memorized, Memorization):
+        labels = memorized.groups
+    documents = None if labels is None else np.asarray(labels)[one_of_each]
     return Rarity(
         **columns,
-        correlations=correlation_table(different, lengths_vary=lengths_vary(n_tokens), level=level),
+        correlations=correlation_table(different, lengths_vary=lengths_vary(n_tokens), level=level, groups=documents),
         index=read.index,
         previews=list(_previews(own, tokenizer)),
         settings={
             "interval_level": level,
+            "n_documents": None if labels is None else len({*labels}),
             "near": float(near),
             "shingle_tokens": shingle_tokens,
             "n_permutations": N_PERMUTATIONS,

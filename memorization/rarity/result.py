@@ -138,6 +138,8 @@ class Rarity(Result):
             int((self.exact_duplicates > 1).sum()),
             int((self.near_duplicates > self.exact_duplicates).sum()),
         )
+        n_documents = settings.get("n_documents")
+        of_documents = "" if n_documents is None else f" of {n_documents:,} documents"
         lines = [
             f"Rarity of {len(self):,} samples in a training set of {settings['training_set']['n_samples']:,}",
             f"  memU         {memu.mean():,.2f} bits a sample in the mean, {memu.min():,.2f} to {memu.max():,.2f} "
@@ -147,7 +149,7 @@ class Rarity(Result):
             f"  duplicates   {n_copied:,} samples come more than once there; {n_near:,} resemble one that differs "
             f"(Jaccard similarity of {settings['shingle_tokens']}-token runs at least {settings['near']:g})",
             f"  rank correlations (Spearman) of {self.correlations['n'][0]:,} different samples, "
-            f"{100 * settings['interval_level']:g} % intervals",
+            f"{100 * settings['interval_level']:g} % intervals{of_documents}",
             *self._correlations_in_words(),
         ]
         if self.lengths_vary:

@@ -229,13 +229,18 @@ class TextSweep(Result):
         )
 
     def rarity(self, n_params: int, n_samples: int, seed: int | None = None) -> "Rarity":
-        """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates."""
+        """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates.
+
+        Intervals and p-values of the correlations are of whole documents.
+        """
         from memorization.rarity import which_samples
 
         found = self.members(n_params, n_samples, seed)
         ids = self.ids[found["sample"].to_numpy()]
         bits, oracle = found["signed_bits"].to_numpy(), found["oracle_bits"].to_numpy()
-        return which_samples(bits, ids, oracle_bits=oracle, tokenizer=self.tokenizer)
+        document = found["document"].to_numpy()
+        known = None if (document < 0).any() else document  # version 0.1.0 did not save it
+        return which_samples(bits, ids, oracle_bits=oracle, tokenizer=self.tokenizer, groups=known)
 
     @property
     def capacity_in_words(self) -> str:
