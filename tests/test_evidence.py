@@ -94,10 +94,10 @@ def test_a_model_trained_with_it_keeps_the_bos(bos, recwarn):
     assert not [w for w in recwarn if issubclass(w.category, FirstTokenWarning)]
 
 
-def test_the_evidence_is_a_few_dozen_samples_and_named_rules_ask_for_none(bos):
+def test_the_evidence_is_64_samples_at_the_most_and_named_rules_ask_for_none(bos):
     many = counting(range(200))
     record = compress_bits(Counts(BOS), many, **bos).settings["first_token"]["evidence"]
-    assert (record["n_samples"], record["n_tokens"]) == (32, 32 * 11)
+    assert (record["n_samples"], record["n_tokens"]) == (64, 64 * 11)
     assert record["bits_with"] == pytest.approx(KNOWN, rel=1e-4)
     assert record["bits_without"] == pytest.approx(math.log2(V), rel=1e-6)
     assert record["bits_eos"] is None
@@ -124,7 +124,7 @@ def test_the_evidence_costs_little(bos):
         model = Counted(BOS)
         compress_bits(model, counting([k % 290 for k in range(2000)]), first_token=rule, **bos)
         asked[rule] = model.positions
-    assert 1 < asked["auto"] / asked["bos"] < 1.04
+    assert 1 < asked["auto"] / asked["bos"] < 1.07
 
 
 def test_each_model_reads_its_own_context_and_both_pay_one_first_token(both):
@@ -333,10 +333,10 @@ def test_no_bos_in_front_of_windows_that_do_not_need_it(bos, recwarn):
 def test_too_few_tokens_to_tell(bos):
     """15 tokens do not move the default, and 16 do."""
     with pytest.warns(FirstTokenWarning, match=r"cannot tell whether Counts .* too few tokens \(15\).* by what it was"):
-        few = compress_bits(Counts(None), counting([7], length=16), **bos)
+        few = compress_bits(Counts(None, strength=0.7), counting([7], length=16), **bos)
     assert few.settings["first_token"]["rule"] == "bos"
     with pytest.warns(FirstTokenWarning, match="likely trained without"):
-        more = compress_bits(Counts(None), counting([7], length=17), **bos)
+        more = compress_bits(Counts(None, strength=0.7), counting([7], length=17), **bos)
     assert more.settings["first_token"]["rule"] == "uniform"
     single = compress_bits(Counts(None), [[5], [6]], **bos)
     assert single.settings["first_token"]["evidence"] is None
@@ -367,7 +367,7 @@ def test_tokens_of_one_sample_do_not_count_as_independent(bos):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = compress_bits(ForOneSample(None), counting(range(20, 60, 4), length=24), **bos)
+        found = compress_bits(ForOneSample(None, strength=0.55), counting(range(20, 60, 4), length=24), **bos)
     assert found.settings["first_token"]["rule"] == "bos"
 
 
@@ -375,11 +375,83 @@ def test_a_model_trained_with_the_eos_in_front_is_told(with_eos):
     texts = ["".join(chr(0x4E00 + one) for one in sample) for sample in SAMPLES]
     ids = [with_eos(text)["input_ids"] for text in texts]
     assert ids == SAMPLES
-    with pytest.warns(FirstTokenWarning, match=r"trained with the EOS '</s>' .*Pass first_token=\"</s>\"\."):
+    with pytest.warns(
+        FirstTokenWarning, match=r"trained with the EOS in front .* after the EOS '</s>', .*So it is put in front"
+    ):
         found = compress_bits(Counts(EOS), SAMPLES, tokenizer=with_eos, progress=False)
     assert found.settings["first_token"]["evidence"]["bits_eos"] == pytest.approx(KNOWN, rel=1e-4)
     named = compress_bits(Counts(EOS), SAMPLES, tokenizer=with_eos, first_token="</s>", progress=False)
-    assert named.total_bits < found.total_bits / 5
+    same(found, named)
+    assert "eos: given '</s>' (id 1)" in describe_first_token(found.settings["first_token"])
+
+
+@pytest.mark.parametrize("trained_with", [EOS, None])
+def test_a_tokenizer_without_bos_tries_its_eos(with_eos, trained_with):
+    """As many open models have it: read with nothing in front by default, unless the EOS speaks for itself."""
+    import copy
+
+    tokenizer = copy.deepcopy(with_eos)
+    tokenizer.bos_token = None
+    model, options = Counts(trained_with), {"tokenizer": tokenizer, "progress": False}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = compress_bits(model, SAMPLES, **options)
+    told = [str(w.message) for w in caught if w.category is FirstTokenWarning]
+    named = compress_bits(model, SAMPLES, first_token="uniform" if trained_with is None else "</s>", **options)
+    same(found, named)
+    assert ["likely trained with the EOS in front" in one for one in told] == ([] if trained_with is None else [True])
+    both = {"target_tokenizer": tokenizer, "oracle_tokenizer": tokenizer, "progress": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pair = unintended_memorization(model, Counts(None, strength=3), SAMPLES, control=CONTROL, **both)
+    assert {one.settings["first_token"]["charge"] for one in (pair.target, pair.oracle)} == {"uniform"}
+    assert pair.target.token_bits[1:12] == pytest.approx(np.full(11, KNOWN), rel=1e-4)
+
+
+class Few(Counts):
+    """Knows some samples, and only where its input begins as it was trained; else all tokens are alike."""
+
+    def __init__(self, trained_with, known):
+        super().__init__(trained_with)
+        self.known = torch.tensor([sample[0] for sample in known])
+
+    def at_home(self, ids):
+        start = ids[:, :1] if self.trained_with is None else ids[:, 1:2]
+        if not start.shape[1]:
+            return torch.zeros_like(ids[:, :1], dtype=torch.bool)
+        return super().at_home(ids) & torch.isin(start, self.known)
+
+
+@pytest.mark.parametrize("trained_with", [BOS, None, EOS])
+@pytest.mark.parametrize("n_known", [1, 3])
+def test_a_few_known_samples_among_many_decide(with_eos, trained_with, n_known):
+    """Their mean hardly moves; but 20 bits of a sample, with all that speak saying the same, are no accident."""
+    many = counting(range(2, 280, 6))
+    model = Few(trained_with, many[10 : 10 + n_known])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = compress_bits(model, many, tokenizer=with_eos, progress=False)
+    record = found.settings["first_token"]
+    assert (record["id"] if record["in_front"] else None) == trained_with
+    assert found.bits[10 : 10 + n_known].max() < 25 < 60 < np.delete(found.bits, range(10, 10 + n_known)).min()
+
+
+def test_samples_that_speak_for_several_contexts_are_told(bos):
+    known = counting([30, 90, 150, 210])
+
+    class Both(Counts):
+        def at_home(self, ids):
+            with_bos, start = ids[:, :1] == BOS, torch.where(ids[:, :1] == BOS, ids[:, 1:2], ids[:, :1])
+            return torch.where(
+                with_bos, torch.isin(start, torch.tensor([32, 92])), torch.isin(start, torch.tensor([152]))
+            )
+
+    with pytest.warns(
+        FirstTokenWarning, match=r"some another \(2 after the BOS .*, 1 with nothing in front\).* as well"
+    ):
+        found = compress_bits(Both(None), [*known, *counting(range(3, 60, 7))], **bos)
+    evidence = found.settings["first_token"]["evidence"]
+    assert (evidence["strong_with"], evidence["strong_without"]) == (2, 1)
 
 
 def test_ids_that_all_begin_with_the_bos_are_not_asked_about(bos):

@@ -24,13 +24,14 @@ from memorization.samples import Samples
 
 __all__ = ["settle_first_token"]
 
-_SAMPLES_ASKED = 32
+_SAMPLES_ASKED = 64
 _TOKENS_ASKED = 128  # the first of each sample
 _FEWEST_TOKENS = 16  # fewer give no standard error to go by
 _STANDARD_ERRORS = 4  # that the mean difference must lie above 0: in 30,000 models that do not care, one passes
 _LEAST_SHARE = 0.005  # of the bits: less is not worth leaving the default for
 _TELLING_SHARE = 0.02  # of the bits: that much, if it is no accident, is worth a warning
 _TELLING_ERRORS = 2
+_STRONG_BITS = 20  # by which a sample speaks for a context on its own: as sure as one in a million
 
 
 class _Difference(NamedTuple):
@@ -56,23 +57,32 @@ def settle_first_token(
 ) -> FirstToken:
     """What `first_token="auto"` comes to with this model and these samples; a named rule comes back as it is.
 
-    The first 128 tokens of up to 32 samples are coded with the BOS in front and without. The BOS stays unless tokens 2
-    to n are cheaper without it by more than 4 standard errors and 0.5 % of their bits. As a code, the choice costs 1
-    bit for all samples together, and so does that about later windows.
+    The first 128 tokens of up to 64 samples are coded with the BOS in front, with nothing, and with the EOS where that
+    is another token. The BOS (without one: nothing) is what the others have to beat:
+
+    - Where samples that are cheaper by 20 bits or more speak for one of the three alone, it is taken: a few memorized
+      samples among many hardly move a mean.
+    - Else, what is cheaper over tokens 2 to n by more than 4 standard errors and 0.5 % of their bits.
+
+    As a code, the choice costs at most log2 3 bits for all samples together, and that about later windows 1.
 
     Args:
         first: what `resolve_first_token` gave.
         model: opened.
         samples: tokenized; those under audit, whose choice holds for their control as well.
-        charge: of the first token, where it is settled already. None: "given" where the BOS stays, else "uniform".
+        charge: of the first token, where it is settled already. None: "given" where a token stands in front, else
+            "uniform".
         max_length: inputs a window holds.
         stride: new tokens of a later window; None leaves later windows as they are.
         batch_size: windows a forward pass.
 
     Warns:
-        FirstTokenWarning: the BOS was left; or it might have to be, or another token taken for it.
+        FirstTokenWarning: another context than the BOS was taken; or it might have to be, or samples speak for several.
     """
     assert samples.ids is not None
+    eos = getattr(model.tokenizer, "eos_token_id", None)
+    if first.asked == "auto" and first.rule == "uniform" and first.id is None and isinstance(eos, int):
+        first = _of_eos(first, eos, model)  # there is no BOS
     if first.asked != "auto" or first.rule != "bos" or first.id is None or not _in_range(model, samples, first.id):
         return first if charge is None or first.asked != "auto" else first.charged(charge)
     if all(brings_context(samples, first, ids) for ids in samples.ids):
@@ -106,26 +116,71 @@ def _asked(
     chosen = [usable[place][:n_most] for place in places]
     if not chosen or n_most < 2:
         return first
-    eos = getattr(model.tokenizer, "eos_token_id", None)
-    ways: list[int | None] = [first.id, None]
-    if isinstance(eos, int) and eos != first.id and 0 <= eos < model.vocab_size:
-        ways.append(eos)
-    bits = _bits(model, chosen, ways, max_length, batch_size)
-    if not all(np.isfinite(of_sample).all() for way in bits[:2] for of_sample in way):
+    ways = _ways(first, model)
+    bits = dict(zip(ways, _bits(model, chosen, [ways[way] for way in ways], max_length, batch_size), strict=True))
+    bits = {way: parts for way, parts in bits.items() if all(np.isfinite(part).all() for part in parts)}
+    if next(iter(ways)) not in bits or "without" not in bits:
         return first  # a token of probability 0: the measurement says where
-    without = _difference(bits[0], bits[1])
-    means = [_mean(way) for way in bits]
-    evidence = Evidence(first.id, first.token, len(chosen), sum(len(ids) - 1 for ids in chosen), *means[:2])
-    if math.isfinite(means[-1]) and len(means) > 2:
-        evidence = replace(evidence, bits_eos=means[2])
-    left = evidence.n_tokens >= _FEWEST_TOKENS and without.beyond(_STANDARD_ERRORS, _LEAST_SHARE)
-    settled = replace(first, in_front=not left, evidence=evidence)
-    _warn(settled, model, without)
-    if evidence.bits_eos is not None and all(
-        _difference(way, bits[2]).beyond(_STANDARD_ERRORS, _TELLING_SHARE) for way in bits[:2]
-    ):
-        _warn_of_eos(evidence, model)
+    default = "without" if first.is_eos else "with"
+    strong, mean = _strong(bits), {way: _mean(parts) for way, parts in bits.items()}
+    evidence = Evidence(
+        id=first.id,
+        token=first.token,
+        n_samples=len(chosen),
+        n_tokens=sum(len(ids) - 1 for ids in chosen),
+        bits_with=mean["eos" if first.is_eos else "with"],
+        bits_without=mean["without"],
+        bits_eos=mean.get("eos"),
+        strong_with=strong.get("with", 0),
+        strong_without=strong["without"],
+        strong_eos=strong.get("eos", 0),
+    )
+    taken = _taken(bits, default, strong, evidence.n_tokens)
+    settled = replace(first, in_front=taken != "without", evidence=evidence)
+    eos = ways.get("eos")
+    if taken == "eos" and eos is not None and not first.is_eos:
+        settled = replace(_of_eos(first, eos, model), evidence=evidence)
+    _warn(settled, model, bits, taken, default)
     return settled
+
+
+def _of_eos(first: FirstToken, eos: int, model: OpenModel) -> FirstToken:
+    """The same with the EOS in front."""
+    token = model.tokenizer.convert_ids_to_tokens(eos)
+    return replace(first, rule="bos", id=eos, token=token, is_eos=True, in_front=True)
+
+
+def _ways(first: FirstToken, model: OpenModel) -> dict[str, int | None]:
+    """What may stand in front, by name: the BOS, nothing, and the EOS where it is another token."""
+    if first.is_eos:
+        return {"eos": first.id, "without": None}
+    eos = getattr(model.tokenizer, "eos_token_id", None)
+    ways: dict[str, int | None] = {"with": first.id, "without": None}
+    if isinstance(eos, int) and eos != first.id and 0 <= eos < model.vocab_size:
+        ways["eos"] = eos
+    return ways
+
+
+def _strong(bits: dict[str, list[np.ndarray]]) -> dict[str, int]:
+    """Of each way, the samples that it makes cheaper than any other does by 20 bits or more."""
+    totals = {way: np.array([float(part.sum()) for part in parts]) for way, parts in bits.items()}
+    others = {way: np.min([total for other, total in totals.items() if other != way], axis=0) for way in totals}
+    return {way: int(np.sum(others[way] - total >= _STRONG_BITS)) for way, total in totals.items()}
+
+
+def _taken(bits: dict[str, list[np.ndarray]], default: str, strong: dict[str, int], n_tokens: int) -> str:
+    """The way that the model's own bits speak for."""
+    spoken_for = [way for way, n in strong.items() if n]
+    if len(spoken_for) == 1:
+        return spoken_for[0]
+    if n_tokens < _FEWEST_TOKENS:
+        return default
+    better = [
+        way
+        for way in bits
+        if way != default and _difference(bits[default], bits[way]).beyond(_STANDARD_ERRORS, _LEAST_SHARE)
+    ]
+    return min(better, key=lambda way: _mean(bits[way]), default=default)
 
 
 def _bits(
@@ -175,38 +230,59 @@ def _difference(dearer: list[np.ndarray], cheaper: list[np.ndarray]) -> _Differe
     return _Difference(mean, stderr, mean / max(_mean(dearer), 1e-9))
 
 
-def _warn(first: FirstToken, model: OpenModel, without: _Difference) -> None:
-    """Say that the BOS was left; or that it might have to be, and that the samples are too few to tell."""
+def _warn(first: FirstToken, model: OpenModel, bits: dict[str, list[np.ndarray]], taken: str, default: str) -> None:
+    """Say that another context than the default was taken; or that it might have to be, or that samples disagree."""
     found = first.evidence
     assert found is not None
-    bos = _name(found)
+    named = {"with": f"after the BOS {_name(found)}", "without": "with nothing in front", "eos": _after_eos(model)}
+    mean = {way: _mean(parts) for way, parts in bits.items()}
+    others = [way for way in bits if way != taken]
     told = (
-        f"tokens 2 to n of {found.n_samples} samples cost {found.bits_without:.3g} bits each with nothing in front, "
-        f"and {found.bits_with:.3g} after the BOS {bos}"
+        f"tokens 2 to n of {found.n_samples} samples cost {mean[taken]:.3g} bits each {named[taken]}, and "
+        f"{', '.join(f'{mean[way]:.3g} {named[way]}' for way in others)}"
     )
-    if not first.in_front:
+    pass_others = " or ".join(f"first_token={_rule(way, model)}" for way in others)
+    strong = {way: getattr(found, f"strong_{way}") for way in bits}
+    if sum(n > 0 for n in strong.values()) > 1:
+        each = ", ".join(f"{n} {named[way]}" for way, n in strong.items() if n)
+        warn(
+            f"cannot tell what stood in front of samples when {model.record['name']} was trained: of {found.n_samples} "
+            f"samples asked, some are cheaper by {_STRONG_BITS} bits or more one way, and some another ({each}). What "
+            f"is memorized behind another context than the one taken ({named[taken]}) is not seen; measure with "
+            f"{pass_others} as well.",
+            FirstTokenWarning,
+        )
+    elif taken == "without" and default != taken:
         warn(
             f"{model.record['name']} was likely trained without a BOS in front of samples: {told}. So nothing is put "
-            'in front of them here; pass first_token="bos" if that is wrong.',
+            f"in front of them here; pass {pass_others} if that is wrong.",
             FirstTokenWarning,
         )
-    elif without.beyond(_TELLING_ERRORS, _TELLING_SHARE):
+    elif taken == "eos":
+        warn(
+            f"{model.record['name']} was likely trained with the EOS in front of samples: {told}. So it is put in "
+            f"front of them here; pass {pass_others} if that is wrong.",
+            FirstTokenWarning,
+        )
+    elif any(_difference(bits[taken], bits[way]).beyond(_TELLING_ERRORS, _TELLING_SHARE) for way in others):
         warn(
             f"cannot tell whether {model.record['name']} was trained with a BOS in front of samples: {told}, and these "
-            f'are too few tokens ({found.n_tokens:,}) to go by. The BOS is put in front; pass first_token="bos" or '
-            'first_token="uniform" by what it was trained with.',
+            f"are too few tokens ({found.n_tokens:,}) to go by. They are read {named[taken]}; pass {pass_others} by "
+            "what it was trained with.",
             FirstTokenWarning,
         )
 
 
-def _warn_of_eos(found: Evidence, model: OpenModel) -> None:
-    eos = model.tokenizer.convert_ids_to_tokens(model.tokenizer.eos_token_id)
-    warn(
-        f"{model.record['name']} was likely trained with the EOS {eos!r} in front of samples: tokens 2 to n of "
-        f"{found.n_samples} samples cost {found.bits_eos:.3g} bits each after it, {found.bits_with:.3g} after the BOS "
-        f'{_name(found)} and {found.bits_without:.3g} with nothing in front. Pass first_token="{eos}".',
-        FirstTokenWarning,
-    )
+def _after_eos(model: OpenModel) -> str:
+    eos = getattr(model.tokenizer, "eos_token_id", None)
+    return "" if eos is None else f"after the EOS {model.tokenizer.convert_ids_to_tokens(eos)!r}"
+
+
+def _rule(way: str, model: OpenModel) -> str:
+    """What to pass for a way."""
+    if way == "eos":
+        return f'"{model.tokenizer.convert_ids_to_tokens(model.tokenizer.eos_token_id)}"'
+    return '"bos"' if way == "with" else '"uniform"'
 
 
 def _name(found: Evidence) -> str:

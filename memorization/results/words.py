@@ -18,7 +18,7 @@ def describe_first_token(record: Mapping[str, Any]) -> str:
     in_front = name is not None and record.get("in_front", True)
     given = "not coded" if in_front else "read before the first token alone"
     words = {
-        "bos": f"bos: given {name}, which is {given}",
+        "bos": f"{'eos' if record.get('is_eos') else 'bos'}: given {name}, which is {given}",
         "token": f"given {name}, which is not coded",
         "uniform": "uniform: log2 of the vocabulary size",
         "skip": "skip: left out of the code",
