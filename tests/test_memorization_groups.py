@@ -12,7 +12,10 @@ from memorization import Memorization, compress_bits, load, unintended_memorizat
 from memorization.errors import InputError
 from memorization.stats.significance import conformal_p_values
 
-pytestmark = pytest.mark.filterwarnings("ignore::memorization.errors.MeasurementWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::memorization.errors.MeasurementWarning"),
+    pytest.mark.usefixtures("no_type_checker"),  # which takes longer than the simulations
+]
 
 V, S, A_DOCUMENT = 32, 12, 6
 _draw = np.random.default_rng(0)

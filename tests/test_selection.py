@@ -11,6 +11,8 @@ from memorization import load, unintended_memorization
 from memorization.errors import InputError, NothingSelectedWarning
 from memorization.unintended import Memorization
 
+pytestmark = pytest.mark.usefixtures("no_type_checker")  # which takes longer than the simulations
+
 V, S, N, N_CONTROL = 64, 16, 40, 80
 SOURCE, OTHER = Iid(zipf(V)), Iid(0.8 * zipf(V) + 0.2 / V)
 

@@ -550,11 +550,26 @@ def test_a_weak_oracle_of_real_models():
 def test_length_mismatch_of_over_ten_percent(n_tokens, control_tokens, warned):
     given_, control = pair_with_control(-1.0, n_tokens=n_tokens, control_tokens=control_tokens)
     if warned:
-        message = rf"samples have {n_tokens}\.0 tokens in the mean, control samples {control_tokens}\.0"
+        message = rf"samples have {n_tokens}\.0 .* tokens, control samples {control_tokens}\.0"
         with pytest.warns(LengthMismatchWarning, match=message):
             unintended_memorization(*given_, control=control)
     else:
         unintended_memorization(*given_, control=control)
+
+
+def test_equal_means_of_other_lengths_are_told():
+    """Samples of 8 and of 56 tokens beside a control of 32: what the oracle lacks adds up with the length."""
+    rng = np.random.default_rng(0)
+    samples = [rng.integers(1, 16, n).tolist() for n in [8, 56] * 12]
+    control = rng.integers(1, 16, (48, 32)).tolist()
+    with pytest.warns(
+        LengthMismatchWarning, match=r"32\.0 \(most 8 to 56\) tokens, control samples 32\.0 \(most 32 to"
+    ):
+        unintended_memorization(UniformModel(16), UniformModel(16), samples, control=control)
+    alike = [rng.integers(1, 16, n).tolist() for n in rng.permutation([8, 56] * 30)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LengthMismatchWarning)
+        unintended_memorization(UniformModel(16), UniformModel(16), samples, control=alike)
 
 
 # --- one first-token rule

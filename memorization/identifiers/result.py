@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError, NothingSelectedWarning, warn
-from memorization.results import Result, Saved, describe_model
+from memorization.results import Result, Saved, describe_first_token, describe_model
 from memorization.samples import left_out
 from memorization.stats.levels import check_level
 from memorization.stats.significance import fewest_selected, q_of_e_values, q_of_p_values, selected
@@ -298,6 +298,7 @@ class IdentifierAudit(Result):
             f"{self.format_bits[i]:.4g} bits"
             for i in order
         ]
+        lines.append(f"  first token  {describe_first_token(settings['first_token'])}")
         lines.append(f"  model        {describe_model(settings['model'])}")
         lines += left_out({"samples": settings["samples"]})
         return "\n".join(lines)

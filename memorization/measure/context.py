@@ -141,7 +141,7 @@ def resolve_first_token(asked: str | int, tokenizer: Any) -> FirstToken:
             raise InputError(
                 'first_token="bos" needs a tokenizer that has a BOS token; '
                 + ("none is at hand" if tokenizer is None else "this one has none")
-                + '. Name a context token (such as "<|endoftext|>"), or pass "uniform".'
+                + '. Name a context token (such as "<|endoftext|>"), or leave first_token to "auto".'
             )
         return _given(asked, "bos", bos, tokenizer)
     if asked in ("uniform", "skip"):
@@ -153,6 +153,14 @@ def resolve_first_token(asked: str | int, tokenizer: Any) -> FirstToken:
             + ("a tokenizer: none is at hand, pass the id." if tokenizer is None else "the tokenizer.")
         )
     return _given(asked, "token", vocabulary[asked], tokenizer)
+
+
+def eos_in_front(first: FirstToken, tokenizer: Any) -> FirstToken:
+    """The rule "auto" of a tokenizer without BOS, with its EOS in front; whatever else comes, as it is."""
+    eos = getattr(tokenizer, "eos_token_id", None)
+    if first.asked != "auto" or first.rule != "uniform" or first.id is not None or not isinstance(eos, int):
+        return first
+    return replace(_given("auto", "bos", eos, tokenizer), is_eos=True)
 
 
 def _given(asked: str | int, rule: FirstTokenRule, token_id: int, tokenizer: Any) -> FirstToken:

@@ -15,6 +15,7 @@ from memorization.measure.context import (
     Evidence,
     FirstToken,
     brings_context,
+    eos_in_front,
     sequences_of,
 )
 from memorization.measure.later_windows import ask_later_windows
@@ -80,9 +81,7 @@ def settle_first_token(
         FirstTokenWarning: another context than the BOS was taken; or it might have to be, or samples speak for several.
     """
     assert samples.ids is not None
-    eos = getattr(model.tokenizer, "eos_token_id", None)
-    if first.asked == "auto" and first.rule == "uniform" and first.id is None and isinstance(eos, int):
-        first = _of_eos(first, eos, model)  # there is no BOS
+    first = eos_in_front(first, model.tokenizer)
     if first.asked != "auto" or first.rule != "bos" or first.id is None or not _in_range(model, samples, first.id):
         return first if charge is None or first.asked != "auto" else first.charged(charge)
     if all(brings_context(samples, first, ids) for ids in samples.ids):

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from memorization.errors import InputError, ResultError, SameModelWarning, warn
 from memorization.measure.code_lengths import CodeLengths, measure, tokenize
-from memorization.measure.context import Charge, FirstToken, resolve_first_token, warn_of_chat_marker
+from memorization.measure.context import Charge, FirstToken, eos_in_front, resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
@@ -53,9 +53,6 @@ def measure_pair(
     Raises:
         InputError: samples, tokenizers and first-token rule do not go together.
         ResultError: the CodeLengths are not of these samples.
-
-    Warns:
-        SameModelWarning: both models give every token the same bits.
     """
     max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
     models: dict[str, Any] = dict(zip(_ROLES, (target, oracle), strict=True))
@@ -113,9 +110,7 @@ def measure_pair(
     for role, rule in settled.items():
         if charge is not None and rule.charge != charge:  # one that keeps its BOS was measured before one that does not
             settled[role] = measure_role(role, rule.charged(charge), charge)
-    pairs = list(zip(measured["target"], measured["oracle"], strict=True))
-    _warn_of_one_model(pairs)
-    return pairs
+    return list(zip(measured["target"], measured["oracle"], strict=True))
 
 
 def _load_tokenizers(
@@ -187,10 +182,25 @@ def _prepare(
             "differ where the models may not. Measure both with one tokenizer, or with another first_token."
         )
     rules = _rules(first_token, tokenizer, given)
+    if two_tokenizers and first_token == "auto":  # the first token needs a context: the EOS where there is no BOS
+        rules |= {role: eos_in_front(rules[role], own) for role, own in tokenizer.items()}
     return tokenized, rules, _one_charge(first_token, rules, given, two_tokenizers)
 
 
-def _warn_of_one_model(pairs: Sequence[Pair]) -> None:
+def alike(ours: Sequence[CodeLengths], theirs: Sequence[CodeLengths], bits: float) -> bool:
+    """Whether two models differ by less than `bits` a token, root mean square, on each of these sets.
+
+    Only where tokens are not the same, fingerprints decide: those of two callables may agree on the few tokens of a
+    probe, as a model and what was made of it do.
+    """
+    if any(not np.array_equal(a.token_ids, b.token_ids) for a, b in zip(ours, theirs, strict=True)):
+        return same_model(ours[0].settings["model"], theirs[0].settings["model"])
+    return all(
+        float(np.sqrt(np.mean((a.token_bits - b.token_bits) ** 2))) < bits for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def warn_of_one_model(pairs: Sequence[Pair]) -> None:
     """Warn where target and oracle agree on every token: no two models do, but one model under two names does."""
     target, oracle = pairs[0]
     models = [lengths.settings["model"] for lengths in (target, oracle)]
@@ -203,8 +213,9 @@ def _warn_of_one_model(pairs: Sequence[Pair]) -> None:
     ):
         warn(
             f"target ({models[0]['name']}) and oracle ({models[1]['name']}) give every token the same bits, so memU "
-            "is 0: they are one model. Adapters such as LoRA change their base model in place, so that it is no "
-            "oracle any more: load the base anew.",
+            "is 0: they are one model, or differ only where these samples do not look, or behind another first token. "
+            "Adapters such as LoRA change their base model in place, so that it is no oracle any more: load the base "
+            "anew.",
             SameModelWarning,
         )
 

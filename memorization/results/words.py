@@ -25,6 +25,8 @@ def describe_first_token(record: Mapping[str, Any]) -> str:
     }[record["rule"]]
     if record["rule"] in ("uniform", "skip") and in_front:
         words += f", after {name}, which is not coded"
+    if record["asked"] == "auto" and record["rule"] == "uniform" and name is None and record.get("evidence") is None:
+        words += "; nothing in front (no BOS is known, so none was tried)"
     return "; ".join([words, *_evidence(record, in_front)])
 
 

@@ -12,8 +12,7 @@ from jaxtyping import Float64, Shaped
 
 from memorization.coding.joint import JointCode, joint_bits
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.fingerprint import same_model
-from memorization.measure.pair import token_count_bits
+from memorization.measure.pair import alike, token_count_bits
 from memorization.results import Pictured
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval, spread
@@ -25,6 +24,7 @@ from memorization.unintended.ngram import (
     best_step,
     best_weights,
     continued_bits,
+    copy_bits,
     mixture_bits,
     ngram_bits,
     skip_bits,
@@ -34,7 +34,7 @@ from memorization.unintended.verdict import TOLERANCE, UNIFORM, Evidence, Step, 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ladder", "Rung", "Sets", "build_ladder", "seen_interval"]
+__all__ = ["COPY", "Ladder", "Rung", "Sets", "build_ladder", "seen_interval"]
 
 Sets = tuple[CodeLengths, CodeLengths]  # of the samples and of the control, under one model
 Documents: TypeAlias = Shaped[np.ndarray, " _"] | None  # of each control sample
@@ -43,7 +43,7 @@ NGRAM = "n-gram code of the control"
 MIXTURE = "best mixture, target included"
 _UNIFORM_SHARES = (0.1, 0.5, 0.9)
 _PLACES = range(3, 9)
-_COPY = 0.05  # bits a token, root mean square on the control: from there on two oracles are two
+COPY = 0.05  # bits a token, root mean square on the control: from there on two oracles are two
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +129,7 @@ class Ladder(Pictured):
         verdict = f"{self.verdict}: {self.reason}"
         return [
             f"  bracket      {self.bracket:,.2f} bits a sample: net memU, should the oracle lack no more than "
-            f"{100 * TOLERANCE:.0f} % of it",
+            f"{100 * TOLERANCE:.0f} % of it, and not have seen the samples",
             *textwrap.wrap(verdict, 120, initial_indent="  verdict      ", subsequent_indent=15 * " "),
         ]
 
@@ -258,11 +258,11 @@ def _mixtures(
 
 
 def _skipping(oracle: Sets, target: Sets, documents: Documents) -> list[np.ndarray]:
-    """Codes of the control by one token further back: what an n-gram code does not see."""
+    """Codes of the control by one token further back, and by what comes again: what an n-gram code does not see."""
     control = oracle[1]
     vocab_size = _vocab_size(oracle)
     tokens = Tokens(control.token_ids, control.token_offsets, documents)
-    codes = [skip_bits(tokens, places, vocab_size) for places in _PLACES]
+    codes = [*(skip_bits(tokens, places, vocab_size) for places in _PLACES), copy_bits(tokens, vocab_size)]
     for code in codes:
         _charge_first(code, control, target[1])
     return codes
@@ -313,7 +313,7 @@ def _evidence(
     control: Control,
 ) -> Evidence:
     best, n, of = given[0], len(samples.bits), control.documents
-    copies = [_same(sets, oracles[0]) or _same(sets, target) for sets in oracles[1:]]
+    copies = [alike(sets, oracles[0], COPY) or alike(sets, target, COPY) for sets in oracles[1:]]
     others = [rung for rung, copy in zip(given[1:], copies, strict=True) if not copy]
     other_sets = [sets for sets, copy in zip(oracles[1:], copies, strict=True) if not copy]
     second = min(others, key=lambda rung: float(rung.control_bits.mean()), default=None)
@@ -325,6 +325,7 @@ def _evidence(
         unit=control.unit,
         net=control.net_bits / n,
         net_interval=Interval(low / n, high / n),
+        gap=Interval(control.gap_interval.low / n, control.gap_interval.high / n),
         spreads=(spread(samples.bits, samples.documents), spread(control.bits, of)),
         target=_step("target", control.signed_bits, of),
         over_built_in=tuple(_step(rung.name, rung.control_bits - best.control_bits, of) for rung in built),
@@ -368,15 +369,6 @@ def _memu(target: np.ndarray, oracle: np.ndarray, joint: JointCode) -> float:
 
 def _same_tokens(sets: Sets, others: Sets) -> bool:
     return all(np.array_equal(a.token_ids, b.token_ids) for a, b in zip(sets, others, strict=True))
-
-
-def _same(sets: Sets, others: Sets) -> bool:
-    """Whether two are one model: by fingerprint, or by the bits of the control's tokens."""
-    if same_model(sets[0].settings["model"], others[0].settings["model"]):
-        return True
-    if not _same_tokens(sets, others):
-        return False
-    return bool(np.sqrt(np.mean((sets[1].token_bits - others[1].token_bits) ** 2)) < _COPY)
 
 
 def _names(oracles: Sequence[Sets]) -> list[str]:

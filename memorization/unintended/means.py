@@ -41,8 +41,12 @@ class Means(ReadOnly):
 
     @property
     def interval(self) -> Interval:
-        """95 % interval of `mean_bits`; NaN for one sample."""
-        return self._once("interval", lambda: mean_interval(self.bits, groups=self.documents))
+        """95 % interval of `mean_bits`, at least 0 where no sample is below 0; NaN for one sample."""
+        return self._once("interval", self._interval)
+
+    def _interval(self) -> Interval:
+        low, high = mean_interval(self.bits, groups=self.documents)
+        return Interval(max(low, 0.0) if self.bits.min() >= 0 else low, high)
 
     @property
     def mean_signed_bits(self) -> float:

@@ -13,9 +13,16 @@ from jaxtyping import Float64
 from memorization.coding.joint import JointCode
 from memorization.errors import InputError, LengthMismatchWarning, SeenByOracleWarning, WeakOracleWarning, warn
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
-from memorization.measure.pair import Pair, check_same_samples, control_pair, differ_in_tokens, measure_pair
+from memorization.measure.pair import (
+    Pair,
+    alike,
+    check_same_samples,
+    control_pair,
+    differ_in_tokens,
+    measure_pair,
+    warn_of_one_model,
+)
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import describe_model, versions
 from memorization.samples import (
@@ -29,10 +36,12 @@ from memorization.samples import (
     read_samples,
 )
 from memorization.samples.disjoint import check_disjoint
-from memorization.unintended.ladder import seen_interval
+from memorization.unintended.ladder import COPY, seen_interval
 from memorization.unintended.result import Memorization, combine, sample_keys, with_count
 
-_LENGTH_MISMATCH = 0.1  # relative difference of mean lengths from which net memU compares unlike things
+_LENGTH_MISMATCH = 0.1  # of the mean length: a difference from which net memU compares unlike things
+_TAILS = (0.1, 0.9)
+_CHANCE = 0.01
 
 
 def unintended_memorization(
@@ -116,7 +125,7 @@ def unintended_memorization(
         WeakOracleWarning: the target, or an n-gram code of the control, codes unseen text in fewer bits than the
             oracle.
         SeenByOracleWarning: the oracle needs fewer bits a token for the samples than for the control.
-        LengthMismatchWarning: samples and control differ in mean length by over 10 %.
+        LengthMismatchWarning: samples and control differ in length, in the mean or in the spread, by over 10 %.
 
     Guarantees:
         Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model
@@ -271,8 +280,8 @@ def _best_first(measured: list[list[Pair]]) -> tuple[list[Pair], list[list[Pair]
     counted = {"token_count_code": _differ(measured)}
 
     def bits(pairs: list[Pair]) -> tuple[bool, float]:
-        target, oracle = pairs[1]
-        is_target = same_model(target.settings["model"], oracle.settings["model"])
+        _, oracle = pairs[1]
+        is_target = alike([pair[0] for pair in pairs], [pair[1] for pair in pairs], COPY)
         return is_target, float(with_count(oracle.bits, oracle, counted).mean())
 
     first, *others = sorted(measured, key=bits)
@@ -296,6 +305,7 @@ def memorization_of(
         "versions": versions(),
     }
     further = [(samples[1], control[1]) for samples, control in others]
+    warn_of_one_model(pairs)
     result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further, _checked(groups))
     _warn(result)
     return result
@@ -333,10 +343,27 @@ def _warn(result: Memorization) -> None:
             "is harder text.",
             SeenByOracleWarning,
         )
-    ours, theirs = float(result.target.n_tokens.mean()), float(control.target.n_tokens.mean())
-    if abs(ours - theirs) > _LENGTH_MISMATCH * ours:
+    ours, theirs = result.target.n_tokens, control.target.n_tokens
+    if _differ_in_length(ours, theirs):
         warn(
-            f"samples have {ours:.1f} tokens in the mean, control samples {theirs:.1f}: net memU compares unlike "
-            "things. Draw the control like the samples, of the same length.",
+            f"samples have {_lengths(ours)} tokens, control samples {_lengths(theirs)}: net memU and p-values compare "
+            "unlike things. Draw the control like the samples, of the same lengths.",
             LengthMismatchWarning,
         )
+
+
+def _differ_in_length(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """In the mean, or in their spread beyond chance: what an oracle lacks adds up with the length."""
+    if abs(ours.mean() - theirs.mean()) > _LENGTH_MISMATCH * ours.mean():
+        return True
+    apart = np.abs(np.quantile(ours, _TAILS) - np.quantile(theirs, _TAILS)) > _LENGTH_MISMATCH * ours.mean()
+    if not apart.any():
+        return False
+    from scipy.stats import ks_2samp
+
+    return bool(ks_2samp(ours, theirs).pvalue < _CHANCE)
+
+
+def _lengths(n_tokens: np.ndarray) -> str:
+    low, high = np.quantile(n_tokens, _TAILS)
+    return f"{n_tokens.mean():.1f} (most {low:.0f} to {high:.0f})"

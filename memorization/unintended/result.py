@@ -246,7 +246,7 @@ class Memorization(Selection, Result):
                 f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
                 "control's; seen against unseen text, no amount of memory",
                 *(self.ladder.lines() if self.ladder is not None else ()),
-                *self.selection_lines(),
+                *self.selection_lines(is_weak=self.verdict == "weak"),
             ]
         counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
         of_what = "memU" if control is None else "net memU"

@@ -136,8 +136,8 @@ class Selection(Means):
             "single one be seen"
         )
 
-    def selection_lines(self) -> list[str]:
-        """What is selected, as lines of a result's table."""
+    def selection_lines(self, *, is_weak: bool) -> list[str]:
+        """What is selected, as lines of a result's table; `is_weak`: the oracle."""
         if self.control is None:
             return []
         too_few = self._too_few(_FDR)
@@ -148,6 +148,8 @@ class Selection(Means):
         told = f"{n:,} of {len(self.bits):,} samples at FDR {100 * _FDR:g} %"
         if n:
             told += f", {n_far:,} of them by at least {_WORTH_TELLING} bits"
+            if is_weak:
+                told += " (the oracle is weak: it may be generalization)"
         elif self._unseen(_FDR):
             told = f"cannot tell which samples: {self._unseen(_FDR)}"
         return [f"  memorized    {told}; for all together p = {self.set_p_value:.2g}"]

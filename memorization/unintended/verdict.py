@@ -15,6 +15,7 @@ SHOWN = 0.2  # of that: what other codes may show that it lacks, each knowing on
 FEWEST = 16  # samples, and control samples (of documents, these): below, no interval is to be believed
 UNIFORM = "uniform code"
 _EXACT = 0.01  # bits a sample
+_FAR = 30  # times the control: nobody will bring more, so it is not advised
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Evidence:
         unit: what is counted: "samples" or "documents".
         net: mean net memU.
         net_interval: of it.
+        gap: 95 % interval of the gap: signed bits of the samples over the control's.
         spreads: standard deviations of memU over samples, and over control samples, or documents.
         target: what the target codes the control in, fewer than the oracle.
         over_built_in: what the oracle saves over each built-in rung, on the control.
@@ -70,7 +72,7 @@ class Evidence:
         continued: what the oracle would save if what it does better than another one given were done more.
         mixture: what the best mixture of all rungs and the target saves over the oracle; None where tokens differ.
         seen: bits a token of the oracle on the samples less those on the control.
-        copies: names of oracles given that are copies of the oracle or of the target.
+        copies: names of oracles given that are copies of the oracle or of the target, or nearly.
     """
 
     oracle: str
@@ -79,6 +81,7 @@ class Evidence:
     unit: str
     net: float
     net_interval: Interval
+    gap: Interval
     spreads: tuple[float, float]
     target: Step
     over_built_in: tuple[Step, ...]
@@ -127,15 +130,19 @@ def _why_weak(found: Evidence) -> str:
     if not clear:
         return ""
     best = max(clear, key=lambda step: step.mean)
+    otherwise = " Or the target has seen the control, which is then none: take another." if best is found.target else ""
     return (
         f"the {best.name} codes unseen text in {best.mean:,.2f} bits a sample fewer than the oracle (95 % interval "
         f"{best.interval.low:,.2f} to {best.interval.high:,.2f}), so memU includes generalization. Take a stronger "
-        "oracle."
+        f"oracle.{otherwise}"
     )
 
 
 def _doubts(found: Evidence) -> list[str]:
-    doubts = [*_too_few(found), *_of_built_in(found), *_of_oracles(found)]
+    n = (found.n_samples, found.n_control)
+    if min(n) < FEWEST:
+        return [f"{n[0]} {found.unit} and {n[1]} control {found.unit} are too few: {FEWEST} of each are the least."]
+    doubts = [*_of_nothing(found), *_of_built_in(found), *_of_oracles(found)]
     seen = found.seen
     if not seen.is_known or not seen.low <= 0 <= seen.high:
         doubts.append(
@@ -149,16 +156,22 @@ def _doubts(found: Evidence) -> list[str]:
     return doubts
 
 
-def _too_few(found: Evidence) -> list[str]:
-    n = (found.n_samples, found.n_control)
-    if min(n) < FEWEST:
-        return [f"{n[0]} {found.unit} and {n[1]} control {found.unit} are too few: {FEWEST} of each are the least."]
+def _of_nothing(found: Evidence) -> list[str]:
+    """What it means that net memU may be 0; nothing where it is above."""
     if found.net_interval.low > 0:
         return []
-    return [
+    told = (
         f"Net memU is not told from 0; it is at most {found.net_interval.high:,.2f} bits a sample, if the oracle has "
-        f"not seen the samples.{_more_control(found, found.net)}"
-    ]
+        f"not seen the samples and both models are read as they were trained.{_more_control(found, found.net)}"
+    )
+    if found.gap.low > _EXACT:
+        told += (
+            f" Yet the target knows them better than the control, by {found.gap.low:,.2f} to {found.gap.high:,.2f} "
+            "bits a sample over what the oracle does: something is memorized. Against this oracle it does not show, "
+            "for the target is worse than it by more than that. Take the oracle that the target was made of, or one "
+            "like it; and see whether the first token is the one it was trained with."
+        )
+    return [told]
 
 
 def _more_control(found: Evidence, half_width: float) -> str:
@@ -167,6 +180,8 @@ def _more_control(found: Evidence, half_width: float) -> str:
     if rest <= 0:
         return f" More {found.unit} are needed, not only more of the control." if half_width > 0 else ""
     needed = math.ceil(found.spreads[1] ** 2 / rest)
+    if needed > _FAR * found.n_control:
+        return ""
     return f" About {needed:,} control {found.unit} would tell." if needed > found.n_control else ""
 
 
@@ -184,7 +199,7 @@ def _of_built_in(found: Evidence) -> list[str]:
 
 def _of_oracles(found: Evidence) -> list[str]:
     doubts = []
-    copies = f" ({', '.join(found.copies)}: a copy, which does not count)" if found.copies else ""
+    copies = f" ({', '.join(found.copies)}: too like it, or the target, to count)" if found.copies else ""
     if found.last_step is None:
         steps = [step for step in found.over_built_in if step.name != UNIFORM] or list(found.over_built_in)
         least = min(steps, key=lambda step: step.mean)
@@ -206,15 +221,17 @@ def _of_oracles(found: Evidence) -> list[str]:
 
 
 def _still_moving(found: Evidence, step: Step, most: float, way: str) -> list[str]:
-    if step.within(most) or most <= 0:
+    if step.within(most) or not most > 0:
         return []
     needed = step.samples_needed(most)
     told = (
         f"About {needed:,} control {found.unit} would tell."
-        if needed is not None and needed > found.n_control
+        if needed is not None and found.n_control < needed <= _FAR * found.n_control
         else "Give a stronger oracle, of another kind."
     )
+    if not step.interval.is_known:
+        return [f"Whether memU is still moving {way.format(name=step.name)} is unknown."]
     return [
-        f"memU is still moving: {way.format(name=step.name)} it falls by {step.mean:,.2f} bits a sample (95 % interval "
-        f"{step.interval.low:,.2f} to {step.interval.high:,.2f}), more than the {most:,.2f} allowed. {told}"
+        f"memU may still be moving: {way.format(name=step.name)} it falls by {step.mean:,.2f} bits a sample, by "
+        f"{step.interval.high:,.2f} at the most (95 % interval), and {most:,.2f} are allowed. {told}"
     ]
