@@ -323,6 +323,20 @@ def test_structure_that_reaches_further_back_than_an_n_gram(n_trials):
         assert result.verdict != "validated"
 
 
+def test_what_comes_again_in_a_sample_is_seen():
+    """The second half of each sample repeats the first, and two good oracles of single tokens agree in not knowing."""
+
+    class Again(Iid):
+        def draw(self, n, length, rng):
+            return np.tile(super().draw(n, length // 2, rng), 2)
+
+    source = Again(zipf(V))
+    result, _ = planted_result(strong_pair(SOURCE), source=source, generic=Iid(np.ones(V)))
+    assert result.ladder.evidence.mixture.mean > 0.3 * result.oracle.ideal_bits.mean()
+    assert result.ladder.evidence.last_step.within(result.ladder.evidence.tolerance)
+    assert result.verdict == "cannot tell"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["one class", "one corpus"])
 def test_what_the_verdict_cannot_see(case):
