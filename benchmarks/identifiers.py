@@ -29,7 +29,7 @@ from memorization.stats.significance import q_of_e_values, q_of_p_values
 
 RESULTS = Path(__file__).parent / "results" / "identifiers"
 REPETITIONS = (0, 1, 2, 5, 10, 20, 50, 100)
-N_EACH, N_UNSEEN, N_RANKED, N_DRAWS, N_SIMULATIONS = 25, 20_000, 400, 199, 200
+N_EACH, N_UNSEEN, N_RANKED, N_DRAWS, N_SIMULATIONS = 25, 20_000, 1_200, 199, 200
 SEQ_LEN, VOCAB_SIZE, EPOCHS, BATCH_SIZE, FDR = 40, 1024, 4, 32, 0.05
 HASH = Format.of("hex16")
 

@@ -519,6 +519,9 @@ def test_mi_law_predict_never_prints_chance_from_a_tail(capsys):
     assert f"ceiling      {bound:.3f} is the most" in capsys.readouterr().out
     assert run("mi-law", "predict", "--params", "7e9", "--tokens", "2e12", "--bits-per-param", "0") == 2
     assert "--bits-per-param must be above 0, such as 3.6; it is 0" in capsys.readouterr().err
+    for params, tokens, wrong in (("-1", "2e12", "--params"), ("7e9", "0", "--tokens"), ("nan", "2e12", "--params")):
+        assert run("mi-law", "predict", "--params", params, "--tokens", tokens) == 2
+        assert f"{wrong} must be a finite number above 0, such as 7e9; it is" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_type_checker")

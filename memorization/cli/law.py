@@ -85,6 +85,9 @@ def predict(
     """F1 of a loss-threshold attack on a model, the ceiling of any, and the sizes at which F1 is 0.55 to 0.95."""
     from memorization import MIScalingLaw
 
+    for name, value in (("--params", params), ("--tokens", tokens)):
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} must be a finite number above 0, such as 7e9; it is {value:g}.")
     used = MIScalingLaw.published() if law is None else MIScalingLaw.load(law)
     per_sample = _tokens_a_sample(used, law)
     size = tokens / per_sample
