@@ -565,7 +565,7 @@ def test_mi_law_predict_refuses_other_units_and_sizes(tmp_path, capsys):
     assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", samples_of_bits) == 2
     assert 'takes capacity in "bits" and data in "samples of 64 tokens"' in capsys.readouterr().err
     assert run("mi-law", "predict", "--params", "0", "--tokens", "1e6") == 2
-    assert "capacity must be finite and above 0" in capsys.readouterr().err
+    assert "--params must be a finite number above 0" in capsys.readouterr().err
     assert run("mi-law", "predict", "--params", "1e6", "--tokens", "1e6", "--law", tmp_path) == 2
     assert "holds no saved MIScalingLaw" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from saved_folders import as_saved_by_0_1_0
 from torch import Tensor
 
-from memorization import CodeLengths, UniformModel, compress_bits
+from memorization import CodeLengths, UniformModel, compress_bits, unintended_memorization
 from memorization.errors import FirstTokenWarning, InputError, LossyTextError, ResultError
 
 
@@ -565,3 +565,11 @@ def test_input_error_is_a_value_error():
     assert issubclass(InputError, ValueError)
     assert issubclass(LossyTextError, InputError)
     assert issubclass(ResultError, ValueError)
+
+
+def test_one_of_a_kind_is_told_in_the_singular():
+    one = compress_bits(UniformModel(16), [[3]], progress=False)
+    assert repr(one).startswith("CodeLengths of 1 sample, 1 token")
+    pair = unintended_memorization(UniformModel(16), UniformModel(16), [[3]], control=[[4]], progress=False)
+    assert repr(pair).startswith("Memorization of 1 sample\n")
+    assert "1 unseen sample\n" in repr(pair)

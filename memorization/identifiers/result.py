@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError, NothingSelectedWarning, warn
-from memorization.results import Result, Saved, describe_first_token, describe_model
+from memorization.results import Result, Saved, counted, describe_first_token, describe_model
 from memorization.samples import left_out
 from memorization.stats.levels import check_level
 from memorization.stats.significance import fewest_selected, q_of_e_values, q_of_p_values, selected
@@ -268,7 +268,7 @@ class IdentifierAudit(Result):
         n_texts = len(set(self.index.tolist()))
         formats = ", ".join(settings["formats"])
         chosen = selected(self.q_value(), _FDR)
-        lines = [f"IdentifierAudit of {n:,} identifiers ({formats}) in {n_texts:,} texts"]
+        lines = [f"IdentifierAudit of {counted(n, 'identifier')} ({formats}) in {counted(n_texts, 'text')}"]
         words = f"{int(chosen.sum()):,} of {n:,} memorized at FDR {100 * _FDR:g} %"
         if chosen.any():
             words += f", {int((chosen & (self.bits >= 20)).sum()):,} of them by at least 20 bits"

@@ -18,7 +18,7 @@ from memorization.measure.later_windows import warn_of_later_windows
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows, score, window_of
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record, vocabulary_size
-from memorization.results import Result, Saved, describe_first_token, describe_model, versions
+from memorization.results import Result, Saved, counted, describe_first_token, describe_model, versions
 from memorization.samples import Samples, SamplesLike, left_out, positions_measured, read_samples
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class CodeLengths(Result):
         n_bytes = f", {self.n_bytes.sum():,} bytes" if (self.n_bytes >= 0).all() else ""
         per_byte = "" if math.isnan(self.bits_per_byte) else f", {self.bits_per_byte:.4g} a byte"
         lines = [
-            f"CodeLengths of {len(self):,} samples, {self.n_tokens.sum():,} tokens{n_bytes}",
+            f"CodeLengths of {counted(len(self), 'sample')}, {counted(int(self.n_tokens.sum()), 'token')}{n_bytes}",
             f"  coded        {self.total_bits:,.2f} bits: {self.bits_per_token:.4g} a token{per_byte}",
             f"  ideal        {self.ideal_bits.sum():,.2f} bits (-log2 p)",
             f"  first token  {describe_first_token(self.settings['first_token'])}",

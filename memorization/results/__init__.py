@@ -5,7 +5,7 @@ from memorization.results.kinds import KINDS
 from memorization.results.read_only import ReadOnly
 from memorization.results.result import Pictured, Result, load, pictures_from
 from memorization.results.saved import Saved
-from memorization.results.words import describe_first_token, describe_model, number, plain, versions
+from memorization.results.words import counted, describe_first_token, describe_model, number, plain, versions
 
 __all__ = [
     "KINDS",
@@ -14,6 +14,7 @@ __all__ = [
     "Result",
     "Saved",
     "check_free",
+    "counted",
     "describe_first_token",
     "describe_model",
     "load",

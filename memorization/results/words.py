@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["describe_first_token", "describe_model", "number", "plain", "versions"]
+__all__ = ["counted", "describe_first_token", "describe_model", "number", "plain", "versions"]
 
 
 def describe_first_token(record: Mapping[str, Any]) -> str:
@@ -55,7 +55,17 @@ def _evidence(record: Mapping[str, Any], in_front: bool) -> list[str]:
 
 
 def _asked(count: int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'} asked"
+    return f"{counted(count, name)} asked"
+
+
+def counted(count: int, name: str) -> str:
+    """So many of what is named in the singular.
+
+    Examples:
+        >>> counted(1, "sample"), counted(2_000, "sample")
+        ('1 sample', '2,000 samples')
+    """
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def _token(record: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from memorization.coding.joint import joint_bits
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
-from memorization.results import Result, Saved, describe_first_token, describe_model, plain
+from memorization.results import Result, Saved, counted, describe_first_token, describe_model, plain
 from memorization.samples import left_out
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
@@ -229,7 +229,7 @@ class Memorization(Selection, Result):
     def __repr__(self) -> str:
         control, settings = self.control, self.settings
         lines = [
-            f"Memorization of {len(self):,} samples{_of_documents(self)}",
+            f"Memorization of {counted(len(self), 'sample')}{_of_documents(self)}",
             f"  memU         {self.mean_bits:,.2f} {_span(self.interval)} bits a sample, {self.total_bits:,.1f} in all",
             f"  signed       {self.mean_signed_bits:,.2f} {_span(self.signed_interval)} bits a sample",
         ]
@@ -240,7 +240,7 @@ class Memorization(Selection, Result):
         else:
             lines += [
                 f"  control      {control.mean:,.2f} {_span(control.mean_interval)} bits a sample signed, "
-                f"memU {control.mean_bits:,.2f}; {len(control.bits):,} unseen samples{_of_documents(control)}",
+                f"memU {control.mean_bits:,.2f}; {counted(len(control.bits), 'unseen sample')}{_of_documents(control)}",
                 f"  net memU     {control.net_bits:,.1f} {_span(control.net_interval)} bits in all: memU over the "
                 "control's",
                 f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
@@ -393,7 +393,7 @@ def _span(interval: Interval) -> str:
 
 
 def _of_documents(means: Means) -> str:
-    return "" if means.groups is None else f" of {means.n_independent:,} documents"
+    return "" if means.groups is None else f" of {counted(means.n_independent, 'document')}"
 
 
 def _percent(share: float) -> str:
