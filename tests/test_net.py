@@ -9,6 +9,8 @@ from planted import Iid, Memorizer, mean_bits, zipf
 
 from memorization import Memorization, compress_bits, unintended_memorization
 
+pytestmark = pytest.mark.usefixtures("no_type_checker")  # which takes longer than the simulations
+
 V, S, N_MEMBERS, N_CONTROL = 512, 32, 96, 400
 ZIPF, UNIFORM = zipf(V), np.full(V, 1 / V)
 SOURCES = {

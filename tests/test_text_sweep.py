@@ -390,6 +390,7 @@ def test_each_oracle_says_its_own_of_its_fold_and_of_as_many_test_samples(monkey
     np.testing.assert_allclose(bits.pool_seen, 18.0, atol=0.05)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_an_oracle_that_has_seen_the_samples_hides_memorization(documents):
     """Trained long enough to memorize its pool, the seen oracle is better on members than those that have not seen them."""
     ids = fixed_length(documents, seq_len=SEQ_LEN, vocab_size=VOCAB).ids[:250]
@@ -442,6 +443,7 @@ def test_finished_runs_are_not_trained_again(sweep, documents, place, monkeypatc
     pd.testing.assert_frame_equal(again.samples, sweep.samples)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_a_sweep_that_was_cut_short_goes_on(few, tmp_path, monkeypatch):
     options = {**OPTIONS, "n_samples": [16, 64], "seeds": [0], "peak_lr": "auto", "steps": 24}
     whole = text_sweep(BUILDS[0], few, **options)
@@ -460,6 +462,7 @@ def test_a_sweep_that_was_cut_short_goes_on(few, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(resumed.cells.drop(columns="seconds"), whole.cells.drop(columns="seconds"))
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_a_store_gives_what_a_fresh_one_would_whatever_oracle_came_before(few, tmp_path, monkeypatch):
     options = {**OPTIONS, "n_samples": [64], "seeds": [0]}
     first = text_sweep(BUILDS[0], few, store=tmp_path, **options)
@@ -509,6 +512,7 @@ def test_the_token_before_each_sample_is_the_tokenizers_own(documents, monkeypat
     assert seen.count(5) >= 16 + OPTIONS["n_test"]
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_numpy_numbers_and_short_samples_of_plain_modules(documents):
     class Plain(torch.nn.Module):
         """A table of positions that ends at 4, and nothing that says so."""

@@ -125,8 +125,10 @@ def spread(values: Float64[np.ndarray, " value"], groups: Shaped[np.ndarray, " o
 
     Examples:
         >>> import numpy as np
-        >>> spread(np.array([1.0, 2.0, 3.0])), spread(np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]), np.arange(6) // 2)
-        (1.0, 1.0)
+        >>> round(spread(np.array([1.0, 2.0, 3.0])), 6)
+        1.0
+        >>> round(spread(np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0]), np.arange(6) // 2), 6)
+        1.0
     """
     sums, shares = _groups(values, groups)
     if len(sums) < 2:
