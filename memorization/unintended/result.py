@@ -249,13 +249,10 @@ class Memorization(Selection, Result):
                 *self.selection_lines(is_weak=self.verdict == "weak"),
             ]
         counts = ", token counts added (two tokenizers)" if settings["token_count_code"] else ""
-        of_what = "memU" if control is None else "net memU"
-        shares = _percent(self.capacity_share), _percent(self.capacity_share_non_embedding)
         lines += [
             f"  mem, memI    {self.mem_bits.sum():,.1f} and {self.intended_bits.sum():,.1f} bits in all; H(x): "
             f"{settings['baseline']}",
-            f"  capacity     {of_what} is {shares[0]} of 3.6 bits x parameters, {shares[1]} of 3.6 bits x "
-            "non-embedding parameters",
+            f"  capacity     {self._capacity_in_words()}",
             f"  target       {self.target.bits_per_token:.4g} bits a token; "
             f"{describe_model(self.target.settings['model'])}",
             f"  oracle       {self.oracle.bits_per_token:.4g} bits a token; "
@@ -275,6 +272,13 @@ class Memorization(Selection, Result):
             ),
         ]
         return "\n".join(lines)
+
+    def _capacity_in_words(self) -> str:
+        of_what = "memU" if self.control is None else "net memU"
+        shares = [self.capacity_share, self.capacity_share_non_embedding]
+        whose = ("parameters", "non-embedding parameters")
+        told = [f"{100 * one:.3g} % of 3.6 bits x {of}" for one, of in zip(shares, whose, strict=True) if one == one]
+        return f"{of_what} is {', '.join(told)}" if told else "unknown: how many parameters the target has is not known"
 
     def _first_tokens(self) -> list[str]:
         """What stands before a sample, once where both models read the same."""
@@ -394,7 +398,3 @@ def _span(interval: Interval) -> str:
 
 def _of_documents(means: Means) -> str:
     return "" if means.groups is None else f" of {counted(means.n_independent, 'document')}"
-
-
-def _percent(share: float) -> str:
-    return "an unknown share" if math.isnan(share) else f"{100 * share:.3g} %"
