@@ -526,7 +526,9 @@ def test_tables(complete):
 
 def test_repr(complete):
     words = repr(complete)
-    assert f"Capacity {complete.bits_per_param:.4g} bits per parameter (6 model sizes, 108 runs)" in words
+    known = f"{complete.bits_per_param:.4g} bits per parameter"
+    assert f"Capacity at least {known} after so many steps (6 model sizes, 108 runs)" in words
+    assert f"Capacity {known} (6 model sizes, 108 runs)" in repr(dataclasses.replace(complete, converged=True))
     assert "estimator    max; a size's capacity is its maximum over data-set sizes" in words
     assert "convention   start" in words
     assert f"{complete.bias:+.2g} bits per parameter, not subtracted" in words

@@ -2,6 +2,7 @@
 
 from memorization.capacity.estimators import PLATEAU_INFORMATION
 from memorization.capacity.fit import fit_capacity
+from memorization.capacity.growth import Growth, growth
 from memorization.capacity.result import Capacity
 from memorization.capacity.runs import EXPECTED_BITS_PER_PARAM, Convention, Estimator, information_ceiling_bits
 
@@ -11,6 +12,8 @@ __all__ = [
     "Capacity",
     "Convention",
     "Estimator",
+    "Growth",
     "fit_capacity",
+    "growth",
     "information_ceiling_bits",
 ]

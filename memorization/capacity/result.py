@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.capacity.estimators import slope_weights, t_quantile
+from memorization.capacity.growth import MORE_STEPS
 from memorization.capacity.runs import CURVE, Convention, Estimator
 from memorization.results import Result, Saved, number
 from memorization.stats.levels import Interval
@@ -127,10 +128,17 @@ class Capacity(Result):
     def __repr__(self) -> str:
         level = f"{100 * self.settings.get('interval_level', 0.95):g} % interval"
         known = f"{self.stderr:.2g}; {level} {self.interval:.4g}"
+        if self.converged is False:
+            known += f", of the figure {self._after}, not of the capacity"
         sizes = self.to_pandas()
-        lines = [
-            f"Capacity {self.bits_per_param:.4g} bits per parameter ({len(sizes)} model sizes, {len(self.curve):,} "
-            "runs)",
+        spent = self.settings.get("budget_spent_seconds")
+        lines = []
+        if spent is not None:
+            lines.append(f"Cut short by a budget of {spent:,.0f} s: a faster machine would have trained for longer")
+        least = f"at least {self.bits_per_param:.4g}" if self.converged is False else f"{self.bits_per_param:.4g}"
+        after = f" {self._after}" if self.converged is False else ""
+        lines += [
+            f"Capacity {least} bits per parameter{after} ({len(sizes)} model sizes, {len(self.curve):,} runs)",
             f"  estimator    {self.estimator}; a size's capacity is "
             f"{self.settings.get('capacity_of_size', 'not recorded')}",
             f"  convention   {self.convention}",
@@ -139,7 +147,7 @@ class Capacity(Result):
         if self.bias != 0 or self.estimator == "max":
             bias = "unknown" if math.isnan(self.bias) else f"{self.bias:+.2g} bits per parameter, not subtracted"
             lines.append(f"  bias         {bias}: what a maximum over noisy means is too high by")
-        lines += [f"  convergence  {self.convergence}"]
+        lines += [f"  convergence  {self.convergence}", *self._extrapolation()]
         if "rounds" in self.settings:
             rounds = [f"{one['steps']:,} steps {one['bits_per_param']:.2f}" for one in self.settings["rounds"]]
             lines.append(f"  rounds       {', '.join(rounds)} bits per parameter")
@@ -157,13 +165,37 @@ class Capacity(Result):
     @property
     def convergence(self) -> str:
         """Whether longer training would raise the bits, as far as known, in words."""
-        growth = (
-            "" if math.isnan(self.gain_per_doubling) else f" {100 * self.gain_per_doubling:.1f} % per doubling of steps"
-        )
+        gain, error = self.gain_per_doubling, self.settings.get("growth", {}).get("gain_stderr")
+        known = "" if error is None else f" \N{PLUS-MINUS SIGN} {100 * error:.1f}"
+        growth = "" if math.isnan(gain) else f" {100 * gain:.1f}{known} % per doubling of steps"
         if self.converged is None:
             return "unknown: an undertrained model looks like one of low capacity"
+        high = self.settings.get("growth", {}).get("remaining_high")
+        rest = "" if high is None else f"; {MORE_STEPS:,} times the steps would bring at most {100 * high:.1f} %"
         if self.converged:
-            return f"converged:{growth}" if growth else "converged"
-        return (
-            f"lower bound: memorized bits still grow{growth}" if growth else "lower bound: training had not converged"
-        )
+            return f"converged:{growth}{rest}" if growth else "converged"
+        if not growth:
+            return "lower bound: training had not converged"
+        return f"lower bound: memorized bits still grow{growth}{rest}"
+
+    @property
+    def _after(self) -> str:
+        """The steps of the last round, in words."""
+        rounds = self.settings.get("rounds")
+        return f"after {rounds[-1]['steps']:,} steps" if rounds else "after so many steps"
+
+    def _extrapolation(self) -> list[str]:
+        """Where training without end would lead, by the law of the rounds, and how that law did before."""
+        growth = self.settings.get("growth")
+        if growth is None or self.converged or len(self.settings["rounds"]) < 3:
+            return []
+        if growth["remaining"] is None:
+            return ["  extrapolated refused: the rounds fit too many laws"]
+        low, high = (self.bits_per_param * (1 + growth[name]) for name in ("remaining", "remaining_high"))
+        line = f"  extrapolated {low:.3g} bits per parameter at {MORE_STEPS:,} times the steps, at most {high:.3g}"
+        if growth["expected"] is None:
+            return [line]
+        came, expected, error = (100 * growth[name] for name in ("gain", "expected", "expected_stderr"))
+        plus_minus = "\N{PLUS-MINUS SIGN}"
+        back_test = f"the rounds before expected {expected:+.1f} {plus_minus} {error:.1f} % of the last, which brought"
+        return [line, f"  back-test    {back_test} {came:+.1f} %"]

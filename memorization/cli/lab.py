@@ -39,13 +39,15 @@ def capacity(
         str | None, typer.Option(help="Layers,width of the paper's Table 1, in place of the five options above: 1,32.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A first answer: at most 3 minutes, data to 4 times the expected capacity.")
+        bool, typer.Option("--quick", help="A first answer: 12,000 steps, data to 4 times the expected capacity.")
     ] = False,
     budget_seconds: Annotated[
         str | None,
-        typer.Option("--budget", help="Time for training: 90s, 30m, 2h. Steps double until it ends.  [default: 10m]"),
+        typer.Option("--budget", help="Time for training, in place of steps: 90s, 30m, 2h. They double until it ends."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="In place of a budget: of the last of three rounds.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the last of three rounds.  [default: doubled from 750 to 24,000]")
+    ] = None,
     data_multiples: Annotated[
         list[float] | None,
         typer.Option(
@@ -57,7 +59,7 @@ def capacity(
     peak_lr: Annotated[
         float | None, typer.Option(help="Hotter rate of the first round.  [default: found by a pilot]")
     ] = None,
-    batch_size: Annotated[str, typer.Option(help="Samples a step; auto: a quarter of twice the capacity.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Samples a step; auto: as many as fill the capacity.")] = "auto",
     estimator: Annotated[
         str, typer.Option(help=f"{', '.join(_ESTIMATORS)}.", autocompletion=one_of(*_ESTIMATORS))
     ] = "max",
@@ -81,7 +83,7 @@ def capacity(
     """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
     from memorization import capacity_bits_per_param
     from memorization.lab.architectures import Architecture
-    from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS
+    from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS, QUICK_STEPS
 
     claim(output, overwrite, keeps_runs=True)
     if (budget_seconds is not None) + (steps is not None) + quick > 1:
@@ -96,12 +98,12 @@ def capacity(
         seq_len=seq_len,
         data_multiples=data_multiples or (MULTIPLES[:-1] if quick else MULTIPLES),
         seeds=range(seeds),
-        steps="auto" if steps is None else steps,
+        steps=QUICK_STEPS if quick else "auto" if steps is None else steps,
         dtype=dtype,  # type: ignore[arg-type]
         device=device,
         store=output / "runs",
         progress=not quiet,
-        budget_seconds=150.0 if quick else _seconds(budget_seconds or "10m"),
+        budget_seconds=None if budget_seconds is None else _seconds(budget_seconds),
         peak_lr="auto" if peak_lr is None else peak_lr,
         batch_size=read_batch_size(batch_size),
         estimator=estimator,  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from memorization.lab.builders import Builder, build_seeded, stream
+from memorization.lab.compiled import can_compile, train_compiled
 from memorization.lab.stack import RECIPE, RECIPE_IN_WORDS, StackTraining, train_stack, training_mode
 from memorization.lab.vmapped import can_stack
 from memorization.measure.opening import DeviceLike
@@ -24,6 +25,7 @@ __all__ = [
     "measure_each",
     "stackable",
     "train_cells",
+    "train_cells_compiled",
 ]
 
 
@@ -78,7 +80,7 @@ def experiment(measures: str, device: torch.device, dtype: str = "float32", **fa
     """
     release = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     by = {"dtype": dtype, "device": device.type, "training": RECIPE_IN_WORDS, "recipe": RECIPE, "torch": release}
-    return {"measures": measures, **facts, **by}
+    return {"measures": measures, **by, **facts}
 
 
 def stackable(
@@ -109,10 +111,11 @@ def train_cells(
     weights: torch.dtype = torch.float32,
     autocast: torch.dtype | None = None,
     orders: Sequence[int] | None = None,
+    weight_decay: float = 0.0,
+    soap: bool = False,
 ) -> tuple[list[nn.Module], StackTraining]:
     """The models of these cells, of one number of steps and one batch size, trained as one stack on `device`."""
-    seq_len = data[0].shape[1]
-    models = [build_seeded(build, vocab_size, seq_len, cell.seed).to(device, weights) for cell in cells]
+    models = _built(cells, data, build, vocab_size, device, weights)
     done = train_stack(
         models,
         data,
@@ -121,11 +124,56 @@ def train_cells(
         batch_size=cells[0].batch_size,
         peak_lrs=[cell.peak_lr for cell in cells],
         seeds=orders or [stream("order", cell.seed) for cell in cells],
+        weight_decay=weight_decay,
+        soap=soap,
         autocast=autocast,
         stacked=stacked,
         on_steps=on_steps,
     )
     return models, done
+
+
+def train_cells_compiled(
+    cells: Sequence[Cell],
+    data: Sequence[Int[Tensor, "_ position"]],
+    *,
+    build: Builder,
+    vocab_size: int,
+    context: int,
+    on_steps: OnSteps | None,
+    weight_decay: float,
+) -> tuple[list[nn.Module], list[StackTraining]]:
+    """The same in compiled code, which trains one model after another."""
+    built = _built(cells, data, build, vocab_size, torch.device("cpu"), torch.float32)
+    models = [model for model in built if can_compile(model)]
+    assert len(models) == len(built), "to be asked before"
+    done = [
+        train_compiled(
+            model,
+            ids,
+            context=context,
+            steps=cell.steps,
+            batch_size=cell.batch_size,
+            peak_lr=cell.peak_lr,
+            seed=stream("order", cell.seed),
+            weight_decay=weight_decay,
+            on_steps=on_steps,
+        )
+        for cell, model, ids in zip(cells, models, data, strict=True)
+    ]
+    return built, done
+
+
+def _built(
+    cells: Sequence[Cell],
+    data: Sequence[Int[Tensor, "_ position"]],
+    build: Builder,
+    vocab_size: int,
+    device: torch.device,
+    weights: torch.dtype,
+) -> list[nn.Module]:
+    seq_len = data[0].shape[1]
+    return [build_seeded(build, vocab_size, seq_len, cell.seed).to(device, weights) for cell in cells]
 
 
 def measure_each(measure: Callable[..., Result], *arguments: Iterable[Any]) -> list[Outcome]:

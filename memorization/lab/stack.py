@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from memorization.errors import InputError
 from memorization.integers import check_integer, check_integers
+from memorization.lab.batches import Batches
 from memorization.lab.options import check_positive
+from memorization.lab.soap import OneSidedSOAP
 from memorization.lab.vmapped import InTurn, Vmapped, can_stack, check_repeatable
 from memorization.renamed import renamed_keywords
 
@@ -24,7 +26,7 @@ RECIPE_IN_WORDS = "AdamW 0.9 0.99, 100 steps of warm-up, linear decay to 0, one 
 
 _BETAS = (0.9, 0.99)
 # Batches are drawn, moved to the device, and bits looked at, once in so many steps: each look makes a GPU wait.
-_STEPS_A_LOOK = 50
+STEPS_A_LOOK = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,14 +60,16 @@ def train_stack(
     seeds: Sequence[int],
     warmup_steps: int = 100,
     max_grad_norm: float | None = None,
+    weight_decay: float = 0.0,
+    soap: bool = False,
     autocast: torch.dtype | None = None,
     stacked: bool | None = None,
     on_steps: Callable[[int], object] | None = None,
 ) -> StackTraining:
     r"""Train models of one architecture in place, each on its own samples and at its own learning rate, all at once.
 
-    Each model reads `[context, x_1, ..., x_(S-1)]` and predicts `x_1, ..., x_S`. AdamW without weight decay; the
-    learning rate rises linearly over the warm-up, then falls linearly and would be zero one step after the last. The
+    Each model reads `[context, x_1, ..., x_(S-1)]` and predicts `x_1, ..., x_S`. AdamW; the learning
+    rate rises linearly over the warm-up, then falls linearly and would be zero one step after the last. The
     forward pass runs the stacked weights through `torch.func.vmap`; where an architecture cannot be run like that, the
     models take turns, with the same result. What one model does never touches another: a model that diverges does so
     alone.
@@ -82,6 +86,9 @@ def train_stack(
         seeds: of the order of the samples, one for each model.
         warmup_steps: steps of the linear rise; at most half of `steps` are used.
         max_grad_norm: scale larger gradients of a model down to this norm; None leaves them.
+        weight_decay: what a weight loses of itself in a step at the peak, as a share of the learning rate. It falls
+            with the square of the rate, and so vanishes before it.
+        soap: `OneSidedSOAP` in place of Adam.
         autocast: run forward passes under torch.autocast with this dtype; None: in the weights' own.
         stacked: whether vmap runs the architecture. None finds out, which listens to the warnings of the whole process:
             in a thread beside others, pass what was found before they started.
@@ -134,6 +141,8 @@ def train_stack(
         seeds=seeds,
         warmup_steps=warmup_steps,
         max_grad_norm=max_grad_norm,
+        weight_decay=check_positive("weight_decay", weight_decay, or_zero=True),
+        soap=soap,
         autocast=autocast,
         stacked=stacked,
         look=None if on_steps is None else lambda n_steps, _: on_steps(n_steps),
@@ -145,7 +154,7 @@ def _asked(
 ) -> bool:
     """Whether vmap runs these models; each is tried on two samples, and refused if its logits are random."""
     device = next(models[0].parameters()).device
-    inputs = _Draws(data, [0] * len(data), context, 1, device).some()
+    inputs = Batches(data, [0] * len(data), context, 1, device).some()
     with training_mode(models):
         if len(models) == 1:
             check_repeatable(models, inputs)
@@ -179,6 +188,8 @@ def trained(
     max_grad_norm: float | None,
     autocast: torch.dtype | None,
     stacked: bool,
+    weight_decay: float = 0.0,
+    soap: bool = False,
     look: Callable[[int, Float32[Tensor, "model looked"]], object] | None,
 ) -> StackTraining:
     """`train_stack` of checked arguments; `look` also gets the bits per token of the steps since its last call."""
@@ -187,20 +198,19 @@ def trained(
     order = sorted(range(len(models)), key=lambda index: peak_lrs[index])
     rates = sorted(set(peak_lrs))
     groups = [[models[index] for index in order if peak_lrs[index] == rate] for rate in rates]
-    draws = _Draws([data[index] for index in order], [seeds[index] for index in order], context, batch_size, device)
+    draws = Batches([data[index] for index in order], [seeds[index] for index in order], context, batch_size, device)
     around = torch.autocast(device.type, autocast) if autocast is not None else nullcontext()
-    rise = min(warmup_steps, steps // 2)
     bits = torch.full((len(models), steps), math.nan, device=device)
     diverged_at = torch.full((len(models),), -1)
     with training_mode(models):
         forward = Vmapped(groups) if stacked and len(models) > 1 else InTurn(groups)
-        parts = [{"params": parameters} for parameters in forward.leaves]
-        optimizer = torch.optim.AdamW(parts, betas=_BETAS, weight_decay=0.0, fused=True)
-        for begin in range(0, steps, _STEPS_A_LOOK):
-            end = min(begin + _STEPS_A_LOOK, steps)
+        optimizer = _optimizer(forward, soap)
+        for begin in range(0, steps, STEPS_A_LOOK):
+            end = min(begin + STEPS_A_LOOK, steps)
             for step, (inputs, targets) in enumerate(draws.batches(end - begin), begin):
+                fraction = fraction_of_peak(step, steps, min(warmup_steps, steps // 2))
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * fraction_of_peak(step, steps, rise)
+                    group["lr"], group["weight_decay"] = rate * fraction, weight_decay * fraction
                 with around:
                     logits = forward(inputs)
                 nats = nn.functional.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
@@ -227,52 +237,16 @@ def trained(
     return StackTraining(last, diverged_at[back], isinstance(forward, Vmapped), all_bits)
 
 
+def _optimizer(forward: Vmapped | InTurn, soap: bool) -> torch.optim.Optimizer:
+    parts = [{"params": parameters} for parameters in forward.leaves]
+    if soap:
+        return OneSidedSOAP(parts, stacked=isinstance(forward, Vmapped))
+    return torch.optim.AdamW(parts, betas=_BETAS, weight_decay=0.0, fused=True)
+
+
 def fraction_of_peak(step: int, steps: int, rise: int) -> float:
     """Learning rate of a step (counted from 0) as a fraction of the peak."""
     return (step + 1) / (rise + 1) if step < rise else (steps - step) / (steps - rise)
-
-
-class _Draws:
-    """Batches of all models' samples: each model's own shuffles of its own set, from one generator a model."""
-
-    def __init__(
-        self,
-        data: Sequence[Int[Tensor, "_ position"]],
-        seeds: Sequence[int],
-        context: int,
-        batch_size: int,
-        device: torch.device,
-    ) -> None:
-        together = torch.cat([ids.to(device) for ids in data])
-        self._rows = torch.cat([torch.full_like(together[:, :1], context), together], dim=1)
-        self._sizes = [len(ids) for ids in data]
-        self._firsts = torch.tensor([0, *self._sizes]).cumsum(0)[:-1, None]
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._waiting = [torch.empty(0, dtype=torch.int64) for _ in seeds]
-        self._batch_size = batch_size
-
-    def some(self) -> Int[Tensor, "model sample position"]:
-        """Inputs for a trial: the first two samples of each model, or its one sample twice."""
-        seconds = self._firsts + torch.tensor(self._sizes)[:, None].clamp(max=2) - 1
-        return self._rows[torch.cat([self._firsts, seconds], dim=1).to(self._rows.device)][..., :-1]
-
-    def batches(
-        self, n_batches: int
-    ) -> Iterator[tuple[Int[Tensor, "model sample position"], Int[Tensor, "model sample position"]]]:
-        """Inputs and targets of the next batches."""
-        n_drawn = n_batches * self._batch_size
-        chosen = torch.stack([self._draw(index, n_drawn) for index in range(len(self._sizes))]) + self._firsts
-        for rows in chosen.to(self._rows.device).split(self._batch_size, dim=1):
-            batch = self._rows[rows]
-            yield batch[..., :-1], batch[..., 1:]
-
-    def _draw(self, index: int, n_drawn: int) -> Int[Tensor, " drawn"]:
-        n_missing = max(0, n_drawn - len(self._waiting[index]))
-        size, generator = self._sizes[index], self._generators[index]
-        shuffles = [torch.randperm(size, generator=generator) for _ in range(-(-n_missing // size))]
-        waiting = torch.cat([self._waiting[index], *shuffles])
-        self._waiting[index] = waiting[n_drawn:]
-        return waiting[:n_drawn]
 
 
 def _check(

@@ -4,7 +4,7 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,17 +17,26 @@ from memorization.capacity import Capacity, Convention, Estimator, fit_capacity
 from memorization.errors import DivergedError, ImpossibleTokenError, InputError
 from memorization.lab.builders import Builder
 from memorization.lab.capacity.sizes import PRECISIONS, Size
-from memorization.lab.cells import Cell, OnSteps, Outcome, Run, measure_each, train_cells
+from memorization.lab.cells import Cell, OnSteps, Outcome, Run, measure_each, train_cells, train_cells_compiled
 from memorization.lab.engines.local import n_workers, run_cells, side_by_side, stacks_of
 from memorization.lab.pilot import best_rate
 from memorization.lab.random_tokens import random_tokens
-from memorization.lab.stack import StackTraining
+from memorization.lab.soap import LONGEST_SIDE, STEPS_A_BASIS
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import compress_bits
 
 __all__ = ["Grid", "Protocol", "Round", "first_steps", "pilot", "train_and_measure", "train_round"]
 
 FIRST_STEPS, LEAST_STEPS = 750, 90
+WEIGHT_DECAY = 0.05
+TRAINING_IN_WORDS = (
+    f"SOAP 0.95 0.98, sides to {LONGEST_SIDE}, a basis every {STEPS_A_BASIS} steps; weights lose {WEIGHT_DECAY} of the "
+    "rate, by the square of the schedule; 100 steps of warm-up, linear decay to 0, one token before each sample"
+)
+# Up to so many steps, a round runs two rates. Longer ones take the better of a round before: two rates would cost
+# what a doubling of the steps does, and the better of two noisy figures is too high.
+TWO_RATES = 3_000
+_FALLEN = 0.95  # of the round before: less is a rate that has become too hot
 # Rates of the pilot, each twice the next: the best of small GPT-2 style models fall from 0.1 to 0.01 as they grow.
 _PILOT_RATES = tuple(0.32 / 2**halvings for halvings in range(8))
 _MORE_PILOTS, _COLDER = 4, 3
@@ -70,12 +79,13 @@ class Grid:
         """The runs of these cells: read where they were run before, else trained, measured and kept."""
         return run_cells(
             cells,
-            partial(train_and_measure, size.build, size.stacked, self.protocol),
+            partial(train_and_measure, size.build, size.stacked, size.compiled, self.protocol),
             self.store,
             device=self.device,
             logits_a_cell=self.logits_a_cell(size),
             name=f"{size.params.trainable:,} parameters, {name}",
             progress=self.progress,
+            alone=size.compiled,
         )
 
     def once(self, name: str, decide: Any) -> Any:
@@ -87,11 +97,13 @@ class Grid:
     def seconds_a_step(self, size: Size) -> float:
         """Wall seconds of one step of all runs of a round."""
         n_threads, times = n_workers(self.device), list[float]()
-        train = partial(_train, size.build, size.stacked, self.protocol, on_steps=None)
+        train = partial(_train, size.build, size.stacked, size.compiled, self.protocol, on_steps=None)
         for steps in (1, 1, 11):  # the first one also does what only happens once
             seeds = (*self.seeds, *self.seeds)
             cells = [self.cell(size, n, seed, 1e-4, steps) for n in size.n_samples for seed in seeds]
-            stacks = stacks_of(cells, self.logits_a_cell(size), self.device)
+            stacks = (
+                [[cell] for cell in cells] if size.compiled else stacks_of(cells, self.logits_a_cell(size), self.device)
+            )
             begin = time.perf_counter()
             for _, done, _ in side_by_side(stacks[:n_threads], train, n_threads):
                 if isinstance(done, Exception):
@@ -101,11 +113,22 @@ class Grid:
 
 
 def _train(
-    build: Builder, stacked: bool, protocol: Protocol, cells: Sequence[Cell], on_steps: OnSteps | None
-) -> tuple[list[nn.Module], list[Int[Tensor, "_ position"]], StackTraining]:
-    """The models of a stack, their data, and the outcome of training."""
+    build: Builder, stacked: bool, compiled: bool, protocol: Protocol, cells: Sequence[Cell], on_steps: OnSteps | None
+) -> tuple[list[nn.Module], list[Int[Tensor, "_ position"]], list[int]]:
+    """The models of a stack, their data, and the step at which each diverged, or -1."""
     weights, autocast = PRECISIONS[protocol.dtype]
     data = [random_tokens(cell.n_samples, protocol.seq_len, protocol.vocab_size, cell.seed) for cell in cells]
+    if compiled:
+        models, alone = train_cells_compiled(
+            cells,
+            data,
+            build=build,
+            vocab_size=protocol.vocab_size,
+            context=0,
+            on_steps=on_steps,
+            weight_decay=WEIGHT_DECAY,
+        )
+        return models, data, [int(each.diverged_at[0]) for each in alone]
     models, done = train_cells(
         cells,
         data,
@@ -117,20 +140,22 @@ def _train(
         on_steps=on_steps,
         weights=weights,
         autocast=autocast,
+        weight_decay=WEIGHT_DECAY,
+        soap=True,
     )
-    return models, data, done
+    return models, data, done.diverged_at.tolist()
 
 
 def train_and_measure(
-    build: Builder, stacked: bool, protocol: Protocol, cells: Sequence[Cell], on_steps: OnSteps
+    build: Builder, stacked: bool, compiled: bool, protocol: Protocol, cells: Sequence[Cell], on_steps: OnSteps
 ) -> list[Outcome]:
     """Train one stack of cells and measure what each model saves on its samples.
 
     Plain data in, JSON out; the builder comes apart from them.
     """
-    models, data, done = _train(build, stacked, protocol, cells, on_steps)
+    models, data, diverged_at = _train(build, stacked, compiled, protocol, cells, on_steps)
     measure = partial(_measured, cells[0].steps, protocol.vocab_size)
-    return measure_each(measure, models, data, done.diverged_at.tolist())
+    return measure_each(measure, models, data, diverged_at)
 
 
 def _measured(
@@ -192,6 +217,8 @@ class Round:
     steps: int
     best_lrs: tuple[float, ...]  # of each model size
     runs: list[Run]
+    kept: list[Run]  # of each data set, those that count
+    two_rates: bool  # those that count are the better of two rates
     capacity: Capacity
 
     @property
@@ -200,37 +227,51 @@ class Round:
         return float(sum(run["seconds"] for run in self.runs))
 
 
-def train_round(grid: Grid, steps: int, hot: Sequence[float], estimator: Estimator, convention: Convention) -> Round:
-    """Train all model sizes, each at its rate and half of it."""
+def train_round(
+    grid: Grid, steps: int, hot: Sequence[float], before: Round | None, estimator: Estimator, convention: Convention
+) -> Round:
+    """Train all model sizes: each at its rate and, in short rounds, at half of it."""
+    two = steps <= TWO_RATES
     all_runs: list[Run] = []
     kept: list[Run] = []
     best = []
     for size, rate in zip(grid.sizes, hot, strict=True):
-        runs, better = _both_rates(grid, size, steps, rate)
+        earlier = before.kept if before is not None and not two else []
+        least = {
+            n: _FALLEN * _total([run for run in earlier if (run["n_params"], run["n_samples"]) == (size.n_params, n)])
+            for n in size.n_samples
+        }
+        runs, better = _at_rates(grid, size, steps, (rate, rate / 2) if two else (rate,), least if earlier else {})
         all_runs += runs
         kept += better
         # Over the whole grid, so that one lucky run does not decide.
         totals = {lr: _mean_bits(runs, lr) for lr in sorted({run["peak_lr"] for run in runs}, reverse=True)}
-        best.append(max(totals, key=lambda lr: totals[lr]))
-    return Round(steps, tuple(best), all_runs, _fit(grid, kept, estimator, convention))
+        best.append(max(totals, key=lambda lr: totals[lr]) if two else rate)
+    return Round(steps, tuple(best), all_runs, kept, two, _fit(grid, kept, estimator, convention))
 
 
-def _both_rates(grid: Grid, size: Size, steps: int, rate: float) -> tuple[list[Run], list[Run]]:
-    """Runs at a rate and half of it, and colder where both diverge; of each data-set size the better."""
-    wanted = [(n, lr) for lr in (rate, rate / 2) for n in size.n_samples]
+def _at_rates(
+    grid: Grid, size: Size, steps: int, rates: Sequence[float], least: Mapping[int, float]
+) -> tuple[list[Run], list[Run]]:
+    """Runs at these rates, and colder where all diverge or hold less than `least`; of each data-set size the better."""
+    wanted = [(n, lr) for lr in rates for n in size.n_samples]
     runs: list[Run] = []
     for colder in range(1 + _COLDER):
         cells = [grid.cell(size, n, seed, lr, steps) for n, lr in wanted for seed in grid.seeds]
-        runs += grid.run(size, cells, f"{steps} steps")
+        runs += grid.run(size, cells, f"{steps:,} steps")
         failed = [n for n in size.n_samples if not _whole(runs, n)]
-        if not failed:
+        fallen = [
+            n for n in size.n_samples if n not in failed and max(map(_total, _whole(runs, n))) < least.get(n, -math.inf)
+        ]
+        again = failed + fallen * (colder == 0)
+        if not again:
             break
-        wanted = [(n, rate / 2 ** (colder + 2)) for n in failed]
+        wanted = [(n, min(rates) / 2 ** (colder + 1)) for n in again]
     if failed:
         coldest = min(run["peak_lr"] for run in runs)
         raise DivergedError(
-            f"training on {failed[0]} samples diverged at every learning rate from {rate:g} to {coldest:g}, in {steps} "
-            "steps; give a lower peak_lr, or check the model's loss."
+            f"training on {failed[0]} samples diverged at every learning rate from {rates[0]:g} to {coldest:g}, in "
+            f"{steps} steps; give a lower peak_lr, or check the model's loss."
         )
     return runs, [run for n in size.n_samples for run in max(_whole(runs, n), key=_total)]
 

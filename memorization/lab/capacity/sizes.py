@@ -11,8 +11,9 @@ from memorization.capacity import EXPECTED_BITS_PER_PARAM, PLATEAU_INFORMATION, 
 from memorization.errors import InputError
 from memorization.integers import check_integer, check_integers
 from memorization.lab.architectures import ParamCounts
-from memorization.lab.builders import Builder, known_builder
+from memorization.lab.builders import Builder, build_seeded, known_builder
 from memorization.lab.cells import stackable
+from memorization.lab.compiled import can_compile
 from memorization.lab.options import check_positive
 
 __all__ = ["PRECISIONS", "Size", "size_of"]
@@ -35,6 +36,17 @@ class Size:
     n_samples: tuple[int, ...]
     batch_size: int
     stacked: bool  # whether vmap runs its models
+    compiled: bool  # whether compiled code trains them
+
+    @property
+    def expected_bits(self) -> float:
+        """What the parameters hold at 3.6 bits each."""
+        return EXPECTED_BITS_PER_PARAM * self.params.trainable
+
+    @property
+    def n_params(self) -> int:
+        """Parameters that are trained: what a size is known by."""
+        return self.params.trainable
 
 
 def size_of(
@@ -72,6 +84,13 @@ def size_of(
             f"better {2 * least} and more{longer}."
         )
     wanted = 1 if batch_size == "auto" else check_integer("batch_size", batch_size, besides='"auto"')
-    batch = max(1, round(expected / sample_bits / 2)) if batch_size == "auto" else wanted
-    stacked = stackable(build, vocab_size, seq_len, device, *PRECISIONS[dtype])
-    return Size(build, known.identity, params, tuple(grid), batch, stacked)
+    batch = _batch(expected / sample_bits) if batch_size == "auto" else wanted
+    compiled = can_compile(build_seeded(build, vocab_size, seq_len, 0).to(device, PRECISIONS[dtype][0]))
+    compiled = compiled and dtype == "float32"
+    stacked = not compiled and stackable(build, vocab_size, seq_len, device, *PRECISIONS[dtype])
+    return Size(build, known.identity, params, tuple(grid), batch, stacked, compiled)
+
+
+def _batch(n_filling: float) -> int:
+    """A quarter of the set that holds four times the expected capacity; in eights, which is what vectors hold."""
+    return 8 * round(n_filling / 8) if n_filling >= 8 else max(1, round(n_filling))
