@@ -1,9 +1,9 @@
-"""Which optimizer fills a small GPT-2 soonest: stacked Adam against SOAP and Muon, which no library runs on a stack.
+"""Which optimizer, rate, weight decay and batch fill a small GPT-2 soonest: a controlled comparison, four seeds a row.
 
-    pip install "lm-memorization[optim]"
     python benchmarks/optimizers.py
 
-Prints bits per parameter at the best rate (mean of two seeds), and seconds a model, on one thread.
+Prints bits per parameter of each row (mean, standard deviation between seeds, each seed), and seconds a model, on one thread.
+SOAP trains in compiled code where numba is installed, Adam as a stack of torch: compare steps, not seconds, between the two.
 """
 
 import math
@@ -11,112 +11,66 @@ import statistics
 import time
 
 import torch
-from pytorch_optimizer import SOAP
 
 from memorization import compress_bits
 from memorization.lab.architectures import Architecture, count_params
+from memorization.lab.builders import build_seeded, stream
+from memorization.lab.compiled import can_compile, train_compiled
 from memorization.lab.random_tokens import random_tokens
-from memorization.lab.stack import fraction_of_peak, train_stack
+from memorization.lab.stack import train_stack
 
 torch.set_num_threads(1)
-BUILD, VOCAB_SIZE, SEQ_LEN, N_SAMPLES, BATCH_SIZE, STEPS, SEEDS = (
-    Architecture("gpt2", width=8),
-    128,
-    32,
-    70,
-    17,
-    3_000,
-    (0, 1),
-)
+BUILD, VOCAB_SIZE, SEQ_LEN, N_SAMPLES, STEPS, SEEDS = Architecture("gpt2", width=8), 128, 32, 139, 3_000, range(4)
+# Optimizer, peak rate, weight decay, batch.
+ROWS = [
+    ("Adam", 0.05, 0.0, 16),
+    ("Adam", 0.05, 0.0, 32),
+    ("Adam", 0.12, 0.0, 32),
+    ("Adam", 0.12, 0.05, 32),
+    ("SOAP", 0.06, 0.05, 32),
+    ("SOAP", 0.12, 0.0, 32),
+    ("SOAP", 0.12, 0.05, 32),
+    ("SOAP", 0.24, 0.02, 32),
+    ("SOAP", 0.12, 0.05, 16),
+    ("SOAP", 0.12, 0.05, 64),
+]
 
 
-def model_and_ids(seed):
-    torch.manual_seed(1_000 + seed)
-    return BUILD(VOCAB_SIZE, SEQ_LEN), random_tokens(N_SAMPLES, SEQ_LEN, VOCAB_SIZE, seed)
+def trained(soap, rate, weight_decay, batch_size):
+    """The four models of a row, and their data."""
+    models = [build_seeded(BUILD, VOCAB_SIZE, SEQ_LEN, seed) for seed in SEEDS]
+    data = [random_tokens(N_SAMPLES, SEQ_LEN, VOCAB_SIZE, seed) for seed in SEEDS]
+    orders = [stream("order", seed) for seed in SEEDS]
+    options = {"context": 0, "steps": STEPS, "batch_size": batch_size, "weight_decay": weight_decay}
+    if soap and can_compile(models[0]):
+        for model, ids, order in zip(models, data, orders, strict=True):
+            train_compiled(model, ids, peak_lr=rate, seed=order, **options)
+    else:
+        train_stack(models, data, peak_lrs=[rate] * len(models), seeds=orders, soap=soap, **options)
+    return models, data
 
 
 def held(model, ids):
-    memorized = (
-        ids.numel() * math.log2(VOCAB_SIZE) - compress_bits(model, ids, first_token=0, progress=False).total_bits
-    )
-    return memorized / count_params(model).total
-
-
-def adam(rates):
-    """Bits per parameter by rate, and seconds a model: all rates and seeds in one stack."""
-    cells = [(rate, seed) for rate in rates for seed in SEEDS]
-    models, data = zip(*(model_and_ids(seed) for _, seed in cells), strict=True)
-    begin = time.perf_counter()
-    train_stack(
-        models,
-        data,
-        context=0,
-        steps=STEPS,
-        batch_size=BATCH_SIZE,
-        peak_lrs=[rate for rate, _ in cells],
-        seeds=[seed for _, seed in cells],
-    )
-    seconds = (time.perf_counter() - begin) / len(cells)
-    bits = [held(*one) for one in zip(models, data, strict=True)]
-    return {
-        rate: statistics.fmean(b for b, (r, _) in zip(bits, cells, strict=True) if r == rate) for rate in rates
-    }, seconds
-
-
-def one_by_one(rates, make):
-    """The same with a library's optimizer, which knows single models only."""
-    bits, begin = {}, time.perf_counter()
-    for rate in rates:
-        bits[rate] = statistics.fmean(one(make, rate, seed) for seed in SEEDS)
-    return bits, (time.perf_counter() - begin) / len(rates) / len(SEEDS)
-
-
-def one(make, rate, seed):
-    model, ids = model_and_ids(seed)
-    optimizers = make(model, rate)
-    inputs = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.cat(
-        [torch.randperm(N_SAMPLES, generator=generator) for _ in range(STEPS * BATCH_SIZE // N_SAMPLES + 1)]
-    )
-    for step in range(STEPS):
-        chosen = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
-        nats = torch.nn.functional.cross_entropy(model(inputs[chosen]).flatten(0, 1), ids[chosen].flatten())
-        model.zero_grad()
-        nats.backward()
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("peak", group["lr"]) * fraction_of_peak(step, STEPS, 100)
-            optimizer.step()
-    return held(model, ids)
-
-
-def soap(frequency):
-    return lambda model, rate: [
-        SOAP(model.parameters(), lr=rate, betas=(0.95, 0.98), weight_decay=0.0, precondition_frequency=frequency)
-    ]
-
-
-def muon(model, rate):
-    tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    matrices = [p for p in model.parameters() if p.dim() == 2 and id(p) not in tables]
-    rest = [p for p in model.parameters() if p.dim() != 2 or id(p) in tables]
-    return [torch.optim.Muon(matrices, lr=rate, weight_decay=0.0), torch.optim.Adam(rest, lr=0.12, betas=(0.9, 0.99))]
+    """Bits per parameter."""
+    coded = compress_bits(model, ids, first_token=0, max_length=SEQ_LEN, progress=False).total_bits
+    return (ids.numel() * math.log2(VOCAB_SIZE) - coded) / count_params(model).total
 
 
 def main():
-    print(f"{BUILD}, {N_SAMPLES} samples, {STEPS:,} steps")
-    print(f"{'optimizer':<48}{'bits/param':>11}{'rate':>7}{'seconds a model':>17}")
-    sides = {
-        "Adam (torch), stacked": lambda: adam((0.03, 0.06, 0.12, 0.24)),
-        "SOAP (pytorch-optimizer), basis every 10 steps": lambda: one_by_one((0.025, 0.05, 0.1), soap(10)),
-        "SOAP (pytorch-optimizer), basis every 50 steps": lambda: one_by_one((0.025, 0.05, 0.1), soap(50)),
-        "Muon (torch) for matrices, Adam for the rest": lambda: one_by_one((0.01, 0.03, 0.1), muon),
-    }
-    for name, side in sides.items():
-        bits, seconds = side()
-        best = max(bits, key=lambda rate: bits[rate])
-        print(f"{name:<48}{bits[best]:>11.3f}{best:>7g}{seconds:>17.1f}", flush=True)
+    print(f"{BUILD}, {N_SAMPLES} samples, {STEPS:,} steps; bits per parameter")
+    print(
+        f"{'optimizer':<10}{'rate':>6}{'decay':>7}{'batch':>7}{'mean':>8}{'sd':>7}   {'seeds':<26}{'seconds a model':>16}"
+    )
+    for name, rate, weight_decay, batch_size in ROWS:
+        begin = time.perf_counter()
+        models, data = trained(name == "SOAP", rate, weight_decay, batch_size)
+        seconds = (time.perf_counter() - begin) / len(models)
+        bits = [held(*one) for one in zip(models, data, strict=True)]
+        mean, sd, each = statistics.fmean(bits), statistics.stdev(bits), " ".join(f"{one:.3f}" for one in bits)
+        print(
+            f"{name:<10}{rate:>6g}{weight_decay:>7g}{batch_size:>7}{mean:>8.3f}{sd:>7.3f}   {each:<26}{seconds:>16.1f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

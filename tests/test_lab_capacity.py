@@ -23,7 +23,7 @@ from memorization.capacity import Capacity, information_ceiling_bits
 from memorization.errors import InputError, MeasurementWarning, ModelError, NotConvergedWarning, ResultError
 from memorization.lab import builders
 from memorization.lab import cells as lab_cells
-from memorization.lab.architectures import Architecture, quantize_weights
+from memorization.lab.architectures import Architecture, FreeLogits, most_saved_bits, quantize_weights
 from memorization.lab.capacity import experiment, runs
 from memorization.lab.capacity.experiment import capacity_bits_per_param
 from memorization.lab.cells import Cell
@@ -158,6 +158,24 @@ def test_bits_of_a_closed_form():
     assert last["memorized_bits"].tolist() == pytest.approx(expected, rel=1e-2)
     assert all(last["memorized_bits"] < expected)
     assert expected[0] != pytest.approx(expected[1], rel=0.05)
+
+
+def test_the_whole_measurement_on_a_model_of_known_capacity(tmp_path):
+    """Free logits: bits, maximum, plateau, verdict and what is still to come, all within a hundredth of the closed form."""
+    options = {"vocab_size": 8, "seq_len": 12, "n_samples": [24, 48], "steps": 1600, "batch_size": 48, "peak_lr": 0.3}
+    options["store"] = tmp_path
+    result = measured(FreeLogits, **options)
+    known = {n: [most_saved_bits(random_tokens(n, 12, 8, seed), 8) for seed in SEEDS] for n in (24, 48)}
+    assert most_saved_bits(random_tokens(24, 12, 8, 1), 8) == pytest.approx(table_bits(24, 1, 12, 8))
+    last = result.curve[result.curve["steps"] == 1600].sort_values(["n_samples", "seed"])
+    np.testing.assert_allclose(last["memorized_bits"], [bits for n in (24, 48) for bits in known[n]], rtol=0.01)
+    largest = max(np.mean(known[n]) for n in known) / result.n_params[0]
+    assert result.n_params.tolist() == [96]
+    assert result.bits_per_param == pytest.approx(largest, rel=0.01)
+    assert result.converged is True
+    assert result.settings["growth"]["remaining"] < 0.01
+    plateau = measured(FreeLogits, **options, estimator="plateau")
+    assert plateau.bits_per_param == pytest.approx(np.mean(list(known.values())) / 96, rel=0.01)
 
 
 def test_never_more_than_the_information_there_is(two_sizes):

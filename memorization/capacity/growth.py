@@ -19,7 +19,7 @@ MORE_STEPS = 1000
 _MOST_ROUNDS = 4  # the last ones: the law is not that of the beginning
 _LEVEL = 0.99  # and not 95 %: a sweep looks after each round, and ends at the first yes
 _ROUNDING = 1e-6  # of float32 bits, relative: runs without scatter have it
-_MOST_REMAINING = 0.5  # of what is held: an upper end beyond it says nothing
+_MOST_REMAINING = 0.25  # of what is held: an upper end beyond it says nothing
 
 
 @dataclass(frozen=True, slots=True)
