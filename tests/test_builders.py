@@ -14,6 +14,7 @@ from memorization.errors import InputError, ModelError, NotCausalError
 from memorization.lab import cells
 from memorization.lab.architectures import Architecture
 from memorization.lab.architectures.architecture import NAMES
+from memorization.lab.architectures.named import builder_named
 from memorization.lab.builders import build_seeded, known_builder
 from memorization.lab.canaries import canary_dose_response
 from memorization.lab.random_tokens import random_tokens
@@ -316,3 +317,87 @@ def test_what_is_legal():
         assert known_builder(builder, V, S).params.total > 0
     model = build_seeded(build, V, S, 0)
     assert model(torch.zeros(1, S, dtype=torch.int64)).isfinite().all()
+
+
+# --- what models return, and builders by name
+
+
+@pytest.mark.parametrize(
+    "pack", [lambda logits: {"logits": logits}, lambda logits: (logits, None)], ids=["dict", "tuple"]
+)
+def test_logits_may_come_packed(pack):
+    class Packed(nn.Module):
+        def __init__(self, vocab_size, seq_len):
+            super().__init__()
+            self.model = Architecture("gpt2", width=4)(vocab_size, seq_len)
+
+        def forward(self, ids):
+            return pack(self.model(ids))
+
+    known = known_builder(Packed, 8, 5)
+    model = build_seeded(known.build, 8, 5, 0)
+    ids = torch.randint(8, (2, 5))
+    expected = build_seeded(Packed, 8, 5, 0).model(ids)
+    assert torch.equal(model(ids), expected)
+    assert known.params == known_builder(Architecture("gpt2", width=4), 8, 5).params
+    assert known.name.endswith("Packed")
+
+
+FILE = """
+from dataclasses import dataclass
+from torch import nn
+from memorization.lab.architectures import Architecture
+
+def build(vocab_size, seq_len, width=4):
+    return Architecture("gpt2", width=width)(vocab_size, seq_len)
+
+@dataclass
+class Builder:
+    width: int
+
+    def __call__(self, vocab_size, seq_len):
+        return build(vocab_size, seq_len, self.width)
+
+number = 3
+"""
+
+
+def test_builders_by_name(tmp_path):
+    place = tmp_path / "mine.py"
+    place.write_text(FILE, encoding="utf-8")
+    four, six = (known_builder(Architecture("gpt2", width=width), 8, 5).params for width in (4, 6))
+    assert known_builder(builder_named(f"{place}:build", {}), 8, 5).params == four
+    assert known_builder(builder_named(f"{place}:build", {"width": 6}), 8, 5).params == six
+    assert known_builder(builder_named(f"{place}:Builder", {"width": 6}), 8, 5).params == six
+    free = builder_named("memorization.lab.architectures:FreeLogits", {})
+    assert known_builder(free, 8, 5).params.total == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("{}:", {}, "a builder is named file.py:function or package.module:Builder; "),
+        ("{}:bild", {}, "mine.py has no bild; what can be called there: dataclass, Architecture, build, Builder[.]$"),
+        ("{}:number", {}, "mine.py:number is a int; a builder is a function of"),
+        ("{}:build", {"depth": 2}, r"cannot be called with \(vocab_size, seq_len, depth=\): got an unexpected keyword"),
+        ("{}:Builder", {}, r"cannot be called with \(\): missing a required argument: 'width'"),
+        (
+            "no.such.module:build",
+            {},
+            "no.such.module cannot be imported: ModuleNotFoundError: No module named 'no'[.]$",
+        ),
+        ("nowhere.py:build", {}, "nowhere.py cannot be imported: FileNotFoundError: "),
+    ],
+)
+def test_names_that_name_no_builder(name, arguments, message, tmp_path):
+    place = tmp_path / "mine.py"
+    place.write_text(FILE, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        builder_named(name.format(place), arguments)
+
+
+def test_a_file_that_does_not_import_is_one_line(tmp_path):
+    place = tmp_path / "broken.py"
+    place.write_text("import torch\ndef build(:\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"broken.py cannot be imported: SyntaxError: [^\n]+[.]$"):
+        builder_named(f"{place}:build", {})

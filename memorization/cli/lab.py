@@ -1,12 +1,14 @@
 """Commands that train models: capacity, sweeps over text, the quickstart; and the examination of this machine."""
 
+import ast
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from memorization.cli.options import (
     Arch,
+    ArchOrFile,
     Device,
     Documents,
     Layers,
@@ -28,7 +30,10 @@ _ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
 
 def capacity(
     output: OutputWithRuns,
-    arch: Arch = "gpt2",
+    arch: ArchOrFile = "gpt2",
+    argument: Annotated[
+        list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="For your own builder; several times.")
+    ] = None,
     layers: Layers = 1,
     width: Annotated[
         list[int] | None, typer.Option(help="Of the model; several times: several model sizes.  [default: 8]")
@@ -83,6 +88,7 @@ def capacity(
     """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
     from memorization import capacity_bits_per_param
     from memorization.lab.architectures import Architecture
+    from memorization.lab.architectures.named import builder_named
     from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS, QUICK_STEPS
 
     claim(output, overwrite, keeps_runs=True)
@@ -92,8 +98,18 @@ def capacity(
     if paper_row is not None:
         layers, one_width = _paper_row(paper_row, list(PAPER_ROWS))
         arch, widths, vocab_size, seq_len = "gpt2", [one_width], 2048, 64
+    if ":" in arch:
+        builders: list[Any] = [builder_named(arch, _arguments(argument or []))]
+        if width or layers != 1:
+            raise InputError("--layers and --width are of the built-in architectures; pass yours with --arg.")
+    else:
+        if argument:
+            raise InputError(
+                f"--arg is for a builder of your own (file.py:function); {arch} takes --layers and --width."
+            )
+        builders = [Architecture(arch, layers=layers, width=each) for each in widths]
     result = capacity_bits_per_param(
-        [Architecture(arch, layers=layers, width=each) for each in widths],
+        builders,
         vocab_size=vocab_size,
         seq_len=seq_len,
         data_multiples=data_multiples or (MULTIPLES[:-1] if quick else MULTIPLES),
@@ -249,6 +265,22 @@ def doctor() -> None:
     print(examination)
     if not examination.healthy:
         raise typer.Exit(NOT_WRITTEN)
+
+
+def _arguments(given: list[str]) -> dict[str, Any]:
+    """NAME=VALUE as keywords; numbers, True, False and None are what they look like, all else is text."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (equals and name.isidentifier()):
+            raise InputError(f"--arg must be NAME=VALUE; it is {one!r}.")
+        if name in found:
+            raise InputError(f"--arg {name} is given twice.")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            found[name] = value
+    return found
 
 
 def _seconds(duration: str) -> float:

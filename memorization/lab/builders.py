@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,7 @@ class KnownBuilder:
     """A builder that was found fit: called with (vocab_size, seq_len), it gives a causal model of that many logits.
 
     Attributes:
-        build: the builder.
+        build: the builder; of models that return a dict or a tuple, one of models that return their logits.
         identity: its name, and a digest of what its models compute; see `known_builder`.
         params: how many parameters its models have.
     """
@@ -76,8 +76,27 @@ def stream(purpose: str, seed: int) -> int:
 
 
 def logits_of(output: Any) -> Any:
-    """The logits in what a model returns: the tensor itself, or the object's `.logits`."""
-    return getattr(output, "logits", output)
+    """The logits in what a model returns: the tensor, the object's `.logits`, a dict's "logits", a tuple's first."""
+    if hasattr(output, "logits"):
+        return output.logits
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    return output[0] if isinstance(output, tuple | list) and output else output
+
+
+class _LogitsAlone(nn.Module):
+    """A model that returns a dict or a tuple, returning its logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Int[Tensor, "batch position"]) -> Any:
+        return logits_of(self.model(ids))
+
+
+def _with_logits_alone(build: Builder, vocab_size: int, seq_len: int) -> nn.Module:
+    return _LogitsAlone(build(vocab_size, seq_len))
 
 
 def list_of_builders(name: str, given: Any) -> list[Builder]:
@@ -125,6 +144,11 @@ def known_builder(build: Builder, vocab_size: int, seq_len: int) -> KnownBuilder
                 raise ModelError(
                     "the model gives other logits each time it runs in training mode; set its dropout to 0."
                 )
+        with torch.no_grad():
+            packed = model(ids.to(next(model.parameters()).device))
+    params = count_params(model)
+    if isinstance(packed, Mapping | tuple | list) and not hasattr(packed, "logits"):
+        build, model = partial(_with_logits_alone, build), _LogitsAlone(model)
     try:
         with open_model(model, max_length=seq_len, progress=False):
             pass  # refuses what is not causal
@@ -132,7 +156,7 @@ def known_builder(build: Builder, vocab_size: int, seq_len: int) -> KnownBuilder
         raise NotCausalError(f"the builder's model cannot be measured: {error}") from error
     with _left_as_it_was(model):
         digest = _digest(model, ids)
-    return KnownBuilder(build, f"{name} {digest}", count_params(model))
+    return KnownBuilder(build, f"{name} {digest}", params)
 
 
 @contextmanager
@@ -214,8 +238,8 @@ def _logits(model: nn.Module, name: str, ids: Int[Tensor, "sample position"], vo
     words = f"the builder's model must map ids of shape ({n_samples}, {seq_len}) to logits of shape {shape}; "
     if not isinstance(logits, Tensor):
         raise ModelError(
-            f"{words}it returned a {type(logits).__name__}. Return the logits alone, or an object that has them as "
-            ".logits."
+            f"{words}it returned a {type(logits).__name__}. Return the logits alone, first in a tuple, or as "
+            "`logits` of an object or a dict."
         )
     if tuple(logits.shape) != shape:
         raise ModelError(

@@ -61,7 +61,7 @@ def size_of(
 ) -> Size:
     """See what a builder makes; choose its data sets and its batch."""
     known = known_builder(build, vocab_size, seq_len)
-    params = known.params
+    build, params = known.build, known.params
     expected = EXPECTED_BITS_PER_PARAM * params.trainable
     sample_bits = seq_len * math.log2(vocab_size)
     multiples = [check_positive("each of data_multiples", multiple) for multiple in data_multiples]
