@@ -41,7 +41,7 @@ def builder_named(name: str, arguments: Mapping[str, Any]) -> Callable[[int, int
         raise InputError(f"{name} is a {type(found).__name__}; a builder is a function of (vocab_size, seq_len).")
     if isinstance(found, type) and not issubclass(found, nn.Module):
         _check_arguments(name, found, (), arguments)
-        made: Callable[[int, int], nn.Module] = found(**arguments)
+        made: Any = found(**arguments)
         return made
     _check_arguments(name, found, (2, 2), arguments)
     return partial(found, **arguments) if arguments else found
