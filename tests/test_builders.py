@@ -379,8 +379,8 @@ def test_builders_by_name(tmp_path):
         ("{}:", {}, "a builder is named file.py:function or package.module:Builder; "),
         ("{}:bild", {}, "mine.py has no bild; what can be called there: dataclass, Architecture, build, Builder[.]$"),
         ("{}:number", {}, "mine.py:number is a int; a builder is a function of"),
-        ("{}:build", {"depth": 2}, r"cannot be called with \(vocab_size, seq_len, depth=\): got an unexpected keyword"),
-        ("{}:Builder", {}, r"cannot be called with \(\): missing a required argument: 'width'"),
+        ("{}:build", {"depth": 2}, r"cannot be called with two numbers, depth=: got an unexpected keyword"),
+        ("{}:Builder", {}, r"cannot be called with nothing: missing a required argument: 'width'"),
         (
             "no.such.module:build",
             {},

@@ -293,7 +293,8 @@ def test_capacity_prints_a_table_and_writes_picture_tables_and_settings(tmp_path
     captured = capsys.readouterr()
     result = Capacity.load(output)
     assert str(result) in captured.out
-    assert f"Capacity {result.bits_per_param:.4g} bits per parameter (2 model sizes, 12 runs)" in captured.out
+    found = f"{result.bits_per_param:.4g} bits per parameter after 20 steps (2 model sizes, 12 runs)"
+    assert f"Capacity at least {found}" in captured.out
     assert "  rounds       5 steps " in captured.out
     assert f"picture: {output / 'capacity.png'}" in captured.out
     assert f"written to {output}" in captured.out
@@ -311,12 +312,40 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
     arguments = ["capacity", "--output", tmp_path / "out", *TINY, "--width", 2, "--seeds", 1]
     assert run(*arguments) == 0
     first = Capacity.load(tmp_path / "out")
-    monkeypatch.setattr("memorization.lab.cells.train_stack", lambda *_, **__: pytest.fail("trained again"))
+    for trainer in ("train_stack", "train_compiled"):
+        monkeypatch.setattr(f"memorization.lab.cells.{trainer}", lambda *_, **__: pytest.fail("trained again"))
     capsys.readouterr()
     assert run(*arguments) == 2
     assert "holds the results of an earlier run: name another --output, or pass --overwrite" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0  # finished runs are used
     pd.testing.assert_frame_equal(Capacity.load(tmp_path / "out").curve, first.curve)
+
+
+def test_capacity_of_a_builder_in_a_file(tmp_path, capsys):
+    place = tmp_path / "mine.py"
+    place.write_text(
+        "from memorization.lab.architectures import Architecture\n"
+        "def build(vocab_size, seq_len, width):\n"
+        "    return Architecture('gpt2', width=width)(vocab_size, seq_len)\n",
+        encoding="utf-8",
+    )
+    options = [option for option in TINY if option != "gpt2"]
+    assert run("capacity", "--output", tmp_path / "out", *options, "--arch", f"{place}:build", "--arg", "width=2") == 0
+    assert Capacity.load(tmp_path / "out").settings["models"] == ["partial(build)"]
+    for extra, message in [
+        (
+            ["--arg", "depth=3"],
+            "cannot be called with two numbers, depth=: missing a required argument: 'width'",
+        ),
+        (["--arg", "width"], "--arg must be NAME=VALUE; it is 'width'"),
+        (["--arg", "width=2", "--arg", "width=3"], "--arg width is given twice"),
+        (["--arg", "width=2", "--width", "8"], "--layers and --width are of the built-in architectures"),
+    ]:
+        capsys.readouterr()
+        assert run("capacity", "--output", tmp_path / "other", *options, "--arch", f"{place}:build", *extra) == 2
+        assert message in capsys.readouterr().err
+    assert run("capacity", "--output", tmp_path / "other", *options, "--arg", "width=2") == 2
+    assert "--arg is for a builder of your own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_filters_of_warnings_do_not_change_while_workers_run(monkeypatch, two_th
     protocol = capacity_runs.Protocol(64, 8, "float32", "cpu")
 
     def work(stack, on_steps):
-        return capacity_runs.train_and_measure(Notes, True, protocol, stack, on_steps)
+        return capacity_runs.train_and_measure(Notes, True, False, protocol, stack, on_steps)
 
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")

@@ -71,7 +71,7 @@ def growth(steps: Float64[np.ndarray, " round"], bits: Float64[np.ndarray, "seri
         >>> steps = np.array([100.0, 200, 400, 800, 1600])
         >>> held = np.outer([1000.0, 1100.0], 1 - 8 / steps)
         >>> found = growth(steps, held)
-        >>> round(found.remaining, 4), found.converged
+        >>> round(found.remaining, 3), found.converged
         (0.005, True)
     """
     n_series, n_rounds = bits.shape

@@ -32,7 +32,8 @@ def capacity(
     output: OutputWithRuns,
     arch: ArchOrFile = "gpt2",
     argument: Annotated[
-        list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="For your own builder; several times.")
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="For your own builder; several times.  [default: none]"),
     ] = None,
     layers: Layers = 1,
     width: Annotated[

@@ -1,4 +1,4 @@
-"""The picture of `Capacity`: memorized bits against data-set size."""
+"""The picture of `Capacity`: bits per parameter against data-set size."""
 
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,11 @@ __all__ = ["plot_capacity"]
 
 
 def plot_capacity(result: "Capacity", ax: "Axes | None" = None) -> "Axes":
-    """Memorized bits against data-set size, one line a model size, with the information ceiling of the data.
+    """Bits per parameter against data-set size, one line a model size, with the information in the data and the 3.6.
 
     A dot is a run, the line their mean, the dotted line the size's capacity. Where a size was trained for several
     numbers of steps, these are the runs of most steps; a faint line is the mean of those of fewer. Where rows were
-    maxima already: capacity against parameters, with the fitted line. Bits that are not positive have no place on the
-    logarithmic axes.
+    maxima already: capacity against parameters, with the fitted line, on logarithmic axes.
 
     Args:
         result: what `fit_capacity` or the lab returns.
@@ -30,8 +29,9 @@ def plot_capacity(result: "Capacity", ax: "Axes | None" = None) -> "Axes":
         The Axes.
     """
     ax = new_axes(ax, (8.0, 5.0))
-    ax.set(xscale="log", yscale="log")
-    if result.curve["n_samples"].isna().all():
+    sizes_only = bool(result.curve["n_samples"].isna().all())
+    ax.set(xscale="log", yscale="log" if sizes_only else "linear")
+    if sizes_only:
         _draw_sizes(result, ax)
     else:
         _draw_curves(result, ax)
@@ -43,43 +43,54 @@ def plot_capacity(result: "Capacity", ax: "Axes | None" = None) -> "Axes":
         title += f"\n{result.convergence}"
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
-    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
-        plain_ticks(axis, *limits)
+    plain_ticks(ax.xaxis, *ax.get_xlim())
+    if sizes_only:
+        plain_ticks(ax.yaxis, *ax.get_ylim())
     return ax
 
 
 def _draw_curves(result: "Capacity", ax: "Axes") -> None:
     from matplotlib import colormaps
 
-    from memorization.capacity import information_ceiling_bits
+    from memorization.capacity import EXPECTED_BITS_PER_PARAM, information_ceiling_bits
 
     # Sizes are ordered, so their colours are: viridis reads the same with any colour vision; its yellow end is too
     # light for lines.
     colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(result.n_params)))
-    curve = result.curve.assign(steps=result.curve["steps"].fillna(0))
+    curve = result.curve.assign(
+        steps=result.curve["steps"].fillna(0), held=result.curve["memorized_bits"] / result.curve["n_params"]
+    )
+    once = iter(("one run", "capacity of a size"))
+    faint = iter(("after fewer steps",))
     # The largest first: so the legend has the order of the lines.
     for colour, n_params, bits in list(zip(colours, result.n_params, result.capacity_bits, strict=True))[::-1]:
         of_size = curve[curve["n_params"] == n_params]
         last = of_size["steps"].max()
-        for _, shorter in of_size[of_size["steps"] < last].groupby("steps"):
-            means = shorter.groupby("n_samples")["memorized_bits"].mean()
-            ax.plot(means.index.to_numpy(np.float64), means, color=colour, linewidth=0.8, alpha=0.35, zorder=2)
         runs = of_size[of_size["steps"] == last]
-        mean = runs.groupby("n_samples")["memorized_bits"].mean()
+        mean = runs.groupby("n_samples")["held"].mean()
         samples = mean.index.to_numpy(np.float64)
         label = f"{n_params:,} parameters: {bits / n_params:.2f} bits each"
         ax.plot(samples, mean, "o-", color=colour, markersize=5, linewidth=1.6, zorder=3, label=label)
-        seeds = runs["n_samples"].to_numpy(np.float64)
-        ax.plot(seeds, runs["memorized_bits"], ".", color=colour, markersize=5, alpha=0.45, zorder=2)
-        ax.plot(samples[[0, -1]], [bits, bits], ":", color=colour, linewidth=1.2, zorder=2)
-    ax.set_ylim(ax.get_ylim())  # before the ceiling, which rises far above
+        seeds, style = runs["n_samples"].to_numpy(np.float64), {"color": colour, "zorder": 2}
+        ax.plot(seeds, runs["held"], ".", markersize=5, alpha=0.45, label=next(once, None), **style)
+        ends = samples[[0, -1]] * (1 if len(samples) > 1 else np.array([0.8, 1.25]))
+        ax.plot(ends, [bits / n_params] * 2, ":", linewidth=1.2, label=next(once, None), **style)
+        for _, shorter in of_size[of_size["steps"] < last].groupby("steps"):
+            means = shorter.groupby("n_samples")["held"].mean()
+            label_once = next(faint, None)
+            ax.plot(means.index.to_numpy(np.float64), means, linewidth=0.8, alpha=0.35, label=label_once, **style)
+    ax.axhline(EXPECTED_BITS_PER_PARAM, color=VERMILION, linewidth=1.0, zorder=1, label="3.6, as published for GPT-2")
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(0.0, low), high)  # before the information in the data, which rises far above
     if result.seq_len is not None and result.vocab_size is not None:
-        every = curve["n_samples"].to_numpy(np.float64)
-        samples = np.geomspace(every.min(), every.max(), 200)
-        ceiling = information_ceiling_bits(samples, result.seq_len, result.vocab_size, result.convention)
-        ax.plot(samples, ceiling, "--", color=GREY, linewidth=1.4, zorder=1, label="all there is to memorize")
+        label_of = iter(("all there is to memorize",))
+        for n_params in result.n_params.tolist():
+            every = curve.loc[curve["n_params"] == n_params, "n_samples"].to_numpy(np.float64)
+            samples = np.geomspace(every.min(), every.max(), 200)
+            ceiling = information_ceiling_bits(samples, result.seq_len, result.vocab_size, result.convention) / n_params
+            ax.plot(samples, ceiling, "--", color=GREY, linewidth=1.4, zorder=1, label=next(label_of, None))
     ax.set_xlabel("data-set size, samples")
-    ax.set_ylabel(f"memorized bits ({result.convention} convention)")
+    ax.set_ylabel(f"memorized bits per parameter ({result.convention} convention)")
 
 
 def _draw_sizes(result: "Capacity", ax: "Axes") -> None:

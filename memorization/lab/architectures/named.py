@@ -73,5 +73,5 @@ def _check_arguments(name: str, found: Any, positions: tuple[int, ...], argument
     try:
         signature.bind(*positions, **arguments)
     except TypeError as error:
-        given = ", ".join([*(("vocab_size", "seq_len") if positions else ()), *(f"{key}=" for key in arguments)])
-        raise InputError(f"{name}{signature} cannot be called with ({given}): {error}; see --arg.") from error
+        given = ", ".join([*(("two numbers",) if positions else ()), *(f"{key}=" for key in arguments)]) or "nothing"
+        raise InputError(f"{name} cannot be called with {given}: {error}; it takes {signature}.") from error
