@@ -49,7 +49,10 @@ def capacity(
     ] = False,
     budget_seconds: Annotated[
         str | None,
-        typer.Option("--budget", help="Time for training, in place of steps: 90s, 30m, 2h. They double until it ends."),
+        typer.Option(
+            "--budget",
+            help="Time for training, in place of steps: 90s, 30m, 2h; these double until it ends.  [default: none]",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Of the last of three rounds.  [default: doubled from 750 to 24,000]")
