@@ -33,7 +33,7 @@ def converged(rounds: Sequence[Round]) -> bool:
 
 
 def _growth_of_size(rounds: Sequence[Round], n_params: int) -> Growth:
-    """From the series that the data do not limit: a series is a data set of a seed, through all rounds."""
+    """From the series that the data do not limit, and those of the capacity: a series is a data set of a seed."""
     tables = []
     for one in rounds:
         curve = one.capacity.curve
@@ -45,8 +45,9 @@ def _growth_of_size(rounds: Sequence[Round], n_params: int) -> Growth:
     assert capacity.vocab_size is not None
     n_samples = held.index.to_numpy(np.float64)
     ceiling = information_ceiling_bits(n_samples, capacity.seq_len, capacity.vocab_size, capacity.convention)
-    free = held.index[ceiling >= PLATEAU_INFORMATION * held.max()]
-    chosen = last.index[last.index.get_level_values("n_samples").isin(free if len(free) else held.index)]
+    # With the set of which most is held, which the capacity is read off, whatever limits it.
+    counted = held.index[(ceiling >= PLATEAU_INFORMATION * held.max()) | (held == held.max())]
+    chosen = last.index[last.index.get_level_values("n_samples").isin(counted)]
     bits = np.stack([table.loc[chosen].to_numpy(np.float64) for table in tables], axis=1)
     return growth(np.array([one.steps for one in rounds], dtype=np.float64), bits)
 
