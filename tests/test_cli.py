@@ -321,6 +321,20 @@ def test_capacity_is_not_measured_over_earlier_results_unasked(tmp_path, capsys,
     pd.testing.assert_frame_equal(Capacity.load(tmp_path / "out").curve, first.curve)
 
 
+def test_capacity_beside_gpt2_of_equal_size(tmp_path, capsys):
+    options = [option for option in TINY if option != "gpt2"]
+    place = tmp_path / "out"
+    named = "memorization.lab.architectures:FreeLogits"
+    assert run("capacity", "--output", place, *options, "--arch", named, "--anchor", "--seeds", 2) == 0
+    mine, beside = Capacity.load(place), Capacity.load(place / "anchor")
+    assert abs(beside.n_params[0] / mine.n_params[0] - 1) < 0.5
+    assert beside.settings["models"][0].startswith("Architecture('gpt2'")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  anchor ")]
+    assert f"GPT-2 of {beside.n_params[0]:,} parameters: {beside.bits_per_param:.3f}" in line
+    assert f"yours: {mine.bits_per_param:.3f}" in line
+    assert f"ratio {mine.bits_per_param / beside.bits_per_param:.3f} \u00b1" in line
+
+
 def test_capacity_of_a_builder_in_a_file(tmp_path, capsys):
     place = tmp_path / "mine.py"
     place.write_text(

@@ -1,8 +1,10 @@
 """Commands that train models: capacity, sweeps over text, the quickstart; and the examination of this machine."""
 
 import ast
+import math
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +26,9 @@ from memorization.cli.options import (
 )
 from memorization.cli.output import KEPT, NOT_WRITTEN, claim, save, save_picture
 from memorization.errors import InputError
+
+if TYPE_CHECKING:
+    from memorization import Capacity
 
 _ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
 
@@ -86,12 +91,15 @@ def capacity(
         ),
     ] = "float32",
     device: Device = None,
+    anchor: Annotated[
+        bool, typer.Option("--anchor", help="Measure GPT-2 of equal size by the same protocol, too, and compare.")
+    ] = False,
     overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
 ) -> None:
     """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
     from memorization import capacity_bits_per_param
-    from memorization.lab.architectures import Architecture
+    from memorization.lab.architectures import Architecture, solve_width
     from memorization.lab.architectures.named import builder_named
     from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS, QUICK_STEPS
 
@@ -112,8 +120,8 @@ def capacity(
                 f"--arg is for a builder of your own (file.py:function); {arch} takes --layers and --width."
             )
         builders = [Architecture(arch, layers=layers, width=each) for each in widths]
-    result = capacity_bits_per_param(
-        builders,
+    measure = partial(
+        capacity_bits_per_param,
         vocab_size=vocab_size,
         seq_len=seq_len,
         data_multiples=data_multiples or (MULTIPLES[:-1] if quick else MULTIPLES),
@@ -129,7 +137,13 @@ def capacity(
         estimator=estimator,  # type: ignore[arg-type]
         convention=convention,  # type: ignore[arg-type]
     )
+    result = measure(builders)
     print(result)
+    if anchor:
+        equal = solve_width("gpt2", int(result.n_params[-1]), vocab_size=vocab_size, seq_len=seq_len)
+        beside = measure([equal])
+        print(_compared(result, beside))
+        save(beside, output / "anchor")
     if paper_row is not None:
         in_float32, in_bfloat16 = PAPER_ROWS[layers, widths[0]]
         tokens = result.settings["tokens_trained_a_run"][0]
@@ -269,6 +283,20 @@ def doctor() -> None:
     print(examination)
     if not examination.healthy:
         raise typer.Exit(NOT_WRITTEN)
+
+
+def _compared(result: "Capacity", beside: "Capacity") -> str:
+    """The largest model beside GPT-2 of equal size."""
+    mine = float(result.capacity_bits[-1] / result.n_params[-1])
+    theirs = beside.bits_per_param
+    line = f"  anchor       GPT-2 of {beside.n_params[0]:,} parameters: {theirs:.3f}; yours: {mine:.3f}"
+    if theirs <= 0:
+        return line
+    ratio = mine / theirs
+    errors = [result.stderr / mine if len(result.n_params) == 1 else math.nan, beside.stderr / theirs]
+    error = abs(ratio) * math.hypot(*errors)
+    known = "" if math.isnan(error) else f" \N{PLUS-MINUS SIGN} {error:.3f} (between seeds)"
+    return f"{line}; ratio {ratio:.3f}{known}"
 
 
 def _arguments(given: list[str]) -> dict[str, Any]:
