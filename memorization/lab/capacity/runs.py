@@ -109,7 +109,8 @@ class Grid:
                 if isinstance(done, Exception):
                     raise done
             times.append(time.perf_counter() - begin)
-        return max(times[2] - times[1], 1e-6) / 10 * max(1.0, len(stacks) / n_threads)
+        # What only happens once may scatter by more than ten steps take: never below a tenth of the mean.
+        return max((times[2] - times[1]) / 10, times[2] / 110) * max(1.0, len(stacks) / n_threads)
 
 
 def _train(
