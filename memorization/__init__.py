@@ -10,6 +10,7 @@ from memorization.results import pictures_from
 
 if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type checkers
     from memorization import errors
+    from memorization.capacity.comparison import CapacityComparison
     from memorization.capacity.fit import fit_capacity
     from memorization.capacity.result import Capacity
     from memorization.extraction.measure import extract
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.identifiers.result import IdentifierAudit
     from memorization.lab.canaries.experiment import canary_dose_response
     from memorization.lab.canaries.result import DoseResponse
+    from memorization.lab.capacity.comparison import compare_capacities
     from memorization.lab.capacity.experiment import capacity_bits_per_param
     from memorization.lab.quickstart import Quickstart, run_quickstart
     from memorization.lab.text.experiment import text_sweep
@@ -46,6 +48,7 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 __all__ = [
     "Capacity",
+    "CapacityComparison",
     "CodeLengths",
     "Control",
     "DoseResponse",
@@ -69,6 +72,7 @@ __all__ = [
     "audit_membership",
     "canary_dose_response",
     "capacity_bits_per_param",
+    "compare_capacities",
     "compress_bits",
     "errors",
     "extract",
@@ -88,6 +92,7 @@ __all__ = [
 # them.
 _HOMES = {
     "Capacity": "capacity.result",
+    "CapacityComparison": "capacity.comparison",
     "CodeLengths": "measure.code_lengths",
     "Control": "unintended.control",
     "DoseResponse": "lab.canaries.result",
@@ -111,6 +116,7 @@ _HOMES = {
     "audit_membership": "membership.audit",
     "canary_dose_response": "lab.canaries.experiment",
     "capacity_bits_per_param": "lab.capacity.experiment",
+    "compare_capacities": "lab.capacity.comparison",
     "compress_bits": "measure.code_lengths",
     "extract": "extraction.measure",
     "fit_capacity": "capacity.fit",

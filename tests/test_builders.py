@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from functools import partial
 from types import SimpleNamespace
 
@@ -401,3 +402,20 @@ def test_a_file_that_does_not_import_is_one_line(tmp_path):
     place.write_text("import torch\ndef build(:\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"broken.py cannot be imported: SyntaxError: [^\n]+[.]$"):
         builder_named(f"{place}:build", {})
+
+
+def test_a_builder_may_build_another_model():
+    """A frozen base that is made when first needed: a seed inside another, in one thread."""
+
+    def build(vocab_size: int, seq_len: int) -> nn.Module:
+        inner.append(build_seeded(Net, vocab_size, seq_len, seed=7))
+        return Net(vocab_size, seq_len)
+
+    inner: list[nn.Module] = []
+    outer: list[nn.Module] = []
+    thread = threading.Thread(target=lambda: outer.append(build_seeded(build, V, S, 0)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert outer, "it waits for itself"
+    for built, seed in ((inner[0], 7), (outer[0], 0)):
+        assert torch.equal(built.head.weight, build_seeded(Net, V, S, seed).head.weight)

@@ -22,6 +22,7 @@ from memorization import (
     compress_bits,
     fit_capacity,
     fit_mi_scaling_law,
+    load,
 )
 from memorization.data import addresses
 from memorization.errors import InputError
@@ -299,7 +300,10 @@ def test_capacity_prints_a_table_and_writes_picture_tables_and_settings(tmp_path
     assert f"picture: {output / 'capacity.png'}" in captured.out
     assert f"written to {output}" in captured.out
     assert "memorization: warning: lower bound: " in captured.err
-    assert (output / "capacity.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("capacity", "rounds"):
+        assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (output / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert pd.read_csv(output / "capacity.csv").shape == result.curve.shape
     assert pd.read_parquet(output / "capacity.parquet")["n_params"].tolist() == result.n_params.tolist()
     assert set(pd.read_parquet(output / "curve.parquet")["steps"]) == {5, 10, 20}
     settings = json.loads((output / "settings.json").read_text())["settings"]
@@ -326,13 +330,35 @@ def test_capacity_beside_gpt2_of_equal_size(tmp_path, capsys):
     place = tmp_path / "out"
     named = "memorization.lab.architectures:FreeLogits"
     assert run("capacity", "--output", place, *options, "--arch", named, "--anchor", "--seeds", 2) == 0
-    mine, beside = Capacity.load(place), Capacity.load(place / "anchor")
+    found = load(place)
+    mine, beside = found.capacities.values()
+    assert list(found.capacities) == [named, f"GPT-2 of {beside.n_params[0]:,} parameters"]
     assert abs(beside.n_params[0] / mine.n_params[0] - 1) < 0.5
     assert beside.settings["models"][0].startswith("Architecture('gpt2'")
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  anchor ")]
-    assert f"GPT-2 of {beside.n_params[0]:,} parameters: {beside.bits_per_param:.3f}" in line
-    assert f"yours: {mine.bits_per_param:.3f}" in line
-    assert f"ratio {mine.bits_per_param / beside.bits_per_param:.3f} \u00b1" in line
+    printed = capsys.readouterr().out
+    assert str(found) in printed
+    assert f"{mine.bits_per_param / beside.bits_per_param:.3f} \u00b1" in printed
+    for name in ("capacity.png", "capacity.pdf", "capacity.csv"):
+        assert (place / name).stat().st_size > 100
+    assert pd.read_csv(place / "capacity.csv")["name"].tolist() == list(found.capacities)
+
+
+def test_several_architectures_of_equal_size_in_one_table(tmp_path, capsys):
+    place = tmp_path / "out"
+    both = ["--arch", "lstm", "--arch", "gru", "--params", 400, "--seeds", 1]
+    assert run("capacity", "--output", place, *TINY, *both) == 0
+    table = load(place).to_pandas()
+    assert table["name"].tolist() == ["lstm", "gru"]
+    assert (abs(table["n_params"] / 400 - 1) < 0.2).all()
+    for extra, message in [
+        (["--arch", "lstm", "--arch", "lstm"], "two architectures are called lstm"),
+        (["--arch", "lstm", "--arch", "gru", "--width", 4, "--width", 8], "compare one size of each"),
+        (["--width", 4, "--params", 400], "give --params or --width"),
+        (["--params", 4], "the narrowest Architecture"),
+    ]:
+        capsys.readouterr()
+        assert run("capacity", "--output", tmp_path / "other", *TINY, *extra) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_capacity_of_a_builder_in_a_file(tmp_path, capsys):
@@ -353,7 +379,7 @@ def test_capacity_of_a_builder_in_a_file(tmp_path, capsys):
         ),
         (["--arg", "width"], "--arg must be NAME=VALUE; it is 'width'"),
         (["--arg", "width=2", "--arg", "width=3"], "--arg width is given twice"),
-        (["--arg", "width=2", "--width", "8"], "--layers and --width are of the built-in architectures"),
+        (["--arg", "width=2", "--width", "8"], "--layers, --width and --params are of the built-in architectures"),
     ]:
         capsys.readouterr()
         assert run("capacity", "--output", tmp_path / "other", *options, "--arch", f"{place}:build", *extra) == 2

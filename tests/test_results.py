@@ -20,6 +20,7 @@ from saved_folders import as_saved_by_0_1_0
 import memorization
 from memorization import (
     Capacity,
+    CapacityComparison,
     CodeLengths,
     Extraction,
     Memorization,
@@ -48,10 +49,14 @@ def quickstart() -> Quickstart:
 
 
 def one_of(name: str) -> Result:
+    if name == "CapacityComparison":
+        one = load(OLD / "Capacity_of_one_size")
+        assert isinstance(one, Capacity)
+        return CapacityComparison({"mine": one, "GPT-2": one}, {"mine": "GPT-2", "GPT-2": "GPT-2"})
     return quickstart() if name == "Quickstart" else load(OLD / name)
 
 
-NAMES = [*NUMBERS, "Quickstart"]
+NAMES = [*NUMBERS, "Quickstart", "CapacityComparison"]
 
 
 def bigram(seed: int):
@@ -115,7 +120,11 @@ def test_a_folder_of_0_1_0_loads_with_equal_numbers(name):
 
 def test_every_kind_has_a_folder_of_0_1_0_or_is_newer_and_a_picture():
     drawn = set(PICTURES) - {"Ladder"}  # worked out from a saved result, not saved itself
-    assert {one["kind"] for one in NUMBERS.values()} | {"Quickstart", "IdentifierAudit"} == set(KINDS) == drawn
+    assert (
+        {one["kind"] for one in NUMBERS.values()} | {"Quickstart", "IdentifierAudit", "CapacityComparison"}
+        == set(KINDS)
+        == drawn
+    )
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -465,7 +474,7 @@ def test_load_says_what_is_there_and_where_to_look(tmp_path):
     settings = tmp_path / "results" / "capacity" / "settings.json"
     content = json.loads(settings.read_text(encoding="utf-8"))
     settings.write_text(json.dumps(content | {"kind": "Surprise"}), encoding="utf-8")
-    with pytest.raises(ResultError, match="is of kind 'Surprise'; known are Capacity, CodeLengths"):
+    with pytest.raises(ResultError, match="is of kind 'Surprise'; known are Capacity, CapacityComparison, CodeLengths"):
         load(tmp_path / "results" / "capacity")
     settings.write_text(json.dumps(content | {"format": 3}), encoding="utf-8")
     with pytest.raises(

@@ -2,12 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 
-__all__ = ["CONVERGED_GAIN", "MORE_STEPS", "Growth", "growth"]
+from memorization.capacity.estimators import PLATEAU_INFORMATION
+from memorization.capacity.runs import Convention, information_ceiling_bits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CONVERGED_GAIN", "MORE_STEPS", "Growth", "growth", "longer", "series"]
 
 # Converged: what remains is, at its upper end, below this share. A single doubling cannot show it: gains of two
 # seeds are off by as much.
@@ -89,6 +95,44 @@ def growth(steps: Float64[np.ndarray, " round"], bits: Float64[np.ndarray, "seri
     remaining, high = _remaining(steps, bits)
     expected, stderr = _expected(steps, bits) if n_rounds > 3 else (math.nan, math.nan)
     return Growth(gain, of_series, remaining, high, expected, stderr)
+
+
+def longer(
+    steps: Float64[np.ndarray, " round"], bits: Float64[np.ndarray, "series round"], times: float
+) -> tuple[float, float, float]:
+    """What so many times the steps would bring by the law of `growth`, and the ends of its 99 % interval.
+
+    Shares of what is held after the last round; NaN where that law is not identified.
+    """
+    if math.isnan(growth(steps, bits).remaining):
+        return math.nan, math.nan, math.nan
+    fits = _fits(steps[-_MOST_ROUNDS:], bits[:, -_MOST_ROUNDS:])
+    return _ends(fits, 1 - times**-_EXPONENTS)
+
+
+def series(
+    curve: "pd.DataFrame", n_params: int, seq_len: int, vocab_size: int, convention: Convention
+) -> tuple[Float64[np.ndarray, " round"], Float64[np.ndarray, "series round"]]:
+    """What `growth` takes, of one model size: from the sets that the data do not limit, and that of the capacity.
+
+    Args:
+        curve: as in `Capacity`: n_params, n_samples, seed, steps, memorized_bits of each run.
+        n_params: of the size.
+        seq_len: tokens of a sample.
+        vocab_size: number of tokens.
+        convention: which tokens' bits are counted.
+
+    Returns:
+        The steps of the rounds, ascending; the bits of each data set and seed in each.
+    """
+    of_size = curve[curve["n_params"] == n_params]
+    table = of_size.pivot_table(index=["n_samples", "seed"], columns="steps", values="memorized_bits")
+    held = table.iloc[:, -1].groupby(level="n_samples").mean()
+    ceiling = information_ceiling_bits(held.index.to_numpy(np.float64), seq_len, vocab_size, convention)
+    # With the set of which most is held, which the capacity is read off, whatever limits it.
+    counted = held.index[(ceiling >= PLATEAU_INFORMATION * held.max()) | (held == held.max())]
+    chosen = table[table.index.get_level_values("n_samples").isin(counted)]
+    return chosen.columns.to_numpy(np.float64), chosen.to_numpy(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,12 @@
-"""Commands that train models: capacity, sweeps over text, the quickstart; and the examination of this machine."""
+"""Commands that train models: sweeps over text, the quickstart; and the examination of this machine."""
 
-import ast
-import math
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from memorization.cli.options import (
     Arch,
-    ArchOrFile,
     Device,
     Documents,
     Layers,
@@ -21,138 +17,8 @@ from memorization.cli.options import (
     Seeds,
     SeqLen,
     TextColumn,
-    one_of,
-    read_batch_size,
 )
 from memorization.cli.output import KEPT, NOT_WRITTEN, claim, save, save_picture
-from memorization.errors import InputError
-
-if TYPE_CHECKING:
-    from memorization import Capacity
-
-_ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
-
-
-def capacity(
-    output: OutputWithRuns,
-    arch: ArchOrFile = "gpt2",
-    argument: Annotated[
-        list[str] | None,
-        typer.Option("--arg", metavar="NAME=VALUE", help="For your own builder; several times.  [default: none]"),
-    ] = None,
-    layers: Layers = 1,
-    width: Annotated[
-        list[int] | None, typer.Option(help="Of the model; several times: several model sizes.  [default: 8]")
-    ] = None,
-    vocab_size: Annotated[int, typer.Option(help="Tokens to choose from.")] = 128,
-    seq_len: SeqLen = 32,
-    paper_row: Annotated[
-        str | None, typer.Option(help="Layers,width of the paper's Table 1, in place of the five options above: 1,32.")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A first answer: 12,000 steps, data to 4 times the expected capacity.")
-    ] = False,
-    budget_seconds: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            help="Time for training, in place of steps: 90s, 30m, 2h; these double until it ends.  [default: none]",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Of the last of three rounds.  [default: doubled from 750 to 24,000]")
-    ] = None,
-    data_multiples: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--multiple",
-            help="Data sets, in multiples of the expected capacity; several times.  [default: 0.5 1 2 4 8]",
-        ),
-    ] = None,
-    seeds: Seeds = 2,
-    peak_lr: Annotated[
-        float | None, typer.Option(help="Hotter rate of the first round.  [default: found by a pilot]")
-    ] = None,
-    batch_size: Annotated[str, typer.Option(help="Samples a step; auto: as many as fill the capacity.")] = "auto",
-    estimator: Annotated[
-        str, typer.Option(help=f"{', '.join(_ESTIMATORS)}.", autocompletion=one_of(*_ESTIMATORS))
-    ] = "max",
-    convention: Annotated[
-        str,
-        typer.Option(
-            help="Which tokens count: start, strict or paper.", autocompletion=one_of("start", "strict", "paper")
-        ),
-    ] = "start",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="float32, bfloat16 (the weights too) or autocast.",
-            autocompletion=one_of("float32", "bfloat16", "autocast"),
-        ),
-    ] = "float32",
-    device: Device = None,
-    anchor: Annotated[
-        bool, typer.Option("--anchor", help="Measure GPT-2 of equal size by the same protocol, too, and compare.")
-    ] = False,
-    overwrite: OverwriteKeepingRuns = False,
-    quiet: Quiet = False,
-) -> None:
-    """How many bits an architecture holds per parameter: trained on random tokens until it holds no more."""
-    from memorization import capacity_bits_per_param
-    from memorization.lab.architectures import Architecture, solve_width
-    from memorization.lab.architectures.named import builder_named
-    from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS, QUICK_STEPS
-
-    claim(output, overwrite, keeps_runs=True)
-    if (budget_seconds is not None) + (steps is not None) + quick > 1:
-        raise InputError("give one of --quick, --budget and --steps: each says how long to train.")
-    widths = width or [8]
-    if paper_row is not None:
-        layers, one_width = _paper_row(paper_row, list(PAPER_ROWS))
-        arch, widths, vocab_size, seq_len = "gpt2", [one_width], 2048, 64
-    if ":" in arch:
-        builders: list[Any] = [builder_named(arch, _arguments(argument or []))]
-        if width or layers != 1:
-            raise InputError("--layers and --width are of the built-in architectures; pass yours with --arg.")
-    else:
-        if argument:
-            raise InputError(
-                f"--arg is for a builder of your own (file.py:function); {arch} takes --layers and --width."
-            )
-        builders = [Architecture(arch, layers=layers, width=each) for each in widths]
-    measure = partial(
-        capacity_bits_per_param,
-        vocab_size=vocab_size,
-        seq_len=seq_len,
-        data_multiples=data_multiples or (MULTIPLES[:-1] if quick else MULTIPLES),
-        seeds=range(seeds),
-        steps=QUICK_STEPS if quick else "auto" if steps is None else steps,
-        dtype=dtype,  # type: ignore[arg-type]
-        device=device,
-        store=output / "runs",
-        progress=not quiet,
-        budget_seconds=None if budget_seconds is None else _seconds(budget_seconds),
-        peak_lr="auto" if peak_lr is None else peak_lr,
-        batch_size=read_batch_size(batch_size),
-        estimator=estimator,  # type: ignore[arg-type]
-        convention=convention,  # type: ignore[arg-type]
-    )
-    result = measure(builders)
-    print(result)
-    if anchor:
-        equal = solve_width("gpt2", int(result.n_params[-1]), vocab_size=vocab_size, seq_len=seq_len)
-        beside = measure([equal])
-        print(_compared(result, beside))
-        save(beside, output / "anchor")
-    if paper_row is not None:
-        in_float32, in_bfloat16 = PAPER_ROWS[layers, widths[0]]
-        tokens = result.settings["tokens_trained_a_run"][0]
-        print(
-            f"  the paper    {in_float32} in float32, {in_bfloat16} in bfloat16, 1.3e11 tokens a run; here "
-            f"{result.bits_per_param:.2f} in {dtype}, {tokens:.1e} tokens"
-        )
-    save(result, output)
-    save_picture(result.plot().figure, output / "capacity.png")
 
 
 def text_sweep(
@@ -283,54 +149,3 @@ def doctor() -> None:
     print(examination)
     if not examination.healthy:
         raise typer.Exit(NOT_WRITTEN)
-
-
-def _compared(result: "Capacity", beside: "Capacity") -> str:
-    """The largest model beside GPT-2 of equal size."""
-    mine = float(result.capacity_bits[-1] / result.n_params[-1])
-    theirs = beside.bits_per_param
-    line = f"  anchor       GPT-2 of {beside.n_params[0]:,} parameters: {theirs:.3f}; yours: {mine:.3f}"
-    if theirs <= 0:
-        return line
-    ratio = mine / theirs
-    errors = [result.stderr / mine if len(result.n_params) == 1 else math.nan, beside.stderr / theirs]
-    error = abs(ratio) * math.hypot(*errors)
-    known = "" if math.isnan(error) else f" \N{PLUS-MINUS SIGN} {error:.3f} (between seeds)"
-    return f"{line}; ratio {ratio:.3f}{known}"
-
-
-def _arguments(given: list[str]) -> dict[str, Any]:
-    """NAME=VALUE as keywords; numbers, True, False and None are what they look like, all else is text."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not (equals and name.isidentifier()):
-            raise InputError(f"--arg must be NAME=VALUE; it is {one!r}.")
-        if name in found:
-            raise InputError(f"--arg {name} is given twice.")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            found[name] = value
-    return found
-
-
-def _seconds(duration: str) -> float:
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    try:
-        seconds = float(duration[:-1]) * units[duration[-1:]]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise InputError(f"--budget must be a number above 0 with its unit, as in 90s, 30m or 2h; it is {duration!r}.")
-    return seconds
-
-
-def _paper_row(row: str, rows: list[tuple[int, int]]) -> tuple[int, int]:
-    """Layers and width of a row of the paper's table."""
-    layers, _, width = row.partition(",")
-    found = [each for each in rows if [str(number) for number in each] == [layers.strip(), width.strip()]]
-    if not found:
-        known = " ".join(f"{layers},{width}" for layers, width in rows)
-        raise InputError(f"--paper-row must be one of {known}; it is {row!r}.")
-    return found[0]

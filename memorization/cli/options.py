@@ -91,14 +91,6 @@ AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled 
 Arch = Annotated[
     str, typer.Option("--arch", help=f"{', '.join(ARCHITECTURES)}.", autocompletion=one_of(*ARCHITECTURES))
 ]
-ArchOrFile = Annotated[
-    str,
-    typer.Option(
-        "--arch",
-        help=f"{', '.join(ARCHITECTURES)}; or your own: file.py:function, package.module:Builder.",
-        autocompletion=one_of(*ARCHITECTURES),
-    ),
-]
 Layers = Annotated[int, typer.Option("--layers", help="Blocks.")]
 SeqLen = Annotated[int, typer.Option("--seq-len", help="Tokens of a sample.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Runs of each cell.", min=1)]

@@ -63,10 +63,12 @@ def complain(message: str) -> None:
     print(f"memorization: {message}", file=sys.stderr)
 
 
-def save_picture(figure: "Figure | Any", path: Path) -> None:
-    """Write a picture, say where, and close it."""
+def save_picture(figure: "Figure | Any", path: Path, also: str | None = None) -> None:
+    """Write a picture, also in another format, say where, and close it."""
     import matplotlib.pyplot as plt
 
     figure.savefig(path, dpi=150)
+    if also is not None:
+        figure.savefig(path.with_suffix(f".{also}"))
     plt.close(figure)
-    print(f"picture: {path}")
+    print(f"picture: {path}" + (f", also as .{also}" if also else ""))

@@ -26,12 +26,14 @@ __all__ = [
     "known_builder",
     "list_of_builders",
     "logits_of",
+    "name_of",
     "stream",
 ]
 
 Builder = Callable[[int, int], nn.Module]
 
-_GENERATOR = threading.Lock()  # torch's global one, of which there is one for all threads
+# Of torch's global generator, of which there is one for all threads. A builder may seed another: it holds it already.
+_GENERATOR = threading.RLock()
 _ROWS = 2  # samples of a probe
 _DIGITS = 3
 _PROJECTIONS = 3
@@ -131,7 +133,7 @@ def known_builder(build: Builder, vocab_size: int, seq_len: int) -> KnownBuilder
         ModelError: the builder fails, or what it builds cannot be trained or measured: says what came and what to try.
         NotCausalError: a later token moves an earlier logit.
     """
-    name = _name(build)
+    name = name_of(build)
     model, other = (_built(build, name, vocab_size, seq_len, seed) for seed in (0, 1))
     _check_new(name, model, other)
     ids = _probe_ids(vocab_size, seq_len)
@@ -174,10 +176,10 @@ def _left_as_it_was(model: nn.Module) -> Iterator[None]:
                 tensor.copy_(before)
 
 
-def _name(build: Builder) -> str:
+def name_of(build: Builder) -> str:
     """Its repr if it has one of its own, else its qualified name."""
     if isinstance(build, partial):
-        return f"partial({_name(build.func)})"
+        return f"partial({name_of(build.func)})"
     if isinstance(build, nn.Module) or repr(build).startswith("<") or re.search(" at 0x[0-9A-Fa-f]+", repr(build)):
         return getattr(build, "__qualname__", type(build).__qualname__)
     return repr(build)

@@ -12,6 +12,7 @@ __all__ = ["PICTURES", "draw"]
 
 PICTURES: dict[str, tuple[str, str]] = {
     "Capacity": ("capacity", "plot_capacity"),
+    "CapacityComparison": ("capacity_comparison", "plot_capacity_comparison"),
     "CodeLengths": ("code_lengths", "plot_code_lengths"),
     "DoseResponse": ("canaries", "plot_dose_response"),
     "Extraction": ("extraction", "plot_extraction"),

@@ -7,6 +7,7 @@ SETTINGS = "settings.json"
 # The class of each kind of saved result, and its module, which is imported when a result of it is loaded.
 KINDS: dict[str, str] = {
     "Capacity": "memorization.capacity.result",
+    "CapacityComparison": "memorization.capacity.comparison",
     "CodeLengths": "memorization.measure.code_lengths",
     "DoseResponse": "memorization.lab.canaries.result",
     "Extraction": "memorization.extraction.result",

@@ -3,14 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from memorization.capacity import PLATEAU_INFORMATION, Capacity, Growth, growth, information_ceiling_bits
+from memorization.capacity import Capacity, Growth, growth, information_ceiling_bits, series
 from memorization.errors import MeasurementWarning, NotConvergedWarning, warn
 from memorization.lab.capacity.runs import Grid, Round
 from memorization.lab.engines.local import versions_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["converged", "growth_of", "result_of"]
 
@@ -21,9 +22,22 @@ _BETTER_OF_TWO = 1 / math.sqrt(math.pi)
 _HELD_WHOLE, _WHOLE = 0.6, 0.999
 
 
+def curve_of(rounds: Sequence[Round]) -> "pd.DataFrame":
+    """The runs that count, of all rounds."""
+    import pandas as pd
+
+    return pd.concat([one.capacity.curve.assign(steps=one.steps) for one in rounds], ignore_index=True)
+
+
 def growth_of(rounds: Sequence[Round]) -> Growth:
     """Growth of the model size of which most may still come."""
-    each = [_growth_of_size(rounds, n_params) for n_params in rounds[-1].capacity.n_params.tolist()]
+    last, curve = rounds[-1].capacity, curve_of(rounds)
+    assert last.seq_len is not None
+    assert last.vocab_size is not None
+    each = [
+        growth(*series(curve, n_params, last.seq_len, last.vocab_size, last.convention))
+        for n_params in last.n_params.tolist()
+    ]
     return max(each, key=lambda one: (one.remaining_high, -math.inf if math.isnan(one.gain) else one.gain))
 
 
@@ -32,37 +46,14 @@ def converged(rounds: Sequence[Round]) -> bool:
     return growth_of(rounds).converged
 
 
-def _growth_of_size(rounds: Sequence[Round], n_params: int) -> Growth:
-    """From the series that the data do not limit, and those of the capacity: a series is a data set of a seed."""
-    tables = []
-    for one in rounds:
-        curve = one.capacity.curve
-        tables.append(curve[curve["n_params"] == n_params].set_index(["n_samples", "seed"])["memorized_bits"])
-    last = tables[-1]
-    capacity = rounds[-1].capacity
-    held = last.groupby(level="n_samples").mean()
-    assert capacity.seq_len is not None
-    assert capacity.vocab_size is not None
-    n_samples = held.index.to_numpy(np.float64)
-    ceiling = information_ceiling_bits(n_samples, capacity.seq_len, capacity.vocab_size, capacity.convention)
-    # With the set of which most is held, which the capacity is read off, whatever limits it.
-    counted = held.index[(ceiling >= PLATEAU_INFORMATION * held.max()) | (held == held.max())]
-    chosen = last.index[last.index.get_level_values("n_samples").isin(counted)]
-    bits = np.stack([table.loc[chosen].to_numpy(np.float64) for table in tables], axis=1)
-    return growth(np.array([one.steps for one in rounds], dtype=np.float64), bits)
-
-
 def result_of(grid: Grid, rounds: list[Round], seconds: float, spent: float | None) -> Capacity:
     """The capacity of the last round, with what all of them say of it; `spent`: the budget that ended them."""
-    import pandas as pd
-
     last, grown = rounds[-1], [growth_of(rounds[: index + 1]) for index in range(len(rounds))]
-    curve = pd.concat([one.capacity.curve.assign(steps=one.steps) for one in rounds], ignore_index=True)
     bias = last.capacity.bias + (_BETTER_OF_TWO * last.capacity.stderr if last.two_rates else 0.0)
     self_test = _self_test(grid, last)
     capacity = dataclasses.replace(
         last.capacity,
-        curve=curve,
+        curve=curve_of(rounds),
         converged=grown[-1].converged,
         gain_per_doubling=grown[-1].gain,
         bias=bias,
