@@ -114,7 +114,9 @@ def quickstart_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Quickstar
         if seconds.exists():
             shutil.copytree(trained, own)
         started = time.process_time()
-        result = run_quickstart(own, progress=False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as where it is run
+            result = run_quickstart(own, progress=False)
         if not seconds.exists():
             shutil.copytree(own, trained)
             seconds.write_text(str(time.process_time() - started))

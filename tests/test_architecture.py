@@ -249,6 +249,7 @@ EXPLAINED = {
     "canary_dose_response",
     "capacity",
     "capacity_bits_per_param",
+    "compare_capacities",
     "compress_bits",
     "dose_response",
     "extract",

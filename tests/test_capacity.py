@@ -93,6 +93,7 @@ def test_printed_means():
 # --- planted capacities
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_trials", [100, pytest.param(5000, marks=pytest.mark.slow)])
 def test_intervals_cover_what_was_planted(n_trials, record_property):
     """Within two standard errors of a covering share of 95 %."""
@@ -134,6 +135,7 @@ def test_error_of_a_slope_is_of_noise_that_grows_with_the_model(with_intercept, 
     assert math.sqrt(np.mean(ordinary)) < 0.85 * true
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_trials", [100, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n_sizes", [1, 5])
 @pytest.mark.parametrize("ends", [False, True])

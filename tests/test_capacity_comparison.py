@@ -44,6 +44,7 @@ def test_the_ratio_to_gpt2_has_the_error_of_a_quotient():
     assert np.isnan(CapacityComparison({"mine": found["mine"]}).ratio("mine")).all()
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_the_error_of_a_ratio_is_that_of_many_measurements():
     random = np.random.default_rng(0)
     ratios, errors = [], []

@@ -42,12 +42,15 @@ FENCE = re.compile(
 NUMBER = re.compile(r"[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 # A block that trains, or reads what `memorization quickstart` has trained. So does a block that uses names of one.
 TRAINS = re.compile(
-    r"\b(train|train_stack|backward|capacity_bits_per_param|text_sweep|canary_dose_response)\(|\bquickstart\b"
+    r"\b(train|train_stack|backward|capacity_bits_per_param|compare_capacities|text_sweep|canary_dose_response)\("
+    r"|\bquickstart\b|\bmemorization (capacity|text-sweep)\b"
 )
 REUSED = re.compile(r"^(target|oracle): trained in an earlier run with the same settings, reused\n", re.MULTILINE)
 # Of what a builder's models compute, to the last digits: another processor has another.
 DIGEST = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{12}\b")
 TOLERANCE, MOST = 0.2, 0.75
+# The pages are what users run, and types are not executed where they do.
+pytestmark = pytest.mark.usefixtures("no_type_checker")
 VARIES = {"doctor"}  # versions and devices are the machine's
 
 

@@ -538,6 +538,7 @@ def test_the_interval_of_the_excess_by_hand():
     assert turned.excess_interval == pytest.approx((-row.excess_interval[1], -row.excess_interval[0]))
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize(("n", "n_heldout"), [(20, 20), (60, 40), (30, 90)])
 def test_the_interval_of_the_excess_covers(n, n_heldout):
     """Exact: the probability of all outcomes whose interval holds the truth."""

@@ -167,6 +167,7 @@ def apart(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return ours, 1 + ours.max() + theirs
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_trials", [40, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("n_documents", "auc"), [(15, 0.8), (40, 0.5)])
 def test_intervals_of_documents_cover(n_documents, auc, n_trials, monkeypatch):
@@ -212,6 +213,7 @@ def _of(found: Membership) -> tuple:
     return found.f1_interval, found.auc_interval
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_trials", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_tpr_and_best_accuracy_of_documents_cover(n_trials, monkeypatch):
     """They take all samples of a document for alike, so they are wide; those of samples are too narrow."""
@@ -304,6 +306,7 @@ def topics(seed: int, n_documents: int, n_words: int = 400, shift: int = 0) -> t
     return [list(map(int, row)) for row in ids], np.repeat(np.arange(n_documents), 6).tolist()
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_seeds", [25, pytest.param(200, marks=pytest.mark.slow)])
 def test_word_counts_do_not_know_documents_they_have_not_seen(n_seeds):
     pytest.importorskip("sklearn")

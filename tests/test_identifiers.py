@@ -308,6 +308,7 @@ TEMPLATES = [
 ]
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize(("format_", "frame"), TEMPLATES)
 @pytest.mark.parametrize("model", ["tiny gpt2", "all-knowing"])
 def test_over_all_strings_of_a_format_the_mean_e_value_is_at_most_1(model, format_, frame, tiny_gpt2, bpe_tokenizer):
@@ -388,6 +389,7 @@ def test_a_text_longer_than_the_window_is_read_as_far_as_it_holds(tiny_gpt2, bpe
         audit(tiny_gpt2, [f"id {hex_of('a', 64)}"], "hex64", tokenizer=bpe_tokenizer, max_length=40)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_fresh_draws_of_an_unseen_identifier_rank_uniformly(tiny_gpt2, bpe_tokenizer):
     texts = [f"{'The house met' * (i % 2)} id {hex_of(str(i), 6)}" for i in range(120)]
     ranks = audit(tiny_gpt2, texts, "hex6", tokenizer=bpe_tokenizer, n_draws=9).rank_p_value

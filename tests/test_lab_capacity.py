@@ -160,6 +160,7 @@ def test_bits_of_a_closed_form():
     assert expected[0] != pytest.approx(expected[1], rel=0.05)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_the_whole_measurement_on_a_model_of_known_capacity(tmp_path):
     """Free logits: bits, maximum, plateau, verdict and what is still to come, all within a hundredth of the closed form."""
     options = {"vocab_size": 8, "seq_len": 12, "n_samples": [24, 48], "steps": 1200, "batch_size": 48, "peak_lr": 0.3}
@@ -290,6 +291,7 @@ def test_gains_are_per_doubling_whatever_the_rounds():
     assert first > 0.2
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_convergence_is_that_little_remains(recwarn):
     """A table reaches its best fit; after 5, 10 and 20 steps it does not yet."""
     options = {**SMALL, "progress": False, "device": "cpu"}
@@ -350,6 +352,7 @@ def test_long_rounds_take_the_rate_of_the_round_before(tmp_path, monkeypatch):
     assert {one["best_lrs"][0] for one in other.settings["rounds"]} == {best}
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_automatic_rounds_double_until_converged(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "FIRST_STEPS", 100)
     options = {**SMALL, "steps": "auto", "budget_seconds": None, "peak_lr": 0.5, "batch_size": 16}
@@ -788,6 +791,7 @@ def adapters_on_one_base(vocab_size: int, seq_len: int):
     return Adapted
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize(
     "build", [Architecture("gpt2", width=8), adapters_on_one_base(16, 8)], ids=["gpt2", "shared base"]
 )

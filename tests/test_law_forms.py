@@ -126,6 +126,7 @@ def test_derivatives_are_those_of_the_curve(form, covariate):
         assert moved[place] / step == pytest.approx(scale[place], rel=1e-5)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("form", TWO)
 @pytest.mark.parametrize("errors", ["linearised", "bootstrap"])
 def test_intervals_cover_planted_constants(form, errors):
@@ -212,6 +213,7 @@ def test_the_variance_of_f1_at_the_pooled_median():
     assert f1_variance(np.array(0.5), np.array(100.0)) == 0.25 / 99
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_chi_square_of_the_truth_is_a_chi_square():
     """60 fits of each form: no more are refused at 5 % than a binomial allows, and the median is where it belongs."""
     draw = np.random.default_rng(6)

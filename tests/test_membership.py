@@ -356,6 +356,7 @@ def test_turned_scores_turn_auc_and_f1(pairs):
 # --- intervals
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_trials", [50, pytest.param(1500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("distance", [0.0, 1.0])
 def test_intervals_cover(distance, n_trials):
@@ -439,6 +440,7 @@ def test_unequal_sets_are_balanced_and_named():
     assert np.mean(turned) == pytest.approx(1 - np.mean(chosen), abs=0.03)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_random_labels_of_unequal_sets_give_one_half():
     f1 = [
         measured(draw.normal(size=20), draw.normal(size=200)).f1

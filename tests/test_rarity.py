@@ -446,6 +446,7 @@ def test_partial_intervals_cover_and_find_nothing_where_nothing_is(r):
         assert spearman(x, y, level=0.9).p_value < 0.05  # what the partial one has to take out
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("n_trials", [80, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("n_documents", "r"), [(12, 0.0), (60, 0.0), (60, 0.5)])
 def test_correlations_of_documents_cover_and_those_of_samples_do_not(n_documents, r, n_trials):

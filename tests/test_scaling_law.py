@@ -179,6 +179,7 @@ def test_sizes_that_cannot_be():
 # --- planted constants
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize(
     ("constants", "covariate", "grid"), [(PUBLISHED, "data/capacity", GRID), (OTHER, "capacity/data", 1 / GRID)]
 )
@@ -200,6 +201,7 @@ def test_intervals_cover_planted_constants(constants, covariate, grid):
     np.testing.assert_allclose(np.median(estimates, axis=0), constants, rtol=0.05)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("errors", ["linearised", "bootstrap"])
 def test_whole_call_covers_planted_constants(errors):
     """c1 = 1.2, whose F1 of at most 0.953 stays below 1; the bootstrap's refits take time, so fewer trials."""
@@ -284,6 +286,7 @@ def test_weights_count():
     assert (equal.settings["weighted"], light.settings["weighted"]) == (False, True)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_bootstrap_agrees_where_scatter_is_even_and_differs_where_it_is_not():
     draw, truth = np.random.default_rng(6), law_by_hand((1.2, -33.14, -0.034), GRID)
     # Alternating signs leave the bootstrap's residuals as spread as the linearised ones take them to be.
@@ -316,6 +319,7 @@ def test_bootstrap_draws_residuals_that_leverage_has_not_shrunk():
     np.testing.assert_allclose(law.stderr, (high - low) / 2, rtol=0.25)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_bootstrap_is_not_drowned_by_a_few_refits_that_run_away():
     """F1 of 600 members, binomial: with plain squares of the refits this draw's c1 had an error above 1, and the law was refused."""
     truth = law_by_hand((1.2, -33.14, -0.034), GRID)
@@ -328,6 +332,7 @@ def test_bootstrap_is_not_drowned_by_a_few_refits_that_run_away():
 # --- not identified
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.parametrize("level", [0.5, 0.75, 0.98])
 @pytest.mark.parametrize("errors", ["linearised", "bootstrap"])
 def test_f1_that_only_scatters(level, errors):

@@ -121,6 +121,7 @@ def test_a_row_a_run(sweep):
     assert sweep.to_pandas() is sweep.cells
 
 
+@pytest.mark.usefixtures("no_type_checker")
 # Of the first everything is learned, so that there is something to extract; of the others half, so that no attack finds everybody.
 @pytest.mark.parametrize(("build", "n_samples", "seed", "steps"), [(0, 16, 0, 120), (1, 64, 1, 15), (1, 256, 0, 60)])
 def test_every_figure_is_that_of_a_model_trained_and_scored_anew(documents, build, n_samples, seed, steps):
@@ -553,6 +554,7 @@ def test_each_trained_model_is_opened_once_and_a_given_oracle_too(few, monkeypat
     assert counts[1] - counts[0] == 2  # a probe for each model more
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_a_wider_oracle_is_one_with_padded_embeddings(few):
     class Wide(torch.nn.Module):
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -569,6 +571,7 @@ def test_a_store_of_other_samples_is_refused(sweep, documents, place):
         text_sweep(BUILDS, documents, store=place, **{**OPTIONS, "n_test": 97})
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_the_pilot_finds_a_rate_inside_its_range(few):
     found = text_sweep(BUILDS[0], few, **{**OPTIONS, "n_samples": [64], "seeds": [0], "peak_lr": "auto"})
     assert 0.002 < found.cells["peak_lr"].iloc[0] < 0.2

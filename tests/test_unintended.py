@@ -418,6 +418,7 @@ def test_control_of_one_sample_has_no_interval(small):
     assert result.summary()["net_interval"] == result.summary()["gap_interval"] == [None, None]
 
 
+@pytest.mark.usefixtures("no_type_checker")
 @pytest.mark.filterwarnings("ignore::memorization.errors.SeenByOracleWarning")  # for a few in a thousand
 @pytest.mark.parametrize("n_trials", [50, pytest.param(2000, marks=pytest.mark.slow)])
 def test_gap_interval_covers_the_planted_difference(n_trials):

@@ -58,7 +58,7 @@ def compare_capacities(
         ...         names=["lstm", "gru"], n_samples=[100], steps=2, peak_lr=1e-6, progress=False
         ...     )  # fmt: skip
         >>> list(found.capacities), found["gru"].n_params.tolist()
-        (['lstm', 'gru'], [264])
+        (['lstm', 'gru'], [176])
 
     Source: arXiv:2505.24832, section 3, on GPT-2 style models alone.
     """
