@@ -23,7 +23,7 @@ from memorization.lab.random_tokens import random_tokens
 from memorization.lab.stack import train_stack
 
 torch.set_num_threads(1)
-VOCAB_SIZE, SEQ_LEN, STEPS, SEEDS, RATES = 128, 32, 30, range(2), (0.06,)
+VOCAB_SIZE, SEQ_LEN, STEPS, SEEDS, RATES = 128, 32, 3_000, range(4), (0.24, 0.12, 0.06)
 BUILD, BASE, RANK = Architecture("gpt2", width=8), Architecture("gpt2", width=16), 6
 RESULTS = Path(__file__).parent / "results" / "precision.csv"
 
