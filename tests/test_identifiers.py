@@ -467,6 +467,24 @@ def test_none_selected_of_short_strings_or_few_draws_is_not_none_memorized():
     assert "0 of 12 memorized at FDR 5 %" in repr(long)
 
 
+def test_none_selected_by_e_values_that_are_in_debt_is_no_finding(no_type_checker):
+    """A model that expects other ids in their place: whatever it knew of a canary, its e-value would be below 1."""
+    canaries = np.random.default_rng(1).integers(16, size=(12, 8))
+
+    def elsewhere(ids):
+        logits = torch.zeros(*ids.shape, 32)
+        logits[..., 16:] = 8.0
+        return logits
+
+    found = audit(elsewhere, canaries.tolist(), "tokens:8x16", n_draws=19, first_token=3)
+    assert found.signed_bits.max() < -80
+    with pytest.warns(NothingSelectedWarning, match="9. bits must be memorized before an e-value sees any. Ranks"):
+        assert not found.memorized().any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not found.memorized(fdr=0.9, by="rank").any()
+
+
 def test_canaries_of_token_ids(no_type_checker):
     counts = lambda ids: 20 * torch.nn.functional.one_hot((ids + 1) % 16, 16).float()  # noqa: E731
     canaries = [[9, 9, 3, 4, 5, 6], [1, 2, 3, 9, 2, 11], [3, 4, 5, 6], [0, 15, 0, 1, 2]]

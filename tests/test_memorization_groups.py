@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from memorization import Memorization, compress_bits, load, unintended_memorization
 from memorization.errors import InputError
-from memorization.stats.significance import conformal_p_values
+from memorization.stats.significance import conformal_p_values, q_of_p_values, selected
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::memorization.errors.MeasurementWarning"),
@@ -76,14 +76,42 @@ def test_p_values_of_groups_count_each_document_once():
     """By the definition; and with six copies of each control, those of one of each."""
     rng = np.random.default_rng(1)
     samples, scores, of = rng.normal(size=9), rng.normal(size=12), np.repeat([4, 1, 7], [2, 3, 7])
-    expected = [(1 + sum(np.mean(scores[of == k] >= one) for k in (1, 4, 7))) / 4 for one in samples]
-    np.testing.assert_allclose(conformal_p_values(samples, scores, groups=of), expected)
+    ours = np.repeat([1, 2, 3], [1, 3, 5])
+    by_group = [(1 + sum(np.mean(scores[of == k] >= one) for k in (1, 4, 7))) / 4 for one in samples]
+    by_sample = [
+        (size + sum(scores >= one)) / (size + 12) for one, size in zip(samples, (1, *3 * [3], *5 * [5]), strict=True)
+    ]
+    np.testing.assert_allclose(conformal_p_values(samples, scores, groups=(ours, of)), np.maximum(by_group, by_sample))
+    alike = np.repeat(np.arange(9), 6), np.repeat(np.arange(12), 6)
     np.testing.assert_allclose(
-        conformal_p_values(samples, np.repeat(scores, 6), groups=np.repeat(np.arange(12), 6)),
+        conformal_p_values(np.repeat(samples, 6), np.repeat(scores, 6), groups=alike)[::6],
         conformal_p_values(samples, scores),
     )
     with pytest.raises(InputError, match="one label for each of the 12 controls; it has 11"):
-        conformal_p_values(samples, scores, groups=of[:11])
+        conformal_p_values(samples, scores, groups=(ours, of[:11]))
+    with pytest.raises(InputError, match="one label for each of the 9 samples; it has 8"):
+        conformal_p_values(samples, scores, groups=(ours[:8], of))
+
+
+@pytest.mark.parametrize("long_scores", [4.0, -3.0])
+def test_documents_that_score_otherwise_where_they_are_longer_are_not_selected(long_scores):
+    """Nothing is memorized. One document in thirty has 60 samples in place of one, and scores higher, or lower."""
+    rng, n_trials = np.random.default_rng(0), 100
+
+    def drawn(n):
+        sizes = np.where(rng.random(n) < 1 / 30, 60, 1)
+        level = np.where(sizes > 1, long_scores, 0.0) + 0.3 * rng.normal(size=n)
+        of = np.repeat(np.arange(n), sizes)
+        return level[of] + rng.normal(size=len(of)), of
+
+    any_selected, small = [], []
+    for _ in range(n_trials):
+        (samples, ours), (control, theirs) = drawn(100), drawn(400)
+        p_values = conformal_p_values(samples, control, groups=(ours, theirs))
+        any_selected.append(selected(q_of_p_values(p_values), 0.05).any())
+        small.append(np.mean(p_values <= 0.05))
+    assert np.mean(any_selected) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n_trials)
+    assert np.mean(small) <= 0.06
 
 
 def test_documents_of_a_sample_each_are_no_documents():
@@ -107,8 +135,11 @@ def test_documents_of_a_sample_each_are_no_documents():
 def test_the_code_of_the_control_does_not_know_documents_by_their_siblings():
     """Each document repeats a token of its own: told, its siblings lie in one fold and the n-gram code knows nothing."""
     samples, control = (np.repeat(np.arange(k, V, 2), A_DOCUMENT)[:, None].repeat(S, 1) for k in (0, 1))
+    of = samples[:, 0].copy(), control[:, 0].copy()
+    for one in (samples, control):  # siblings that differ in the last token
+        one[:, -1] = (one[:, -1] + 2 * np.arange(len(one))) % V
     bits = {}
-    for groups in (None, (samples[:, 0], control[:, 0])):
+    for groups in (None, of):
         result = unintended_memorization(TARGET, ORACLE, samples, control=control, groups=groups, first_token=0)
         table = result.ladder.to_pandas().set_index("rung")
         bits[groups is None] = table.loc["n-gram code of the control", "control_bits"]

@@ -112,3 +112,48 @@ def test_too_small_a_control_says_how_many_are_needed():
 def test_what_no_selection_can_be_made_with(options, message):
     with pytest.raises(InputError, match=message):
         half_memorized().memorized(**options)
+
+
+@pytest.mark.filterwarnings("ignore::memorization.errors.MeasurementWarning")
+def test_a_text_that_comes_again_is_no_further_evidence():
+    """Neither set was seen. Each sample stands there ten times: p is that of one of each, and intervals are as wide."""
+    rng = np.random.default_rng(0)
+    samples, control = SOURCE.draw(20, S, rng), SOURCE.draw(N_CONTROL, S, rng)
+    once, ten_times, twice_unseen = (
+        unintended_memorization(OTHER, SOURCE, ours, control=theirs, first_token=0, progress=False)
+        for ours, theirs in (
+            (samples, control),
+            (np.repeat(samples, 10, axis=0), control),
+            (samples, np.repeat(control, 2, axis=0)),
+        )
+    )
+    assert ten_times.set_p_value == twice_unseen.set_p_value == once.set_p_value
+    np.testing.assert_allclose(ten_times.interval, once.interval)
+    np.testing.assert_allclose(np.array(ten_times.control.net_interval) / 10, once.control.net_interval)
+    np.testing.assert_allclose(twice_unseen.control.net_interval, once.control.net_interval)
+    np.testing.assert_allclose(ten_times.p_values[::10], once.p_values)
+    np.testing.assert_allclose(twice_unseen.p_values, once.p_values, atol=1 / N_CONTROL)
+    assert (twice_unseen.p_values >= once.p_values - 1e-12).all()
+    assert ten_times.n_independent == 20
+    assert ten_times.groups is None
+    assert "180 of 200 samples are the same as an earlier one" in repr(ten_times)
+
+
+@pytest.mark.filterwarnings("ignore::memorization.errors.MeasurementWarning")
+@pytest.mark.parametrize("n_trials", [20, pytest.param(300, marks=pytest.mark.slow)])
+def test_the_choice_among_oracles_is_paid_for(n_trials):
+    """Five oracles as good as each other, each wrong in its own way, and the best on the control is taken: a null."""
+    p_values = []
+    for seed in range(n_trials):
+        rng = np.random.default_rng(seed)
+        samples, control = SOURCE.draw(200, S, rng), SOURCE.draw(50, S, rng)
+        oracles = [Iid(zipf(V) * rng.permutation(np.repeat([0.5, 1.5], V // 2))) for _ in range(5)]
+        found = unintended_memorization(SOURCE, oracles, samples, control=control, first_token=0, progress=False)
+        p_values.append(found.set_p_value)
+    print(f"p <= 0.05 in {np.mean(np.array(p_values) <= 0.05):.3f}")
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n_trials)
+
+
+def test_none_found_says_how_rare_the_memorized_ones_may_be():
+    none = measured(0, seed=3)
+    assert "memorized ones that are up to 8.8 % of all may be missing among 40 samples" in none.ladder.reason

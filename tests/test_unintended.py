@@ -463,7 +463,7 @@ def test_negative_control_clipping_biases_upward():
     """
     rng = np.random.default_rng(2)
     n, sigma = 2000, 8.0
-    samples, base = blank(n, 1, vocab_size=2)
+    samples, base = blank(n, 1)
     common = 300 + 20 * rng.normal(size=n)
     result = unintended_memorization(
         lengths_with(base, common + sigma * rng.normal(size=n)),

@@ -135,8 +135,9 @@ class IdentifierAudit(Result):
             InputError: a rate outside (0, 1); ranks among too few draws to select even if all were memorized.
 
         Warns:
-            NothingSelectedWarning: none is selected, and few memorized ones never would be: the format has too few
-                bits, or there are too few draws.
+            NothingSelectedWarning: none is selected, which shows little: few memorized ones never would be, since the
+                format has too few bits, or there are too few draws; or an e-value must first pay back a large debt; or
+                no identifier could be measured.
         """
         fdr, n_draws = check_level(fdr, "fdr"), self.draw_bits.shape[1]
         q = self.q_value(by)
@@ -146,10 +147,9 @@ class IdentifierAudit(Result):
                 f"of {fdr:g}. Measure with n_draws={math.ceil(1 / fdr) - 1} at the least, or 199."
             )
         chosen = selected(q, fdr)
-        if not chosen.any() and self._unseen(fdr, by):
+        if not chosen.any() and (why := self._unseen(fdr, by) or self._unpaid(by)):
             warn(
-                f"no identifier is selected, which does not show that none is memorized: {self._unseen(fdr, by)}",
-                NothingSelectedWarning,
+                f"no identifier is selected, which does not show that none is memorized: {why}", NothingSelectedWarning
             )
         return np.asarray(chosen & (np.nan_to_num(self.signed_bits, nan=-np.inf) >= min_bits))
 
@@ -173,6 +173,18 @@ class IdentifierAudit(Result):
         return (
             f"an e-value is at most 2^{most_bits:.4g}, of an identifier known by heart, so {told} at FDR "
             f"{100 * fdr:g} %; audit fewer identifiers, or rank them among fresh draws"
+        )
+
+    def _unpaid(self, by: Literal["e_value", "rank"]) -> str:
+        """Why a selection of none shows little although the strings are long enough; empty where it shows something."""
+        if np.isnan(self.target_bits).all():
+            return "none could be measured, since the tokens before each depend on it"
+        debt = self._debt()
+        if by == "rank" or debt <= _LARGE_DEBT:
+            return ""
+        return (
+            f"the model puts so much on strings of other formats that {debt:,.0f} bits must be memorized before an "
+            'e-value sees any. Ranks see them: measure with n_draws=199, then memorized(by="rank")'
         )
 
     def set_p_value(self) -> float:
@@ -307,6 +319,12 @@ class IdentifierAudit(Result):
         gains = self.draw_bits.mean(axis=1) - self.target_bits if self.draw_bits.shape[1] else np.zeros(0)
         return np.asarray(gains[np.isfinite(gains)])
 
+    def _debt(self) -> float:
+        """Bits by which fresh draws cost more than the exact oracle needs, in places of identifiers not selected."""
+        # Where an identifier is memorized, every other string is dear for that.
+        elsewhere = self.draw_signed_bits[~selected(self.q_value(), _FDR)]
+        return -float(np.nanmean(elsewhere)) if np.isfinite(elsewhere).any() else 0.0
+
     def _draws_in_words(self) -> list[str]:
         """What fresh draws came to, and whether e-values could see little: where draws are far below 0."""
         if not self.draw_bits.shape[1] or not np.isfinite(self.draw_bits).any():
@@ -316,9 +334,7 @@ class IdentifierAudit(Result):
             f"  fresh draws  {level:,.2f} bits (signed) in the mean; identifiers {self.gain_bits:,.2f} above them, "
             f"p = {self.set_p_value():.2g}"
         ]
-        # Where an identifier is memorized, every other string is dear for that.
-        elsewhere = self.draw_signed_bits[~selected(self.q_value(), _FDR)]
-        debt = -float(np.nanmean(elsewhere)) if np.isfinite(elsewhere).any() else 0.0
+        debt = self._debt()
         if debt > _LARGE_DEBT:
             lines += [
                 f"  debt         of the others {debt:,.0f} bits must be memorized before an e-value sees any: so much",

@@ -122,7 +122,7 @@ def membership_metrics(
         nonmember_scores=everything[1],
         member_index=order[0].astype(np.int64),
         nonmember_index=order[1].astype(np.int64),
-        member_p_values=conformal_p_values(*everything, groups=None if documents is None else documents[1]),
+        member_p_values=conformal_p_values(*everything, groups=documents),
         settings={
             "interval_level": level,
             "seed": seed,

@@ -234,7 +234,7 @@ class MembershipAudit(Result):
             lines.append(f"  split            not checked: {self.settings['why_no_bag_of_words']}")
         else:
             auc = with_interval(self.bag_of_words.auc, self.bag_of_words.auc_interval)
-            verdict = "IT LEAKS: attacks may find this" if self.bag_of_words.leaks else "sound: 0.5 is chance"
+            verdict = "IT LEAKS: attacks may find this" if self.bag_of_words.leaks else "no leak found: 0.5 is chance"
             lines.append(f"  split            AUC of word counts alone {auc}; {verdict}")
         lines.append(f"  target           {describe_model(self.settings['target'])}")
         oracle = self.settings["oracle"]

@@ -31,7 +31,7 @@ def conformal_p_values(
     samples: Float64[np.ndarray, " sample"],
     control: Float64[np.ndarray, " control"],
     *,
-    groups: Shaped[np.ndarray, " of_control"] | None = None,
+    groups: tuple[Shaped[np.ndarray, " of_sample"], Shaped[np.ndarray, " of_control"]] | None = None,
 ) -> Float64[np.ndarray, " sample"]:
     """p-value of each sample: the share of controls, itself counted, that score as high.
 
@@ -39,42 +39,51 @@ def conformal_p_values(
         samples: scores, high where something is memorized, such as signed bits. Clipped bits tie at 0, and ties count
             against a sample.
         control: scores of samples that neither model has seen, drawn like the others. NaN counts as high.
-        groups: a label for each control. Whole groups are independent draws then, and each counts once: by the share of
-            its controls that score as high.
+        groups: labels of the samples and of the controls. Whole groups are independent draws then.
 
     Returns:
-        (1 + controls at or above) / (controls + 1), so never below 1 / (controls + 1); of groups, 1 / (groups + 1). NaN
-        for NaN.
+        (1 + controls at or above) / (controls + 1), so never below 1 / (controls + 1). NaN for NaN. With groups the
+        larger of two: each group of the control counts once, by the share of its controls that score as high; and each
+        control counts once, beside the k samples of the sample's own group: (k + controls at or above) / (k +
+        controls). Of groups of one size these are the same.
 
     Raises:
-        InputError: there are not as many labels as controls.
+        InputError: there are not as many labels as samples, or as controls.
 
     Guarantees:
-        Where a sample is exchangeable with the controls (the group of a sample with their groups), its p-value is at
-        most u with probability at most u, for every u. All share one control, so they depend on each other, positively:
-        Benjamini and Hochberg's selection holds (`q_of_p_values`); sums of their logarithms, such as Fisher's, are no
-        chi-square. For all samples together take `permutation_p_value`.
+        Where a sample is exchangeable with the controls, its p-value is at most u with probability at most u, for every
+        u. Where the group of a sample is exchangeable with the control's groups, so it is for a sample of it; and of
+        all samples of such groups, long and short ones, a share of at most u is at most u in expectation. All share one
+        control, so they depend on each other, positively: Benjamini and Hochberg's selection holds (`q_of_p_values`; of
+        groups this is simulated, not proven); sums of their logarithms, such as Fisher's, are no chi-square. For all
+        samples together take `permutation_p_value`.
 
     Examples:
         >>> import numpy as np
         >>> conformal_p_values(np.array([9.0, 3.0, 0.0]), np.array([0.0, 1.0, 3.0])).tolist()
         [0.25, 0.5, 1.0]
-        >>> conformal_p_values(np.array([2.0]), np.array([0.0, 3.0, 1.0, 1.0]), groups=np.array([0, 0, 1, 1])).tolist()
-        [0.5]
+        >>> of_both = np.array([0, 0]), np.array([0, 0, 1, 1])
+        >>> conformal_p_values(np.array([2.0, 0.5]), np.array([0.0, 3.0, 1.0, 1.0]), groups=of_both).round(2).tolist()
+        [0.5, 0.83]
 
     Source:
         Bates, Candes, Lei, Romano and Sesia, arXiv:2104.08279, theorem 2; of groups: Lee, Barber and Willett,
         arXiv:2306.06342 (the one p-value of a new group's sample is at most u with probability at most u).
     """
-    if groups is None:
-        groups = np.arange(len(control))
-    elif len(groups) != len(control):
-        raise InputError(f"groups needs one label for each of the {len(control)} controls; it has {len(groups)}.")
-    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    ours, theirs = (np.arange(len(one)) for one in (samples, control)) if groups is None else groups
+    for name, one, of in (("samples", samples, ours), ("controls", control, theirs)):
+        if len(of) != len(one):
+            raise InputError(f"groups needs one label for each of the {len(one)} {name}; it has {len(of)}.")
+    _, place, counts = np.unique(theirs, return_inverse=True, return_counts=True)
     order = np.argsort(control, kind="stable")
-    at_or_above = np.append(np.cumsum((1 / counts[place])[order][::-1])[::-1], 0.0)
-    as_high = at_or_above[np.searchsorted(control[order], samples, side="left")]
-    return np.where(np.isnan(samples), math.nan, (1 + as_high) / (1 + len(counts)))
+    first = np.searchsorted(control[order], samples, side="left")  # of the controls at or above
+    shares = np.append(np.cumsum((1 / counts[place])[order][::-1])[::-1], 0.0)
+    by_group = (1 + shares[first]) / (1 + len(counts))
+    if groups is None:
+        return np.where(np.isnan(samples), math.nan, by_group)
+    _, place, counts = np.unique(ours, return_inverse=True, return_counts=True)
+    by_sample = (counts[place] + len(control) - first) / (counts[place] + len(control))
+    return np.where(np.isnan(samples), math.nan, np.maximum(by_group, by_sample))
 
 
 def p_of_e_values(log2_e: Float64[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:

@@ -17,7 +17,7 @@ from memorization.results import Pictured
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval, spread
 from memorization.unintended.control import Control
-from memorization.unintended.means import Means
+from memorization.unintended.means import Means, labels_of_both
 from memorization.unintended.ngram import (
     TOKENS_READ,
     Tokens,
@@ -355,7 +355,7 @@ def _step(name: str, saved: np.ndarray, documents: Documents) -> Step:
 
 def seen_interval(oracle: Sets, samples: Means, control: Control, level: float = 0.95) -> Interval:
     """Bits a token of the oracle on the samples less those on the control."""
-    groups = None if samples.documents is None or control.documents is None else (samples.documents, control.documents)
+    groups = labels_of_both(samples.documents, control.documents, (len(samples.bits), len(control.bits)))
     return difference_interval(*(sets.ideal_bits / sets.n_tokens for sets in oracle), level=level, groups=groups)
 
 

@@ -1,13 +1,16 @@
 """Means of memU with their intervals: the same names for samples and for control samples."""
 
-import numpy as np
-from jaxtyping import Float64, Shaped
+from itertools import pairwise
 
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+
+from memorization.measure.code_lengths import CodeLengths
 from memorization.results import ReadOnly
 from memorization.stats.levels import Interval
 from memorization.stats.means import mean_interval
 
-__all__ = ["Means"]
+__all__ = ["Means", "labels_of_both", "sample_keys"]
 
 
 class Means(ReadOnly):
@@ -18,16 +21,22 @@ class Means(ReadOnly):
     bits: Float64[np.ndarray, " sample"]
     signed_bits: Float64[np.ndarray, " sample"]
     groups: tuple[str, ...] | None
+    target: CodeLengths
 
     @property
     def documents(self) -> Shaped[np.ndarray, " sample"] | None:
-        """`groups` as an array, which intervals take; None where each sample is on its own."""
-        return None if self.groups is None else self._once("documents", lambda: np.asarray(self.groups))
+        """Labels of what is independent, which intervals take: documents, or equal samples; None where all differ."""
+        return self._once("documents", lambda: labels_of(self.groups, self.target))
+
+    @property
+    def first_of_each(self) -> Int64[np.ndarray, " different"]:
+        """Positions of the samples that are not the same as an earlier one."""
+        return self._once("first", lambda: np.sort(np.unique(_equal(self.target), return_index=True)[1]))
 
     @property
     def n_independent(self) -> int:
-        """Documents, or samples where each is on its own."""
-        return len(self.bits) if self.groups is None else len({*self.groups})
+        """Documents, or different samples where each is on its own."""
+        return len(self.bits) if self.documents is None else len(np.unique(self.documents))
 
     @property
     def unit(self) -> str:
@@ -57,3 +66,39 @@ class Means(ReadOnly):
     def signed_interval(self) -> Interval:
         """95 % interval of `mean_signed_bits`; NaN for one sample."""
         return self._once("signed_interval", lambda: mean_interval(self.signed_bits, groups=self.documents))
+
+
+def labels_of(groups: tuple[str, ...] | None, lengths: CodeLengths) -> Shaped[np.ndarray, " sample"] | None:
+    """What makes samples dependent: their documents where these are known, else that some are equal.
+
+    Returns:
+        A label a sample; None where all samples are on their own.
+    """
+    if groups is not None:
+        return np.asarray(groups)
+    equal = _equal(lengths)
+    return equal if len(np.unique(equal)) < len(equal) else None
+
+
+def labels_of_both(
+    ours: Shaped[np.ndarray, " sample"] | None, theirs: Shaped[np.ndarray, " control"] | None, n_each: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels of samples and control, where either has some; None where all are on their own."""
+    if ours is None and theirs is None:
+        return None
+    return (
+        np.arange(n_each[0]) if ours is None else ours,
+        np.arange(n_each[1]) if theirs is None else theirs,
+    )
+
+
+def sample_keys(lengths: CodeLengths) -> list[bytes]:
+    """Of each sample what equal samples share: its coded tokens."""
+    edges = lengths.token_offsets.tolist()
+    return [lengths.token_ids[a:b].tobytes() for a, b in pairwise(edges)]
+
+
+def _equal(lengths: CodeLengths) -> Int64[np.ndarray, " sample"]:
+    """The same number for equal samples."""
+    number: dict[bytes, int] = {}
+    return np.array([number.setdefault(key, len(number)) for key in sample_keys(lengths)], dtype=np.int64)

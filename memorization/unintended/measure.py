@@ -37,7 +37,8 @@ from memorization.samples import (
 )
 from memorization.samples.disjoint import check_disjoint
 from memorization.unintended.ladder import COPY, seen_interval
-from memorization.unintended.result import Memorization, combine, sample_keys, with_count
+from memorization.unintended.means import sample_keys
+from memorization.unintended.result import Memorization, combine, with_count
 
 _LENGTH_MISMATCH = 0.1  # of the mean length: a difference from which net memU compares unlike things
 _TAILS = (0.1, 0.9)

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +21,7 @@ from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
 from memorization.unintended.control import QUANTILES, Control, with_groups
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
-from memorization.unintended.means import Means
+from memorization.unintended.means import Means, labels_of, labels_of_both, sample_keys
 from memorization.unintended.selection import Selection
 from memorization.unintended.verdict import Verdict
 
@@ -325,17 +324,11 @@ def combine(
         intended_bits=mem_bits - bits,
         target=target,
         oracle=oracle,
-        control=_control(pairs[1], settings, (bits, signed_bits), (of[0], of[1])) if len(pairs) > 1 else None,
+        control=_control(pairs, settings, (bits, signed_bits), (of[0], of[1])) if len(pairs) > 1 else None,
         settings=settings,
         other_oracles=tuple(other_oracles),
         groups=of[0],
     )
-
-
-def sample_keys(lengths: CodeLengths) -> list[bytes]:
-    """Of each sample what equal samples share: its coded tokens."""
-    edges = lengths.token_offsets.tolist()
-    return [lengths.token_ids[a:b].tobytes() for a, b in pairwise(edges)]
 
 
 def _places(k: int) -> tuple[str, str]:
@@ -347,20 +340,22 @@ def _repeats(n_repeated: int, n_samples: int) -> list[str]:
     if not n_repeated:
         return []
     return [
-        f"  repeats      {n_repeated:,} of {n_samples:,} samples are the same as an earlier one: they count each time, "
-        "and intervals take them for independent"
+        f"  repeats      {n_repeated:,} of {n_samples:,} samples are the same as an earlier one: they count each time "
+        "in sums and means, once in what intervals and p-values take for independent"
     ]
 
 
 def _control(
-    pair: Pair,
+    pairs: Sequence[Pair],
     settings: dict[str, Any],
     of_samples: tuple[Float64[np.ndarray, " sample"], Float64[np.ndarray, " sample"]],
     groups: tuple[tuple[str, ...] | None, tuple[str, ...] | None],
 ) -> Control:
     """The control, by what the samples' bits and signed bits are."""
     sample_bits, sample_signed_bits = of_samples
-    documents = None if groups[0] is None or groups[1] is None else (np.asarray(groups[0]), np.asarray(groups[1]))
+    pair = pairs[1]
+    ours, theirs = (labels_of(one, both[0]) for one, both in zip(groups, pairs, strict=True))
+    documents = labels_of_both(ours, theirs, (len(sample_bits), len(pair[0])))
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
     signed_bits = oracle_bits - target_bits
     bits = oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"])

@@ -17,10 +17,11 @@ from memorization.stats.significance import (
     q_of_p_values,
     selected,
 )
-from memorization.unintended.means import Means
+from memorization.unintended.means import Means, labels_of_both
 
 if TYPE_CHECKING:
     from memorization.unintended.control import Control
+    from memorization.unintended.ladder import Sets
 
 __all__ = ["Selection"]
 
@@ -35,6 +36,7 @@ class Selection(Means):
 
     ideal_signed_bits: Float64[np.ndarray, " sample"]
     control: "Control | None"
+    other_oracles: tuple["Sets", ...]
 
     @property
     def p_values(self) -> Float64[np.ndarray, " sample"]:
@@ -44,8 +46,15 @@ class Selection(Means):
     def _p_values(self) -> Float64[np.ndarray, " sample"]:
         if self.control is None:
             return np.full(len(self.bits), math.nan)
-        control = self.control
-        return conformal_p_values(self.ideal_signed_bits, control.ideal_signed_bits, groups=control.documents)
+        scores = self.ideal_signed_bits, self.control.ideal_signed_bits
+        return conformal_p_values(*scores, groups=self._groups_of_both())
+
+    def _groups_of_both(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Documents of samples and control. A text that stands in the control twice says as much as one of it."""
+        assert self.control is not None
+        # A sample that comes again is one text, compared with the control once: so it is no document of equal samples.
+        ours = None if self.groups is None else self.documents
+        return labels_of_both(ours, self.control.documents, (len(self.bits), len(self.control.bits)))
 
     @property
     def q_values(self) -> Float64[np.ndarray, " sample"]:
@@ -61,16 +70,21 @@ class Selection(Means):
 
         Small where the target knows the samples better than unseen ones, beyond what the oracle does. It says that
         something was memorized, not how much. Whole documents change sides where `groups` are known; where they are
-        not, samples that are parts of one document make it too small.
+        not, samples that are parts of one document make it too small. A sample that is the same as an earlier one does
+        not count. Of k oracles the one that is best on the control was taken, against which the control looks worse
+        than it would against another: so p is k times as large (Bonferroni).
         """
         return self._once("set_p_value", self._set_p_value)
 
     def _set_p_value(self) -> float:
         if self.control is None:
             return math.nan
-        ours, theirs = self.documents, self.control.documents
-        groups = None if ours is None or theirs is None else (ours, theirs)
-        return permutation_p_value(self.ideal_signed_bits, self.control.ideal_signed_bits, groups=groups)
+        ours, theirs = self.first_of_each, self.control.first_of_each
+        scores = self.ideal_signed_bits[ours], self.control.ideal_signed_bits[theirs]
+        groups = None
+        if self.groups is not None and self.control.groups is not None:
+            groups = np.asarray(self.groups)[ours], np.asarray(self.control.groups)[theirs]
+        return min(1.0, (1 + len(self.other_oracles)) * permutation_p_value(*scores, groups=groups))
 
     def memorized(self, fdr: float = _FDR, *, min_bits: float | int = 0) -> Bool[np.ndarray, " sample"]:
         """Which samples are memorized, wrong ones being a share of at most `fdr` of the selection in expectation.
@@ -127,13 +141,19 @@ class Selection(Means):
         """What a selection of none cannot exclude; empty where a single memorized sample could be selected."""
         assert self.control is not None
         n, n_control, unit = len(self.bits), self.control.n_independent, self.control.unit
-        fewest = fewest_selected(n, -math.log2(n_control + 1), fdr=fdr)
+        fewest, n_needed = fewest_selected(n, -math.log2(n_control + 1), fdr=fdr), n / fdr - 1
+        told = f"with {n_control:,} control {unit}, fewer than {fewest:,} memorized ones of {n:,} are never selected"
+        if self.groups is not None and self.documents is not None:
+            longest, size = int(np.unique(self.documents, return_counts=True)[1].max()), len(self.control.bits)
+            of_longest = fewest_selected(n, math.log2(longest / (longest + size)), fdr=fdr)
+            if of_longest > fewest:
+                fewest, n_needed = of_longest, n_needed * longest * n_control / size
+                told += f" (of the longest document, fewer than {fewest:,})"
         if fewest == 1:
             return ""
         return (
-            f"with {n_control:,} control {unit}, fewer than {fewest:,} memorized ones of {n:,} are never selected at "
-            f"FDR {100 * fdr:g} %; {controls_needed(n, fdr=fdr, expected_share=1 / n):,} control {unit} would let a "
-            "single one be seen"
+            f"{told} at FDR {100 * fdr:g} %; {math.ceil(n_needed - 1e-9):,} control {unit} would let a single one be "
+            "seen"
         )
 
     def selection_lines(self, *, is_weak: bool) -> list[str]:

@@ -160,9 +160,13 @@ def _of_nothing(found: Evidence) -> list[str]:
     """What it means that net memU may be 0; nothing where it is above."""
     if found.net_interval.low > 0:
         return []
+    # With more than this share of samples of a kind, at least one would have been drawn with 97.5 %.
+    unseen = 1 - 0.025 ** (1 / max(found.n_samples, 1))
     told = (
         f"Net memU is not told from 0; it is at most {found.net_interval.high:,.2f} bits a sample, if the oracle has "
-        f"not seen the samples and both models are read as they were trained.{_more_control(found, found.net)}"
+        "not seen the samples and both models are read as they were trained. That is of samples like these: memorized "
+        f"ones that are up to {100 * unseen:.2g} % of all may be missing among {found.n_samples:,} "
+        f"{found.unit}.{_more_control(found, found.net)}"
     )
     if found.gap.low > _EXACT:
         told += (
