@@ -21,7 +21,7 @@ from memorization.lab.stack import train_stack
 torch.set_num_threads(1)
 BUILD, VOCAB_SIZE, SEQ_LEN, MODELS, STEPS, ROUNDS = Architecture("gpt2", width=8), 128, 32, 16, 20, 3
 QUICK_BATCH = 32  # what `memorization capacity --quick` uses at this size
-BATCHES = (8, 16, QUICK_BATCH, 64)
+BATCHES = (8, 18, QUICK_BATCH, 35, 64)
 
 
 def transformers_gpt2(vocab_size, seq_len):
