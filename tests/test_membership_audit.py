@@ -21,6 +21,7 @@ from memorization.measure import open_model
 from memorization.membership import (
     MembershipAudit,
     audit_membership,
+    bag_of_words_auc,
     f1_and_auc,
     loss_attack,
     membership_metrics,
@@ -304,3 +305,39 @@ def test_texts_that_were_left_out_are_counted_and_recorded(tmp_path):
             assert "MembershipAudit of 2 members and 2 non-members" in text
             assert "left out         2 of 4 texts of the members" in text
             assert "left out         1 of 3 texts of the non-members" in text
+
+
+def test_equal_samples_are_one_draw():
+    """Twenty texts ten times each say as much as twenty: where nothing is known, AUC is as unsure as of them."""
+    rng = np.random.default_rng(0)
+    texts = [[int(token) for token in row] for row in rng.integers(16, size=(40, 6))]
+    table = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+
+    def model(ids: torch.Tensor) -> torch.Tensor:
+        return table[ids]
+
+    once = audit_membership(model, texts[:20], texts[20:], first_token=0, progress=False)
+    tenfold = [[each for each in part for _ in range(10)] for part in (texts[:20], texts[20:])]
+    often = audit_membership(model, *tenfold, first_token=0, progress=False)
+    ours, theirs = often.attacks["loss"], once.attacks["loss"]
+    assert ours.auc == pytest.approx(theirs.auc)
+    width = [np.ptp(np.asarray(found.auc_interval)) for found in (ours, theirs)]
+    assert width[0] == pytest.approx(width[1], rel=0.15)
+    assert ours.auc_p_value == pytest.approx(theirs.auc_p_value, abs=0.03)
+    # The p-value of a sample is that of one of it: a text that repeats is not harder to select.
+    by_score = dict(zip(theirs.member_scores.tolist(), theirs.member_p_values.tolist(), strict=True))
+    assert [by_score[score] for score in ours.member_scores.tolist()] == pytest.approx(ours.member_p_values.tolist())
+    assert "of 20 and 20 different samples, equal ones counted once" in str(often)
+    assert "whole" not in str(once)
+
+
+def test_texts_that_repeat_are_no_leak():
+    """Words drawn alike: a text in two folds would be known by its words."""
+    rng = np.random.default_rng(1)
+    words = [" ".join(f"w{word}" for word in row) for row in rng.integers(2000, size=(40, 12))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = bag_of_words_auc(
+            [each for each in words[:20] for _ in range(6)], [each for each in words[20:] for _ in range(6)]
+        )
+    assert not found.leaks

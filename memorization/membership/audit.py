@@ -37,7 +37,9 @@ from memorization.samples import (
     read_samples,
 )
 from memorization.stats.levels import check_level
+from memorization.stats.significance import conformal_p_values
 from memorization.unintended import Memorization
+from memorization.unintended.means import labels_of, labels_of_both
 from memorization.unintended.measure import memorization_of
 
 _SHORT = 10  # of a kind: fewer cannot be split into folds for the check of the split, which then says nothing
@@ -259,19 +261,37 @@ def _metrics(
     """Metrics of each attack; a warning of unequal sets is given once."""
     # Of the samples that were measured: a tokenizer may have left some out.
     ours, theirs = (own.as_measured(part.settings["samples"]).groups for part, own in zip(lengths, sets, strict=True))
-    groups = None if ours is None or theirs is None else (ours, theirs)
+    groups: Any = None if ours is None or theirs is None else (ours, theirs)
+    equal = _equal_ones(lengths) if groups is None else None
     found = {}
     for k, (name, pair) in enumerate(scores.items()):
         with warnings.catch_warnings():
             if k:
                 warnings.simplefilter("ignore", UnequalSetsWarning)
-            one = membership_metrics(*pair, groups=groups, level=level, seed=seed)
+            one = membership_metrics(*pair, groups=groups or equal, level=level, seed=seed)
+        if equal is not None:
+            # A member that comes again is one text, compared with each different non-member once.
+            of_each = np.arange(len(one.member_scores)), equal[1][one.nonmember_index]
+            one = replace(
+                one,
+                member_p_values=conformal_p_values(one.member_scores, one.nonmember_scores, groups=of_each),
+                settings={**one.settings, "equal_samples": True},
+            )
         found[name] = replace(
             one,
             member_index=lengths[0].index[one.member_index],
             nonmember_index=lengths[1].index[one.nonmember_index],
         )
     return found
+
+
+def _equal_ones(lengths: list[CodeLengths]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels by which equal samples are one draw; None where none are equal, or all of a kind."""
+    ours, theirs = (labels_of(None, part) for part in lengths)
+    labels = labels_of_both(ours, theirs, (len(lengths[0]), len(lengths[1])))
+    if labels is None or min(len(np.unique(of)) for of in labels) < 2:
+        return None
+    return labels[0], -1 - labels[1]  # no label is of both: none of the texts is
 
 
 def _bag_of_words(sets: list[Samples], level: float, seed: int) -> tuple[BagOfWords | None, str | None]:

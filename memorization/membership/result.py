@@ -248,7 +248,10 @@ class MembershipAudit(Result):
 def _intervals(settings: dict[str, Any]) -> str:
     """What the intervals are of, in words; results of version 0.1.0 know nothing of documents."""
     words, documents = f"{100 * settings['interval_level']:g} % intervals", settings.get("n_documents")
-    return words if documents is None else f"{words} of {documents[0]:,} and {documents[1]:,} whole documents"
+    if documents is None:
+        return words
+    unit = "different samples, equal ones counted once" if settings.get("equal_samples") else "whole documents"
+    return f"{words} of {documents[0]:,} and {documents[1]:,} {unit}"
 
 
 def _short(value: float, ends: tuple[float, float]) -> str:
