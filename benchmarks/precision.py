@@ -3,7 +3,7 @@
     python benchmarks/precision.py
 
 A GPT-2 style model of 2,168 parameters, twice the data that 3.6 bits per parameter fill, 3,000 steps, four seeds, at the best of
-three rates for each way of training. Prints a table and writes benchmarks/results/precision.csv. A quarter of an hour on one core.
+three rates for each way of training. Prints a table and writes benchmarks/results/precision.csv. A quarter of an hour of one core.
 """
 
 import functools
