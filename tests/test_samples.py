@@ -23,6 +23,7 @@ from memorization import CodeLengths, UniformModel, compress_bits
 from memorization.errors import InputError, LossyTextError, MeasurementWarning
 from memorization.samples import Samples, positions_measured, read_samples
 from memorization.samples.files import rows_of_file
+from memorization.samples.tables import Columns
 
 TEXTS = ["To be,", "or not\tto be", "naïve — 雪 🙂", "  leading and trailing  ", "a"]
 
@@ -658,24 +659,26 @@ def test_masks_refused(mask, message):
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "ids", "counted"),
     [
-        ([5, 6, -100], "at its last 1 positions"),
-        ([-100, -100, 7], None),
-        ([-100, 6, 7], None),
-        ([5, 6, 7], None),
-        ([1, 0], None),
-        (1, None),
+        ([5, 6, -100], [5, 6], None),  # what stands behind is never read
+        ([-100, -100, 7], [5, 6, 7], [False, False, True]),
+        ([-100, 6, 7], [5, 6, 7], [False, True, True]),
+        ([-100, 6, -100], [5, 6], [False, True]),
+        ([5, 6, 7], [5, 6, 7], None),
+        ([1, 0], [5, 6, 7], None),
+        (1, [5, 6, 7], None),
     ],
 )
-def test_labels_that_tell_padding(labels, message):
+def test_labels_tell_what_is_counted(labels, ids, counted):
     """Labels of -100 at the start may be a prompt that is left out of the loss."""
-    data = {"input_ids": [[5, 6, 7]], "labels": [labels]}
-    if message is None:
-        assert ids_of(read_samples(data)) == [[5, 6, 7]]
-    else:
-        with pytest.raises(InputError, match=message):
-            read_samples(data)
+    read = read_samples({"input_ids": [[5, 6, 7]], "labels": [labels]})
+    assert ids_of(read) == [ids]
+    assert (None if read.counted is None else read.counted[0].tolist()) == counted
+    assert read.conditional == (None if counted is None else "labels")
+
+
+def test_labels_that_may_be_padding_are_refused():
     with pytest.raises(InputError, match="sample 0 has labels of -100 at its first 2 positions"):
         read_samples({"input_ids": [[0, 0, 7]], "labels": [[-100, -100, 7]]})
 
@@ -750,7 +753,7 @@ def test_csv_is_read_in_threads(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text\n" + ("x" * 200_000 + "\n") * 3, encoding="utf-8")
     before = csv.field_size_limit()
-    rows = rows_of_file(path, "text")
+    rows = rows_of_file(path, Columns("text"))
     next(rows)
     assert csv.field_size_limit() == before
     with ThreadPoolExecutor(4) as pool:

@@ -17,11 +17,14 @@ from memorization.cli.options import (
     Level,
     Limit,
     MaxLength,
+    Messages,
     NeededControl,
+    OfReference,
     OracleRevision,
     OracleTokenizer,
     Output,
     Overwrite,
+    PromptColumn,
     Quiet,
     Seen,
     SkipLossy,
@@ -33,6 +36,7 @@ from memorization.cli.options import (
     TrustRemoteCode,
     one_of,
     read_batch_size,
+    read_data,
     token,
 )
 from memorization.cli.output import claim, save, save_picture
@@ -77,6 +81,8 @@ def measure(
     device: Device = None,
     dtype: Dtype = None,
     text_column: TextColumn = "text",
+    prompt_column: PromptColumn = None,
+    messages: Messages = False,
     limit: Limit = None,
     groups: Groups = None,
     on_lossy_text: SkipLossy = False,
@@ -97,12 +103,13 @@ def measure(
             f"--control is measured under both models, and {' and '.join(saved)} came as saved code lengths. "
             "Name the models, or leave --control out."
         )
+    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
     result = unintended_memorization(
         under_audit,
         oracles if len(oracles) > 1 else oracles[0],
-        samples,
+        seen,
         joint=joint,  # type: ignore[arg-type]  # checked there
-        control=control,
+        control=unseen,
         target_tokenizer=target_tokenizer,
         oracle_tokenizer=oracle_tokenizer,
         target_revision=target_revision,
@@ -139,6 +146,8 @@ def bits(
     device: Device = None,
     dtype: Dtype = None,
     text_column: TextColumn = "text",
+    prompt_column: PromptColumn = None,
+    messages: Messages = False,
     limit: Limit = None,
     on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
@@ -151,9 +160,10 @@ def bits(
 
     if output is not None:
         claim(output, overwrite)
+    (read,), _ = read_data([samples], text_column, prompt_column, messages, limit)
     result = compress_bits(
         model,
-        samples,
+        read,
         tokenizer=tokenizer,
         revision=revision,
         first_token=token(first_token),
@@ -179,10 +189,7 @@ def attack(
     samples: Seen,
     control: NeededControl,
     output: Output,
-    oracle: Annotated[
-        str | None,
-        typer.Option(help="Model that has seen neither, for the reference attack.  [default: no such attack]"),
-    ] = None,
+    oracle: OfReference = None,
     target_tokenizer: TargetTokenizer = None,
     oracle_tokenizer: OracleTokenizer = None,
     target_revision: TargetRevision = None,
@@ -194,6 +201,8 @@ def attack(
     device: Device = None,
     dtype: Dtype = None,
     text_column: TextColumn = "text",
+    prompt_column: PromptColumn = None,
+    messages: Messages = False,
     groups: Groups = None,
     limit: Limit = None,
     on_lossy_text: SkipLossy = False,
@@ -207,10 +216,11 @@ def attack(
     from memorization.membership import audit_membership
 
     claim(output, overwrite)
+    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
     result = audit_membership(
         target,
-        samples,
-        control,
+        seen,
+        unseen,
         oracle=oracle,
         target_tokenizer=target_tokenizer,
         oracle_tokenizer=oracle_tokenizer,
@@ -255,6 +265,8 @@ def extract(
     device: Device = None,
     dtype: Dtype = None,
     text_column: TextColumn = "text",
+    prompt_column: PromptColumn = None,
+    messages: Messages = False,
     limit: Limit = None,
     on_lossy_text: SkipLossy = False,
     level: Level = 0.95,
@@ -267,10 +279,11 @@ def extract(
     from memorization.extraction import extract as extraction
 
     claim(output, overwrite)
+    (seen, unseen), _ = read_data([samples, control], text_column, prompt_column, messages, limit)
     result = extraction(
         target,
-        samples,
-        control,
+        seen,
+        unseen,
         prefix_tokens=prefix_tokens or "auto",
         suffix_tokens=suffix_tokens,
         tokenizer=tokenizer,

@@ -1,6 +1,6 @@
 """Options that commands share: one word for one thing, in every command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,10 @@ Target = Annotated[str, typer.Option("--target", help="Checkpoint under audit: f
 TargetTokenizer = Annotated[
     str | None, typer.Option("--target-tokenizer", help="Folder or hub id.  [default: the target's]")
 ]
+OfReference = Annotated[
+    str | None,
+    typer.Option("--oracle", help="Model that has seen neither, for the reference attack.  [default: no such attack]"),
+]
 OracleTokenizer = Annotated[
     str | None, typer.Option("--oracle-tokenizer", help="Folder or hub id.  [default: the oracle's]")
 ]
@@ -41,6 +45,22 @@ Documents = Annotated[
 Control = Annotated[Path | None, typer.Option("--control", help="Samples like the data that no model here has seen.")]
 NeededControl = Annotated[Path, typer.Option("--control", help="Samples like the data that no model here has seen.")]
 TextColumn = Annotated[str, typer.Option("--text-column", help="Column that holds the texts, or lists of token ids.")]
+PromptColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-column",
+        metavar="COLUMN",
+        help="Column with what stands before each sample: read, and not counted.  [default: all is counted]",
+    ),
+]
+Messages = Annotated[
+    bool,
+    typer.Option(
+        "--messages",
+        help="Samples are conversations, lists of role and content in the column messages: what the assistant says is "
+        "counted, by the tokenizer's chat template.",
+    ),
+]
 Groups = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +128,23 @@ OverwriteKeepingRuns = Annotated[
 ]
 Level = Annotated[float, typer.Option("--level", help="Of the intervals: the share of them that hold the true value.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, nothing but errors and warnings.")]
+
+
+def read_data(
+    files: Sequence[Path | None],
+    text_column: str,
+    prompt_column: str | None,
+    messages: bool,
+    limit: int | None,
+    groups: str | None = None,
+) -> tuple[list[Any], str | None]:
+    """Files of samples, and the column of their documents; read, documents and all, where not all is counted."""
+    if prompt_column is None and not messages:
+        return list(files), groups
+    from memorization import read_samples
+
+    how: dict[str, Any] = {"prompt_column": prompt_column, "messages": messages, "limit": limit, "groups": groups}
+    return [None if file is None else read_samples(file, text_column=text_column, **how) for file in files], None
 
 
 def token(first_token: str) -> str | int:

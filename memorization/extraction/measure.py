@@ -6,16 +6,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.result import NAMES, SETS, Extraction, check_long_enough
 from memorization.integers import check_integer, edges_of
 from memorization.measure.code_lengths import check_ids, tokenize
-from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
+from memorization.measure.context import FirstToken, Sequences, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import Window, check_batch_size, read_windows
+from memorization.measure.passes import Window, check_batch_size, places_predicted, read_windows
 from memorization.measure.probe import remedy_of_nan
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
@@ -60,7 +60,8 @@ def extract(
         control: samples drawn like `samples` that the model has not seen, texts or ids like them. What the model gives
             back of these is generalization; without them that share of the rate is unknown.
         prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and
-            32 that are.
+            32 that are. Where samples have prompts, prefixes are of what follows the prompt, which is given as well;
+            0 is the prompt alone, and the first of "auto".
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
         tokenizer: this, `batch_size` to `text_column`, `on_lossy_text` and `progress` are as for `compress_bits`.
         first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first
@@ -115,11 +116,11 @@ def extract(
         doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10.
     """
     level = check_level(level)
-    prefixes = _check_prefixes(prefix_tokens)
     suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
     batch_size = check_batch_size(batch_size)
     given = {"members": samples} | ({} if control is None else {"heldout": control})
     raw = {which: read_samples(part, text_column=text_column, limit=limit) for which, part in given.items()}
+    prefixes = _check_prefixes(prefix_tokens, 1 if raw["members"].conditional is None else 0)
     if control is not None:
         check_disjoint(raw["members"], raw["heldout"])
     with open_model(
@@ -134,18 +135,18 @@ def extract(
         progress=progress,
     ) as opened:
         first = resolve_first_token(first_token, opened.tokenizer)
-        least = None if suffix is None else (prefixes or _PAPER_PREFIXES[:1])[-1] + suffix
+        auto = _PAPER_PREFIXES if raw["members"].conditional is None else (0, *_PAPER_PREFIXES)
+        least = None if suffix is None else (prefixes or auto[:1])[-1] + suffix
         parts = {which: _tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
         first = settle_first_token(
             first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batch_size
         )
-        warn_of_chat_marker(first, opened.tokenizer)
+        warn_of_chat_marker(first, opened.tokenizer, parts["members"])
         read = {which: _read(opened, part, first, which, least) for which, part in parts.items()}
-        n_tokens = {which: _n_tokens(part.sequences, first) for which, part in read.items()}
-        used = _usable(prefixes, suffix, {which: (part.samples.index, n_tokens[which]) for which, part in read.items()})
-        correct = {
-            which: _correct(opened, part, which, first, batch_size, progress and which) for which, part in read.items()
-        }
+        n_tokens = {which: np.array([len(ids) for ids in part.sequences.coded]) for which, part in read.items()}
+        lengths = {which: (part.samples.index, n_tokens[which]) for which, part in read.items()}
+        used = _usable(prefixes, suffix, lengths, auto)
+        correct = {which: _correct(opened, part, which, batch_size, progress and which) for which, part in read.items()}
     no_tokens, no_samples = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
     return Extraction(
         member_correct=correct["members"],
@@ -154,7 +155,7 @@ def extract(
         heldout_offsets=edges_of(n_tokens.get("heldout", no_samples)),
         settings={
             "prefix_tokens": list(used),
-            "prefix_tokens_left_out": [prefix for prefix in prefixes or _PAPER_PREFIXES if prefix not in used],
+            "prefix_tokens_left_out": [prefix for prefix in prefixes or auto if prefix not in used],
             "suffix_tokens": suffix,
             "interval_level": level,
             "first_token": first.record(),
@@ -177,9 +178,7 @@ def _fewest_inputs(samples: Iterable[Samples]) -> int | None:
 
 class _Read(NamedTuple):
     samples: Samples
-    sequences: list[
-        np.ndarray
-    ]  # what the model reads of each: the sample, with the context token before it if there is one
+    sequences: Sequences  # what the model reads of each, and what of it is to be given back
     n_cut: int  # samples of which the window holds the beginning alone
 
 
@@ -199,15 +198,16 @@ def _read(model: OpenModel, samples: Samples, first: FirstToken, which: str, lea
     """What is read of samples; where `least` tokens of each are enough, those longer than the window are cut to it."""
     try:
         # For "skip" as for "uniform": the first token is there, and nothing before it.
-        sequences = sequences_of(samples, first.charged("uniform") if first.charge == "skip" else first)[0]
+        sequences = sequences_of(samples, first.charged("uniform") if first.charge == "skip" else first)
     except InputError as error:
         raise type(error)(f"{SETS[which]}: {error}") from error
     if model.max_length is None:
         return _Read(samples, sequences, 0)
     window = model.max_length + 1  # the last token is predicted and not read
-    for i, ids in zip(samples.index, sequences, strict=True):
-        n_needed = len(ids) if least is None else least + int(first.context is not None)
-        if len(ids) > window and n_needed > window:
+    whole = [len(ids) for ids in sequences.read]
+    for k, i in enumerate(samples.index.tolist()):
+        n_needed = whole[k] if least is None else _n_needed(sequences, k, least)
+        if whole[k] > window and n_needed > window:
             raise InputError(
                 f"{NAMES[which]} {i} needs {n_needed - 1} positions, and {model.record['name']} or its tokenizer takes "
                 f"{model.max_length}. "
@@ -217,33 +217,43 @@ def _read(model: OpenModel, samples: Samples, first: FirstToken, which: str, lea
                     else "Pass a smaller prefix or suffix."
                 )
             )
-    return _Read(samples, [ids[:window] for ids in sequences], sum(len(ids) > window for ids in sequences))
+        if whole[k] > window:
+            sequences.read[k], sequences.scored[k] = sequences.read[k][:window], sequences.scored[k][:window]
+            n_left = sequences.apart[k] + int(np.count_nonzero(sequences.scored[k]))
+            sequences.coded[k] = sequences.coded[k][:n_left]
+    return _Read(samples, sequences, sum(n > window for n in whole))
 
 
-def _n_tokens(sequences: Sequence[np.ndarray], first: FirstToken) -> Int64[np.ndarray, " sample"]:
-    return np.array([len(ids) - (first.context is not None) for ids in sequences], dtype=np.int64)
+def _n_needed(sequences: Sequences, k: int, least: int) -> int:
+    """Tokens of what is read until so many of the sample have come; all of them where it has fewer."""
+    places = np.flatnonzero(sequences.scored[k])
+    last = least - sequences.apart[k] - 1
+    if last < 0:
+        return 0
+    return int(places[last]) + 1 if last < len(places) else len(sequences.read[k])
 
 
 def _correct(
     model: OpenModel,
     part: _Read,
     which: str,
-    first: FirstToken,
     batch_size: int | Literal["auto"],
     progress: bool | str,
 ) -> Bool[np.ndarray, " token"]:
     """Whether each token is the arg max given the true tokens before it; a token given nothing counts as wrong."""
-    n_context = int(first.context is not None)
-    found = [np.zeros(len(ids) - n_context, dtype=bool) for ids in part.sequences]
+    sequences = part.sequences
+    found = [np.zeros(len(ids), dtype=bool) for ids in sequences.coded]
+    asked = [k for k, own in enumerate(sequences.scored) if own.any()]
 
     def read(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[np.ndarray]:
         largest, greedy = logits.max(dim=-1)  # of equal ones the first, as torch.argmax
         edges = np.cumsum([n_new for *_, n_new in batch])[:-1]
         wrong = np.split(~largest.isfinite().cpu().numpy()[rows], edges)
-        for (i, _, stop, n_new), piece in zip(batch, wrong, strict=True):
+        for (i, *_), piece, places in zip(batch, wrong, places_predicted(logits, rows, batch), strict=True):
             for j in np.flatnonzero(piece)[:1]:
-                position = stop - n_new + 1 + int(j) - n_context
-                where = f"position {position} of {NAMES[which]} {part.samples.index[i]}"
+                k = asked[i]
+                position = sequences.apart[k] + int(np.count_nonzero(sequences.scored[k][: places[j]]))
+                where = f"position {position} of {NAMES[which]} {part.samples.index[k]}"
                 raise ImpossibleTokenError(
                     f"the logits of {model.record['name']} that predict {where} are NaN, +inf, or all -inf: there is "
                     f"no largest one. {remedy_of_nan(logits.element_size() < 4)}"
@@ -251,28 +261,30 @@ def _correct(
         return np.split(greedy.cpu().numpy()[rows] == ids, edges)
 
     def keep(i: int, parts: list[np.ndarray]) -> None:
-        found[i][1 - n_context :] = parts[0]  # one window a sample: it fits
+        k = asked[i]
+        found[k][sequences.apart[k] :] = parts[0]  # one window a sample: it fits
 
     read_windows(
         model,
-        part.sequences,
+        [sequences.read[k] for k in asked],
         max_length=None,
         stride=None,
         batch_size=batch_size,
         read=read,
         on_read=keep,
         progress=progress,
+        scored=[sequences.scored[k] for k in asked],
     )
     return np.concatenate(found)
 
 
-def _check_prefixes(asked: Any) -> tuple[int, ...] | None:
+def _check_prefixes(asked: Any, at_least: int) -> tuple[int, ...] | None:
     """The prefixes, ascending; None for "auto"."""
     if isinstance(asked, str) and asked == "auto":
         return None
     if isinstance(asked, str) or not isinstance(asked, Sequence) or not len(asked):
         raise InputError(f'prefix_tokens must be "auto" or a list of prefix lengths, such as [8, 16]; it is {asked!r}.')
-    prefixes = sorted(check_integer("each of prefix_tokens", prefix) for prefix in asked)
+    prefixes = sorted(check_integer("each of prefix_tokens", prefix, at_least=at_least) for prefix in asked)
     twice = [one for one, other in pairwise(prefixes) if one == other]
     if twice:
         raise InputError(f"prefix_tokens names {twice[0]} twice: each prefix length has one row.")
@@ -280,12 +292,15 @@ def _check_prefixes(asked: Any) -> tuple[int, ...] | None:
 
 
 def _usable(
-    prefixes: tuple[int, ...] | None, suffix: int | None, lengths: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    prefixes: tuple[int, ...] | None,
+    suffix: int | None,
+    lengths: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    auto: tuple[int, ...],
 ) -> tuple[int, ...]:
     """The prefixes that every sample is long enough for, where the caller named none; else all of them, checked."""
     shortest = min(int(n_tokens.min()) for _, n_tokens in lengths.values())
-    used = prefixes or tuple(prefix for prefix in _PAPER_PREFIXES if prefix + (suffix or 1) <= shortest)
+    used = prefixes or tuple(prefix for prefix in auto if prefix + (suffix or 1) <= shortest)
     for which, (index, n_tokens) in lengths.items():
-        for prefix in used or _PAPER_PREFIXES[:1]:
+        for prefix in used or auto[:1]:
             check_long_enough(which, index, n_tokens, prefix, suffix)
     return used

@@ -252,7 +252,8 @@ class Extraction(Result):
         return positions_measured(len(self._part(which)[1]) - 1, self.settings[which] or {"lossy_skipped": ()})
 
     def _extracted(self, which: str, prefix_tokens: int) -> Bool[np.ndarray, " sample"]:
-        prefix = check_integer("prefix_tokens", prefix_tokens)
+        prompted = (self.settings["members"] or {}).get("conditional") is not None
+        prefix = check_integer("prefix_tokens", prefix_tokens, at_least=0 if prompted else 1)
         suffix = self.settings["suffix_tokens"]
         correct, offsets = self._part(which)
         check_long_enough(which, self._index(which), np.diff(offsets), prefix, suffix)

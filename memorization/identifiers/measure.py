@@ -20,7 +20,7 @@ from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenM
 from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import Samples, SamplesLike, check_unconditional, read_samples
 
 __all__ = ["audit_identifiers"]
 
@@ -115,6 +115,7 @@ def audit_identifiers(
     n_draws, seed = check_integer("n_draws", n_draws, at_least=0), check_seed(seed)
     max_length, _, batch_size = check_windows(max_length, None, batch_size)
     raw = read_samples(samples, text_column=text_column, limit=limit)
+    check_unconditional(raw, "audit_identifiers")
     with open_model(
         target,
         tokenizer=tokenizer,

@@ -12,7 +12,7 @@ from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_uniformly
 from memorization.errors import InputError
 from memorization.integers import edges_of
-from memorization.measure.context import FirstToken, resolve_first_token, sequences_of, warn_of_chat_marker
+from memorization.measure.context import FirstToken, Sequences, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.later_windows import warn_of_later_windows
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
@@ -124,7 +124,7 @@ class CodeLengths(Result):
             f"CodeLengths of {counted(len(self), 'sample')}, {counted(int(self.n_tokens.sum()), 'token')}{n_bytes}",
             f"  coded        {self.total_bits:,.2f} bits: {self.bits_per_token:.4g} a token{per_byte}",
             f"  ideal        {self.ideal_bits.sum():,.2f} bits (-log2 p)",
-            f"  first token  {describe_first_token(self.settings['first_token'])}",
+            f"  first token  {describe_first_token(self.settings['first_token'], self.settings['samples'])}",
             f"  model        {describe_model(self.settings['model'])}",
             *left_out({"samples": self.settings["samples"]}),
         ]
@@ -253,7 +253,7 @@ def measure_sets(
         stride=windows[1],
         batch_size=batch_size,
     )
-    warn_of_chat_marker(first, model.tokenizer)
+    warn_of_chat_marker(first, model.tokenizer, tokenized[0])
     return [
         measure(model, part, first, max_length=max_length, stride=stride, batch_size=batch_size, progress=progress)
         for part in tokenized
@@ -293,26 +293,25 @@ def measure(
         uniform_vocab_size = known or model.vocab_size
     codable = min(model.vocab_size, uniform_vocab_size) if first.charge == "uniform" else model.vocab_size
     check_ids(samples, codable, first, model.record["name"])
-    sequences, coded, apart = sequences_of(samples, first)
-    heads = _coded_apart(model, samples, coded, apart, first, uniform_vocab_size, batch_size)
+    sequences = sequences_of(samples, first, max_length)
+    coded = sequences.coded
+    heads = _coded_apart(model, samples, sequences, first, uniform_vocab_size, batch_size)
     bits, token_bits = np.zeros(len(coded)), [np.zeros(0)] * len(coded)
-    scored = [i for i, ids in enumerate(coded) if len(ids) > apart[i]]
+    scored = [i for i, mask in enumerate(sequences.scored) if mask.any()]
 
     def name_token(k: int, position: int) -> str:
         i = scored[k]
-        place = position - len(sequences[i]) + len(coded[i])
+        place = sequences.apart[i] + int(np.count_nonzero(sequences.scored[i][:position]))
         return f"position {place} of sample {samples.index[i]} (coded tokens counted from 0)"
 
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
-        n_own = len(coded[i]) - apart[i]
-        own = code.split([len(code.ideal_bits) - n_own, n_own])[1]
-        whole = TokenCode.concatenate([heads[i], own]) if i in heads else own
+        whole = TokenCode.concatenate([heads[i], code]) if i in heads else code
         bits[i], token_bits[i] = coded_bits([whole])[0], whole.ideal_bits
 
     batches = score(
         model,
-        [sequences[i] for i in scored],
+        [sequences.read[i] for i in scored],
         max_length=max_length,
         stride=stride,
         batch_size=batch_size,
@@ -320,6 +319,7 @@ def measure(
         on_scored=keep,
         progress=progress,
         later_context=first.context if first.every_window else None,
+        scored=[sequences.scored[i] for i in scored],
     )
     for i in heads.keys() - scored:  # samples of a single token
         bits[i], token_bits[i] = coded_bits([heads[i]])[0], heads[i].ideal_bits
@@ -352,18 +352,18 @@ def measure(
 def _coded_apart(
     model: OpenModel,
     samples: Samples,
-    coded: list[np.ndarray],
-    apart: list[int],
+    sequences: Sequences,
     first: FirstToken,
     uniform_vocab_size: int,
     batch_size: int | Literal["auto"],
 ) -> dict[int, TokenCode]:
     """Codes of the first tokens that the pass over the samples does not give: uniform, or given the context alone."""
-    chosen = [i for i, one in enumerate(apart) if one]
-    if first.charge == "uniform":
-        return dict(zip(chosen, code_uniformly(np.array([ids[0] for ids in coded]), uniform_vocab_size), strict=True))
+    chosen, coded = [i for i, one in enumerate(sequences.apart) if one], sequences.coded
     found: dict[int, TokenCode] = {}
-    if chosen:
+    if chosen and first.charge == "uniform":
+        codes = code_uniformly(np.array([coded[i][0] for i in chosen]), uniform_vocab_size)
+        found.update(zip(chosen, codes, strict=True))
+    elif chosen:
         score(
             model,
             [np.array([first.id, coded[i][0]]) for i in chosen],

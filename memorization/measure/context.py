@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -168,10 +168,11 @@ def _given(asked: str | int, rule: FirstTokenRule, token_id: int, tokenizer: Any
     return FirstToken(asked, rule, token_id, tokenizer.convert_ids_to_tokens(token_id) if known else None)
 
 
-def warn_of_chat_marker(first: FirstToken, tokenizer: Any) -> None:
-    """Warn where the context is a BOS that the chat template uses."""
+def warn_of_chat_marker(first: FirstToken, tokenizer: Any, samples: Samples) -> None:
+    """Warn where the context of what is no conversation is a BOS that the chat template uses."""
     if (
-        first.rule != "token"
+        samples.conditional != "messages"
+        and first.rule != "token"
         and first.context is not None
         and first.token is not None
         and first.token in str(getattr(tokenizer, "chat_template", None) or "")
@@ -188,28 +189,67 @@ def warn_of_chat_marker(first: FirstToken, tokenizer: Any) -> None:
 def brings_context(samples: Samples, first: FirstToken, ids: np.ndarray) -> bool:
     """Whether the ids of a sample begin with the BOS, so that they bring their own context.
 
-    A named context token is no such mark: random ids may begin with it. Nor is a text that begins with it.
+    A named context token is no such mark: random ids may begin with it. Nor is a text that begins with it; a chat
+    template writes the BOS.
     """
-    return samples.texts is None and first.rule != "token" and first.id is not None and int(ids[0]) == first.id
+    whole = samples.texts is None or samples.conditional == "messages"
+    return whole and first.rule != "token" and first.id is not None and int(ids[0]) == first.id
 
 
-def sequences_of(samples: Samples, first: FirstToken) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
+class Sequences(NamedTuple):
+    """What a model reads of samples, and what of it is coded.
+
+    Attributes:
+        read: ids of each sample, context and prompt included.
+        coded: those of them that are coded.
+        apart: 1 where the first coded token is not predicted from what stands before it in the sequence: it costs log2
+            of the vocabulary size, or is given the context token in a pass of its own.
+        scored: of each id read, whether it is coded as predicted from what stands before it.
+    """
+
+    read: list[np.ndarray]
+    coded: list[np.ndarray]
+    apart: list[int]
+    scored: list[np.ndarray]
+
+
+def sequences_of(samples: Samples, first: FirstToken, max_length: int | None = None) -> Sequences:
     """What the model reads of each sample, context included; what of it is coded; how much of that is coded apart.
 
-    The last is 1 where the first coded token is not predicted from what stands before it in the sequence: it costs
-    log2 of the vocabulary size, or is given the context token in a pass of its own.
+    A sample that begins with what is read and not counted has a first coded token like any other: it is given that.
+
+    Raises:
+        InputError: a sample of which nothing is left to code; or a prompt that does not fit into a window of
+            `max_length` inputs, so that what follows would be given a part of it.
     """
     assert samples.ids is not None
-    sequences, coded, apart = [], [], []
-    for i, ids in zip(samples.index, samples.ids, strict=True):
+    found = Sequences([], [], [], [])
+    masks = samples.counted or [np.ones(len(ids), dtype=bool) for ids in samples.ids]
+    for i, ids, counted in zip(samples.index, samples.ids, masks, strict=True):
         own = brings_context(samples, first, ids)
-        sequences.append(ids if first.context is None or own else np.concatenate([[first.context], ids]))
-        coded.append(ids[1:] if first.charge == "skip" or (own and first.charge == "given") else ids)
-        apart.append(int(first.charge == "uniform" or (first.charge == "given" and not first.in_front and not own)))
-        if not len(coded[-1]):
+        in_front = [] if first.context is None or own else [first.context]
+        coded, apart = counted, 0
+        if counted[0]:
+            if first.charge == "skip" or (own and first.charge == "given"):
+                coded = np.concatenate([[False], counted[1:]])
+            apart = int(first.charge == "uniform" or (first.charge == "given" and not first.in_front and not own))
+        if not coded.any():
             why = "it is the BOS" if first.charge == "given" else 'first_token="skip" leaves it out'
             raise InputError(
                 f"sample {i} has a single token and {why}: nothing is left to code. Leave the sample out, or pass "
                 'first_token="uniform".'
             )
-    return sequences, coded, apart
+        scored = np.concatenate([np.zeros(len(in_front), dtype=bool), coded])
+        scored[len(in_front)] &= not apart
+        n_before = 0 if counted[0] else int(np.argmax(scored))
+        if max_length is not None and n_before > max_length:
+            raise InputError(
+                f"the prompt of sample {i} takes {n_before} positions, context token included, and the window has "
+                f"{max_length}: its completion would be given a part of the prompt. Shorten the prompt from its "
+                "beginning, or leave the sample out."
+            )
+        found.read.append(np.concatenate([in_front, ids]) if in_front else ids)
+        found.coded.append(ids[coded])
+        found.apart.append(apart)
+        found.scored.append(scored)
+    return found

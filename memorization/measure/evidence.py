@@ -81,6 +81,9 @@ def settle_first_token(
         FirstTokenWarning: another context than the BOS was taken; or it might have to be, or samples speak for several.
     """
     assert samples.ids is not None
+    if samples.conditional == "messages" and first.asked == "auto":  # the chat template writes all that a model reads
+        by_template = first.rule == "bos" and all(brings_context(samples, first, ids) for ids in samples.ids)
+        return first if by_template else FirstToken(first.asked, "uniform", None, None)
     first = eos_in_front(first, model.tokenizer)
     if first.asked != "auto" or first.rule != "bos" or first.id is None or not _in_range(model, samples, first.id):
         return first if charge is None or first.asked != "auto" else first.charged(charge)
@@ -90,7 +93,7 @@ def settle_first_token(
     elif model.record["class"] != UniformModel.__name__:
         first = _asked(first, model, samples, max_length, batch_size)
     if first.context is not None and max_length is not None and max_length > 1 and stride is not None:
-        found = ask_later_windows(model, sequences_of(samples, first)[0], first.context, max_length, stride)
+        found = ask_later_windows(model, sequences_of(samples, first).read, first.context, max_length, stride)
         if found is not None:
             first = replace(first, later_windows=found[0], every_window=found[1])
     return first.charged(charge or ("given" if first.in_front else "uniform"))

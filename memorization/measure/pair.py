@@ -16,7 +16,7 @@ from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
 from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
-from memorization.samples import Samples
+from memorization.samples import Samples, check_same_answers
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
 _ROLES = ("target", "oracle")
@@ -83,7 +83,7 @@ def measure_pair(
                 rule = settle_first_token(
                     rule, opened, tokenized[0][role], charge=charge, batch_size=batch_size, **asked
                 )
-            warn_of_chat_marker(rule, tokenizer[role])
+            warn_of_chat_marker(rule, tokenizer[role], tokenized[0][role])
             # One size for both where the first token is coded uniformly: the tokenizer's, or without one the width of
             # the target.
             shared = [done[0].settings["uniform_vocab_size"] for done in measured.values() if rule.charge == "uniform"]
@@ -106,7 +106,8 @@ def measure_pair(
 
     for role in tokenizer:
         settled[role] = measure_role(role, settled.get(role, rules[role]), charge)
-        charge = charge or ("uniform" if settled[role].charge == "uniform" else None)
+        if not _all_prompted(tokenized, measured):
+            charge = charge or ("uniform" if settled[role].charge == "uniform" else None)
     for role, rule in settled.items():
         if charge is not None and rule.charge != charge:  # one that keeps its BOS was measured before one that does not
             settled[role] = measure_role(role, rule.charged(charge), charge)
@@ -182,9 +183,22 @@ def _prepare(
             "differ where the models may not. Measure both with one tokenizer, or with another first_token."
         )
     rules = _rules(first_token, tokenizer, given)
+    if two_tokenizers and sets[0].conditional == "messages":
+        for part in tokenized:
+            check_same_answers(list(part.values()), list(tokenizer.values()))
+    if _all_prompted(tokenized, {role: [lengths] for role, lengths in given.items()}):
+        return tokenized, rules, None
     if two_tokenizers and first_token == "auto":  # the first token needs a context: the EOS where there is no BOS
         rules |= {role: eos_in_front(rules[role], own) for role, own in tokenizer.items()}
     return tokenized, rules, _one_charge(first_token, rules, given, two_tokenizers)
+
+
+def _all_prompted(tokenized: list[dict[str, Samples]], measured: Mapping[str, list[CodeLengths]]) -> bool:
+    """Whether no sample has a first token to charge, because something is read before what is counted."""
+    records = [lengths.settings["samples"] for done in measured.values() for lengths in done]
+    return all(part.all_prompted for parts in tokenized for part in parts.values()) and all(
+        (record.get("conditional") or {}).get("n_samples_prompted") == record["n_samples"] for record in records
+    )
 
 
 def alike(ours: Sequence[CodeLengths], theirs: Sequence[CodeLengths], bits: float) -> bool:
@@ -276,17 +290,30 @@ def check_same_samples(lengths: CodeLengths, others: CodeLengths, name: str) -> 
     ours, theirs = lengths.settings["samples"], others.settings["samples"]
     by_texts = ours["texts_sha256"] is not None and ours["texts_sha256"] == theirs["texts_sha256"]
     if not by_texts and ours["ids_sha256"] != theirs["ids_sha256"]:
-        raise ResultError(_other_samples(f"{name} are", ours, theirs["source"], theirs["n_samples"]))
+        by = (theirs.get("conditional") or {}).get("by")
+        raise ResultError(_other_samples(f"{name} are", ours, theirs["source"], theirs["n_samples"], by))
 
 
 def check_measured(record: Mapping[str, Any], samples: Samples, name: str) -> None:
     """Raise ResultError where samples are not those of a measurement with this record (`Samples.record`)."""
     kind = "ids_sha256" if samples.texts is None else "texts_sha256"
     if record[kind] != getattr(samples, kind):
-        raise ResultError(_other_samples(name, record, samples.source, len(samples)))
+        raise ResultError(_other_samples(name, record, samples.source, len(samples), samples.conditional))
 
 
-def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: int) -> str:
+# What lengths are of, by what says so (`Samples.conditional`).
+_COUNTED = {
+    None: "all of each sample is counted",
+    "prompt": "each sample is counted given its prompt",
+    "messages": "what the assistant says is counted, given the rest",
+    "labels": "what has a label is counted, given the rest",
+}
+
+
+def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: int, by: str | None) -> str:
+    had = (ours.get("conditional") or {}).get("by")
+    if had != by:
+        return f"{name} of other samples: there, {_COUNTED[had]}; here, {_COUNTED[by]}. Measure both in one way."
     return (
         f"{name} of other samples: {ours['n_samples']} from {ours['source']} were measured, and {n_samples} from "
         f"{source} came (compared by fingerprint, order included; texts with texts, ids with ids). Measure again, or "

@@ -104,6 +104,7 @@ def read_windows(
     on_read: Callable[[int, list[Result]], None],
     progress: bool | str,
     later_context: int | None = None,
+    scored: Sequence[np.ndarray] | None = None,
 ) -> Batches:
     """Predict every token but the first of each sequence, and hand over what `read` makes of the logits.
 
@@ -115,16 +116,20 @@ def read_windows(
         max_length: inputs a window holds at most.
         stride: new tokens of the second and later windows.
         batch_size: windows a batch; "auto" fits them to memory and halves on out-of-memory.
-        read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows) to
-            one result a window.
+        read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows, with
+            the number of those tokens as n_new) to one result a window.
         on_read: receives each sequence's number and the results of its windows in order, as soon as all are there.
         progress: a bar on stderr, and its name.
         later_context: a token that takes the place of the first input of each later window.
+        scored: of each token of each sequence, whether it is predicted at all; None: every one but the first. Some of
+            each sequence are. A window with none is not run.
 
     Returns:
         What the batches held. Where a model says other things of a window in company, there is none: see `batching_of`.
     """
     spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), max_length, stride)]
+    if scored is not None:
+        spans = [span for span in spans if scored[span[0]][span[2] + 1 - span[3] : span[2] + 1].any()]
     # Longest first: what does not fit in memory fails at once. Python's sort is stable, so the windows of a text stay
     # in order.
     spans.sort(key=lambda span: span[1] - span[2])
@@ -139,7 +144,7 @@ def read_windows(
             rows = batch_size if batch_size != "auto" else max(1, budget // (n_inputs * _weight(model)))
             batch = _allowed(spans[start : start + rows], batching)
             try:
-                results = _read_batch(model, sequences, batch, read, later_context)
+                results = _read_batch(model, sequences, batch, read, later_context, scored)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -189,6 +194,7 @@ def _read_batch(
     batch: list[Window],
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
     later_context: int | None,
+    scored: Sequence[np.ndarray] | None,
 ) -> list[Result]:
     n_inputs = max(stop - start for _, start, stop, _ in batch)
     inputs = np.zeros((len(batch), n_inputs), dtype=np.int64)
@@ -200,11 +206,25 @@ def _read_batch(
         logits = _logits(model, torch.from_numpy(inputs).to(model.device))
         if tuple(getattr(logits, "shape", ())) != (*inputs.shape, model.vocab_size):
             raise wrong_shape(model.record["name"], inputs.shape, logits, model.vocab_size)
+        places = [np.arange(stop - n + 1, stop + 1) for _, _, stop, n in batch]
+        if scored is not None:
+            places = [own[scored[i][own]] for own, (i, *_) in zip(places, batch, strict=True)]
         rows = np.concatenate(
-            [np.arange(n) + row * n_inputs + stop - start - n for row, (_, start, stop, n) in enumerate(batch)]
+            [
+                own - 1 - start + row * n_inputs
+                for row, (own, (_, start, *_)) in enumerate(zip(places, batch, strict=True))
+            ]
         )
-        ids = np.concatenate([sequences[i][stop - n + 1 : stop + 1] for i, _, stop, n in batch])
-        return read(logits.flatten(0, 1), rows, ids, batch)
+        ids = np.concatenate([sequences[i][own] for own, (i, *_) in zip(places, batch, strict=True)])
+        told = [(i, start, stop, len(own)) for own, (i, start, stop, _) in zip(places, batch, strict=True)]
+        return read(logits.flatten(0, 1), rows, ids, told)
+
+
+def places_predicted(logits: Tensor, rows: np.ndarray, batch: list[Window]) -> list[np.ndarray]:
+    """What `read` is handed, as places: of each window, those in its sequence of the tokens that are predicted."""
+    row, column = np.divmod(rows, len(logits) // len(batch))
+    places = np.array([start for _, start, *_ in batch])[row] + column + 1
+    return np.split(places, np.cumsum([n for *_, n in batch])[:-1])
 
 
 def score(
@@ -218,6 +238,7 @@ def score(
     on_scored: Callable[[int, TokenCode], None],
     progress: bool | str,
     later_context: int | None = None,
+    scored: Sequence[np.ndarray] | None = None,
 ) -> Batches:
     """Code every token but the first of each sequence, given the ones before it, in the windows of `read_windows`.
 
@@ -231,6 +252,7 @@ def score(
         on_scored: receives each sequence's number and its whole code, as soon as it is complete.
         progress: a bar on stderr, and its name.
         later_context: as for `read_windows`.
+        scored: as for `read_windows`; codes are of these tokens.
 
     Returns:
         What the batches held.
@@ -240,9 +262,9 @@ def score(
         code = code_tokens(logits, torch.from_numpy(rows), torch.from_numpy(ids))
         pieces = code.split([n for *_, n in batch])
         if not np.isfinite(code.ideal_bits).all():
-            for (i, _, stop, n), piece in zip(batch, pieces, strict=True):
+            for (i, *_), piece, places in zip(batch, pieces, places_predicted(logits, rows, batch), strict=True):
                 for j in np.flatnonzero(~np.isfinite(piece.ideal_bits))[:1]:
-                    where = name_token(i, stop - n + 1 + int(j))
+                    where = name_token(i, int(places[j]))
                     raise _impossible(model.record["name"], where, piece.ideal_bits[j], logits.element_size() < 4)
         return pieces
 
@@ -256,6 +278,7 @@ def score(
         on_read=lambda i, parts: on_scored(i, TokenCode.concatenate(parts) if len(parts) > 1 else parts[0]),
         progress=progress,
         later_context=later_context,
+        scored=scored,
     )
 
 

@@ -11,13 +11,13 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, ResultError
 from memorization.integers import as_number
-from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.context import FirstToken
+from memorization.measure.code_lengths import CodeLengths, tokenize
+from memorization.measure.context import FirstToken, sequences_of
 from memorization.measure.opening import ModelLike, open_model
 from memorization.measure.pair import check_measured, check_same_samples, differ_in_tokens, ideal_signed_bits
 from memorization.measure.passes import Window, check_batch_size, read_windows
 from memorization.renamed import renamed_keywords
-from memorization.samples import SamplesLike, read_samples
+from memorization.samples import Samples, SamplesLike, read_samples
 
 _OTHER_MODEL_BITS = 0.1  # mean difference a token; the same model in another batch, dtype or device stays below 0.05
 _ROWS = 64  # of logits turned to float64 at a time
@@ -178,6 +178,7 @@ def token_moments(
     model: ModelLike,
     lengths: CodeLengths,
     *,
+    samples: SamplesLike | None = None,
     batch_size: int | Literal["auto"] = "auto",
     progress: bool = True,
 ) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
@@ -189,6 +190,7 @@ def token_moments(
         model: the one that `lengths` were measured with, as for `compress_bits`; one that needs options to be loaded
             comes from `open_model`.
         lengths: code lengths, with the tokens, windows and first-token rule that they were measured with.
+        samples: those that were measured; needed where not all of them is counted, since code lengths hold no prompts.
         batch_size: as for `compress_bits`.
         progress: a bar on stderr.
 
@@ -196,8 +198,9 @@ def token_moments(
         mean_bits and sd_bits, laid out like `lengths.token_bits`. A uniform first token has sd 0.
 
     Raises:
-        InputError: lengths with first_token="skip", which lack a token that the model read.
-        ResultError: the model gives the tokens other bits: it is not the one that was measured.
+        InputError: lengths with first_token="skip", or of samples with prompts that did not come, which lack tokens
+            that the model read.
+        ResultError: the model gives the tokens other bits: it is not the one that was measured; or other samples came.
         ModelError: the model cannot be loaded.
     """
     batch_size = check_batch_size(batch_size)
@@ -208,9 +211,52 @@ def token_moments(
             "without it. Measure "
             'with first_token="uniform".'
         )
+    conditional = lengths.settings["samples"].get("conditional")
+    if conditional and samples is None:
+        raise InputError(
+            "not all of these samples was counted, and CodeLengths hold what was counted alone: pass samples= (those "
+            "that were measured), so that the model can read the rest again."
+        )
     moments = np.zeros((3, len(lengths.token_bits)))
+
+    def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
+        n_coded = places[i].stop - places[i].start
+        moments[:, places[i]] = np.concatenate(parts, axis=1)[:, -n_coded:]
+
+    with open_model(model, max_length=lengths.settings["max_length"], progress=progress) as opened:
+        if conditional and samples is not None:
+            places, sequences, scored = _with_prompts(lengths, first, read_samples(samples), opened.tokenizer, moments)
+        else:
+            places, sequences = _again(lengths, first, moments)
+            scored = None
+        read_windows(
+            opened,
+            sequences,
+            max_length=lengths.settings["max_length"],
+            stride=lengths.settings["stride"],
+            batch_size=batch_size,
+            read=_moments_of_windows,
+            on_read=keep,
+            progress=progress,
+            later_context=first.context if first.every_window else None,
+            scored=scored,
+        )
+    difference = float(np.abs(moments[0] - lengths.token_bits).mean())
+    if not difference <= _OTHER_MODEL_BITS:
+        raise ResultError(
+            f"under {opened.record['name']} the tokens cost other bits than in the CodeLengths, by {difference:.3g} a "
+            f"token in the mean: they were measured with {lengths.settings['model']['name']}, or with other weights. "
+            "Pass that model, or measure again."
+        )
+    return moments[1], moments[2]
+
+
+def _again(
+    lengths: CodeLengths, first: FirstToken, moments: Float64[np.ndarray, "3 token"]
+) -> tuple[list[slice], list[np.ndarray]]:
+    """What the model reads again, and where the moments of each go; those of uniform first tokens are filled in."""
     are_ids = lengths.settings["samples"]["texts_sha256"] is None
-    places, sequences = [], []  # of each sequence, where its moments go
+    places, sequences = [], []
     for start, stop in pairwise(lengths.token_offsets):
         ids = lengths.token_ids[start:stop]
         own = are_ids and first.charge == "uniform" and int(ids[0]) == first.context  # it brought its BOS
@@ -225,31 +271,38 @@ def token_moments(
         if start < stop:
             places.append(slice(start, stop))
             sequences.append(ids if first.context is None or own else np.concatenate([[first.context], ids]))
+    return places, sequences
 
-    def keep(i: int, parts: list[Float64[np.ndarray, "3 _"]]) -> None:
-        n_coded = places[i].stop - places[i].start
-        moments[:, places[i]] = np.concatenate(parts, axis=1)[:, -n_coded:]
 
-    with open_model(model, max_length=lengths.settings["max_length"], progress=progress) as opened:
-        read_windows(
-            opened,
-            sequences,
-            max_length=lengths.settings["max_length"],
-            stride=lengths.settings["stride"],
-            batch_size=batch_size,
-            read=_moments_of_windows,
-            on_read=keep,
-            progress=progress,
-            later_context=first.context if first.every_window else None,
-        )
-    difference = float(np.abs(moments[0] - lengths.token_bits).mean())
-    if not difference <= _OTHER_MODEL_BITS:
-        raise ResultError(
-            f"under {opened.record['name']} the tokens cost other bits than in the CodeLengths, by {difference:.3g} a "
-            f"token in the mean: they were measured with {lengths.settings['model']['name']}, or with other weights. "
-            "Pass that model, or measure again."
-        )
-    return moments[1], moments[2]
+def _with_prompts(
+    lengths: CodeLengths,
+    first: FirstToken,
+    samples: Samples,
+    tokenizer: Any,
+    moments: Float64[np.ndarray, "3 token"],
+) -> tuple[list[slice], list[np.ndarray], list[np.ndarray]]:
+    """The same of samples that were not counted whole, and which tokens of each are."""
+    samples = samples.as_measured(lengths.settings["samples"])
+    check_measured(lengths.settings["samples"], samples, "the CodeLengths are")
+    found = sequences_of(tokenize(samples, tokenizer, on_lossy_text="raise"), first)
+    places: list[slice] = []
+    sequences: list[np.ndarray] = []
+    scored: list[np.ndarray] = []
+    for (start, stop), read, apart, mask in zip(
+        pairwise(lengths.token_offsets), found.read, found.apart, found.scored, strict=True
+    ):
+        if apart and first.charge == "uniform":
+            bits = math.log2(lengths.settings["uniform_vocab_size"])
+            moments[:, start] = bits, bits, 0
+        elif apart:  # given the context alone
+            places.append(slice(start, start + 1))
+            sequences.append(np.array([first.id, lengths.token_ids[start]]))
+            scored.append(np.array([False, True]))
+        if mask.any():
+            places.append(slice(start + apart, stop))
+            sequences.append(read)
+            scored.append(mask)
+    return places, sequences, scored
 
 
 def _moments_of_windows(

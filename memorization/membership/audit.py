@@ -143,7 +143,10 @@ def audit_membership(
 
     def ask_again(model: OpenModel, lengths: list[CodeLengths]) -> None:
         if lengths[0].settings["first_token"]["rule"] != "skip":
-            moments[:] = [token_moments(model, part, batch_size=batch_size, progress=progress) for part in lengths]
+            moments[:] = [
+                token_moments(model, part, samples=own, batch_size=batch_size, progress=progress)
+                for part, own in zip(lengths, sets, strict=True)
+            ]
 
     if oracle is None:
         with open_model(

@@ -12,13 +12,21 @@ import numpy as np
 __all__ = ["counted", "describe_first_token", "describe_model", "number", "plain", "versions"]
 
 
-def describe_first_token(record: Mapping[str, Any]) -> str:
-    """A first-token record in words: what the first token costs, what stands in front, and what else would have."""
+def describe_first_token(record: Mapping[str, Any], samples: Mapping[str, Any] | None = None) -> str:
+    """A first-token record in words: what the first token costs, what stands in front, and what else would have.
+
+    Args:
+        record: of the first token.
+        samples: of the samples; where something is read before all that is counted, no first token is charged.
+    """
     name = _token(record) if record["id"] is not None else None
     in_front = name is not None and record.get("in_front", True)
-    given = "not coded" if in_front else "read before the first token alone"
+    given = None if samples is None else samples.get("conditional")
+    if given and samples is not None and given["n_samples_prompted"] == samples["n_samples"]:
+        return f"given what is read before it, with {name if in_front else 'nothing'} in front"
+    coded = "not coded" if in_front else "read before the first token alone"
     words = {
-        "bos": f"{'eos' if record.get('is_eos') else 'bos'}: given {name}, which is {given}",
+        "bos": f"{'eos' if record.get('is_eos') else 'bos'}: given {name}, which is {coded}",
         "token": f"given {name}, which is not coded",
         "uniform": "uniform: log2 of the vocabulary size",
         "skip": "skip: left out of the code",

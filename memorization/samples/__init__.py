@@ -2,8 +2,10 @@
 
 from memorization.samples.disjoint import check_disjoint, check_same_kind, sample_keys
 from memorization.samples.groups import GroupsLike, check_apart, check_documents, codes_of, groups_of_both, labels_of
+from memorization.samples.masks import check_same_answers, check_unconditional
 from memorization.samples.positions import left_out, positions_kept, positions_measured
-from memorization.samples.samples import Samples, SamplesLike, read_samples
+from memorization.samples.reading import SamplesLike, read_samples
+from memorization.samples.samples import Samples
 
 __all__ = [
     "GroupsLike",
@@ -12,7 +14,9 @@ __all__ = [
     "check_apart",
     "check_disjoint",
     "check_documents",
+    "check_same_answers",
     "check_same_kind",
+    "check_unconditional",
     "codes_of",
     "groups_of_both",
     "labels_of",

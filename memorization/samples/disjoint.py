@@ -5,7 +5,8 @@ from typing import Any
 
 from memorization.errors import InputError
 from memorization.samples.groups import check_apart, groups_of_both
-from memorization.samples.samples import Samples, SamplesLike, read_samples
+from memorization.samples.reading import SamplesLike, read_samples
+from memorization.samples.samples import Samples
 from memorization.samples.token_ids import shorten
 
 __all__ = ["check_disjoint", "check_same_kind", "sample_keys"]
@@ -62,7 +63,10 @@ def check_same_kind(samples: Samples, control: Samples) -> None:
 
 
 def sample_keys(samples: Samples) -> list[Hashable]:
-    """Of each sample what equal samples share: its text, or its ids where samples came as ids."""
+    """Of each sample what equal samples share: its text, prompt included, or its ids where samples came as ids."""
     if samples.texts is not None:
-        return list(samples.texts)
+        prompts = samples.prompts or [""] * len(samples)
+        if samples.conditional == "messages":
+            return list(prompts)  # which hold the texts
+        return [f"{prompt}\n{text}" if prompt else text for prompt, text in zip(prompts, samples.texts, strict=True)]
     return [tuple(ids.tolist()) for ids in samples.ids or ()]

@@ -16,11 +16,12 @@ from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.samples.tables import (
     LABELS,
     MASK,
+    Columns,
     Row,
     arrow_rows,
+    check_beside,
     check_column,
-    check_groups_column,
-    check_no_groups,
+    check_no_columns,
     columns_read,
     row_of,
 )
@@ -47,7 +48,7 @@ def warn_of_file_names(texts: Sequence[Any]) -> None:
         )
 
 
-def rows_of_file(name: str | os.PathLike[str], column: str, groups: str | None = None) -> Iterator[Row]:
+def rows_of_file(name: str | os.PathLike[str], columns: Columns) -> Iterator[Row]:
     """The rows of a .txt, .jsonl, .csv or .parquet file.
 
     Raises:
@@ -59,17 +60,17 @@ def rows_of_file(name: str | os.PathLike[str], column: str, groups: str | None =
         raise InputError(f"{name} must end in one of {', '.join(FILE_KINDS)} to be read as samples.")
     _check_exists(name, path)
     if kind == ".parquet":
-        yield from _read_parquet(path, column, groups)
+        yield from _read_parquet(path, columns)
         return
     try:
         with path.open("rb") as file:
             lines = _decoded(path, file)
             if kind == ".txt":
-                check_no_groups(f"{path}, which has lines", groups)
+                check_no_columns(f"{path}, which has lines", columns)
                 # Only \n and \r\n end a line. A \r elsewhere is part of the text, and so are U+2028, \x0b, \x85.
                 yield from (Row(line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")) for line in lines)
             else:
-                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, column, groups)
+                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, columns)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -144,7 +145,8 @@ class _Object(dict[str, Any]):
         self.repeated = {name for name in names if names.count(name) > 1} if len(names) > len(self) else set()
 
 
-def _read_jsonl(path: Path, lines: Iterator[str], column: str, groups: str | None) -> Iterator[Row]:
+def _read_jsonl(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
+    column = columns.cell
     for number, line in enumerate(lines, 1):
         if not line.strip():
             yield Row(None)
@@ -161,19 +163,21 @@ def _read_jsonl(path: Path, lines: Iterator[str], column: str, groups: str | Non
             )
         if column in row.repeated:
             raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
-        if groups in row.repeated:
-            raise InputError(f"{where} has the key {groups!r} more than once: which of its values is the document?")
+        for argument, name in columns.beside.items():
+            if name in row.repeated:
+                what = "the document" if argument == "groups" else "the prompt"
+                raise InputError(f"{where} has the key {name!r} more than once: which of its values is {what}?")
         if not isinstance(row.get(column), str) and (again := row.repeated & {MASK, LABELS}):
             raise InputError(f"{where} has the key {min(again)!r} more than once: which of its values is meant?")
-        yield row_of(where, row, column, groups)
+        yield row_of(where, row, columns)
 
 
-def _read_csv(path: Path, lines: Iterator[str], column: str, groups: str | None) -> Iterator[Row]:
+def _read_csv(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
     rows = _csv_rows(path, csv.reader(lines, strict=True))
     _, names = next(rows, (1, []))
-    check_column(path, column, names)
-    check_groups_column(path, groups, names)
-    places = {name: names.index(name) for name in (column, groups) if name is not None}
+    check_column(path, columns.cell, names)
+    check_beside(path, columns, names)
+    places = {name: names.index(name) for name in (columns.cell, *columns.beside.values())}
     for number, row in rows:
         if not row:
             yield Row(None)
@@ -186,7 +190,7 @@ def _read_csv(path: Path, lines: Iterator[str], column: str, groups: str | None)
                 "or use .jsonl."
             )
         cells = {name: row[place] for name, place in places.items()}
-        yield row_of(f"{path}, line {number}", cells, column, groups)
+        yield row_of(f"{path}, line {number}", cells, columns)
 
 
 def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -221,7 +225,7 @@ def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
         ended = len(chunk) < _CHUNK
 
 
-def _read_parquet(path: Path, column: str, groups: str | None) -> Iterator[Row]:
+def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -231,11 +235,11 @@ def _read_parquet(path: Path, column: str, groups: str | None) -> Iterator[Row]:
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a parquet file: {error}.") from error
     with file:
-        batches = file.iter_batches(columns=columns_read(path, column, file.schema_arrow.names, groups))
+        batches = file.iter_batches(columns=columns_read(path, columns, file.schema_arrow.names))
         while True:
             try:
                 batch = next(batches, None)
-                rows = [] if batch is None else list(arrow_rows(path, batch, column, groups))
+                rows = [] if batch is None else list(arrow_rows(path, batch, columns))
             except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{path} is damaged: its rows after row {n_read} cannot be read ({error}).") from error
             if batch is None:

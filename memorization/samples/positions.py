@@ -8,11 +8,19 @@ from jaxtyping import Int64
 
 __all__ = ["left_out", "positions_kept", "positions_measured"]
 
+# What is read and not counted, by what says so (`Samples.conditional`).
+_GIVEN = {"prompt": "the prompts", "messages": "the other turns", "labels": "the tokens labelled -100"}
+
 
 def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -> list[str]:
-    """Lines that say how many texts of each of these sets were left out; none where all were measured."""
+    """Lines that say how many texts of each of these sets were left out, and what of them was read and not counted."""
     counts = {name: (len(record["lossy_skipped"]), record["n_samples"]) for name, record in records.items() if record}
+    given = {name: record.get("conditional") for name, record in records.items() if record}
     return [
+        f"  {'given':<{width}}{_GIVEN[found['by']]} of the {name} ({found['n_tokens_read']:,} tokens, not counted)"
+        for name, found in given.items()
+        if found
+    ] + [
         f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
         for name, (n, n_measured) in counts.items()
         if n

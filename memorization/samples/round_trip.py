@@ -1,9 +1,10 @@
 """What a tokenizer makes of texts: token ids, the text they give back, and where the two differ."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from memorization.errors import InputError
+from memorization.samples.token_ids import quote
 
 _SHOWN = 20  # characters on each side of a difference
 
@@ -32,6 +33,34 @@ def encode(tokenizer: Any, texts: list[str]) -> tuple[list[list[int]], dict[int,
                 f"says {failed[0].rstrip('.')}."
             ) from error
         return rows, failed
+
+
+class Lossy(NamedTuple):
+    """A text that does not survive its tokenizer: what comes back, or why nothing does."""
+
+    name: str  # what it is: a sample, or the prompt of one
+    text: str
+    back: str | None
+    why: str = ""
+
+    def told(self) -> str:
+        """The text, and what becomes of it."""
+        if self.back is None:
+            return f"{quote(self.text)}, and the tokenizer refuses it ({self.why})"
+        return f"{around(self.text, first_difference(self.text, self.back))}, and {difference(self.text, self.back)}"
+
+
+def encode_exactly(tokenizer: Any, texts: list[str], name: str) -> tuple[list[list[int]], dict[int, Lossy]]:
+    """The token ids of each text; by position those that do not come back byte for byte."""
+    rows, failed = encode(tokenizer, texts)
+    lossy = {k: Lossy(name, texts[k], None, why) for k, why in failed.items()}
+    for k, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        if k in failed or not text:  # a prompt may be empty
+            continue
+        back = decode(tokenizer, row)
+        if not row or back != text:
+            lossy[k] = Lossy(name, text, back)
+    return rows, lossy
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -16,15 +16,30 @@ MASK, LABELS = "attention_mask", "labels"  # columns of tokenized data that say 
 
 
 class Row(NamedTuple):
-    """A cell, and what stands in the columns beside it that tell padding and the document; None where there is none."""
+    """A cell, and what stands in the columns beside it that tell padding, the document and the prompt; else None."""
 
     cell: Any
     mask: Any = None
     labels: Any = None
     group: Any = None
+    prompt: Any = None
 
 
-def rows_of_table(table: Any, column: str, groups: str | None = None) -> Iterator[Row] | None:
+class Columns(NamedTuple):
+    """The column of the samples, and by the argument that names them those of their documents and prompts."""
+
+    cell: Any
+    groups: str | None = None
+    prompt_column: str | None = None
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """The columns that are asked for beside the samples', by argument."""
+        named = {"groups": self.groups, "prompt_column": self.prompt_column}
+        return {argument: name for argument, name in named.items() if name is not None}
+
+
+def rows_of_table(table: Any, columns: Columns) -> Iterator[Row] | None:
     """The rows of a data set, a table or a column in memory; None where this is none of them.
 
     Raises:
@@ -35,26 +50,25 @@ def rows_of_table(table: Any, column: str, groups: str | None = None) -> Iterato
     if "pandas" in package and hasattr(table, "isna"):
         if hasattr(table, "columns"):
             names = list(table.columns)
-            keys = columns_read(f"the {name}", column, names, groups)
+            keys = columns_read(f"the {name}", columns, names)
             cells = [_pandas_cells(table[part]) for part in keys]
             return (
-                row_of(f"the {name}", dict(zip(keys, row, strict=True)), column, groups)
-                for row in zip(*cells, strict=True)
+                row_of(f"the {name}", dict(zip(keys, row, strict=True)), columns) for row in zip(*cells, strict=True)
             )
         if not hasattr(table, "tolist"):
             return None
-        check_no_groups(f"a {name}, which is one column", groups)
+        check_no_columns(f"a {name}, which is one column", columns)
         return map(Row, _pandas_cells(table))
     if hasattr(table, "column_names") and not hasattr(table, "schema"):
-        return _read_dataset(table, column, groups)
+        return _read_dataset(table, columns)
     arrow = _as_arrow(table)
     if arrow is None:
         return None
     if not hasattr(arrow, "schema"):
-        check_no_groups(f"a {name}, which is one column", groups)
+        check_no_columns(f"a {name}, which is one column", columns)
         return map(Row, arrow.to_pylist())
-    columns_read(f"the {name}", column, arrow.schema.names, groups)
-    return arrow_rows(f"the {name}", arrow, column, groups)
+    columns_read(f"the {name}", columns, arrow.schema.names)
+    return arrow_rows(f"the {name}", arrow, columns)
 
 
 def _pandas_cells(series: Any) -> list[Any]:
@@ -82,7 +96,7 @@ def _as_arrow(table: Any) -> Any:
         ) from error
 
 
-def _read_dataset(dataset: Any, column: str, groups: str | None) -> Iterator[Row]:
+def _read_dataset(dataset: Any, columns: Columns) -> Iterator[Row]:
     form = getattr(dataset, "format", None)
     if isinstance(form, Mapping) and form.get("type") != "custom":  # a format may hide columns; a transform makes them
         dataset = dataset.with_format(None)
@@ -93,14 +107,15 @@ def _read_dataset(dataset: Any, column: str, groups: str | None) -> Iterator[Row
             f"data[{next(iter(names), 'train')!r}]."
         )
     if names is not None:  # a streamed data set may not know its columns
-        check_column("the data set", column, names)
-        check_groups_column("the data set", groups, names)
+        check_column("the data set", columns.cell, names)
+        check_beside("the data set", columns, names)
         if hasattr(dataset, "select_columns"):
-            dataset = dataset.select_columns([name for name in names if name in (column, MASK, LABELS, groups)])
-    return _dataset_rows(dataset, column, groups)
+            kept = (columns.cell, MASK, LABELS, *columns.beside.values())
+            dataset = dataset.select_columns([name for name in names if name in kept])
+    return _dataset_rows(dataset, columns)
 
 
-def _dataset_rows(dataset: Any, column: str, groups: str | None) -> Iterator[Row]:
+def _dataset_rows(dataset: Any, columns: Columns) -> Iterator[Row]:
     rows, i = iter(dataset), 0
     while True:
         try:
@@ -116,20 +131,20 @@ def _dataset_rows(dataset: Any, column: str, groups: str | None) -> Iterator[Row
                 f"row {i} of the data set must map names of columns to cells; it is a {type(row).__name__}. "
                 "Pass data.with_format(None), or the column as a list."
             )
-        yield row_of(f"row {i} of the data set", row, column, groups)
+        yield row_of(f"row {i} of the data set", row, columns)
         i += 1
 
 
-def rows_of_columns(columns: Mapping[str, Any], column: str, groups: str | None = None) -> Iterator[Row]:
+def rows_of_columns(table: Mapping[str, Any], columns: Columns) -> Iterator[Row]:
     """Rows of columns by name, as a tokenizer returns them; `input_ids` where there is no column of texts."""
-    where = f"the {type(columns).__name__}"
-    column = IDS if column == "text" and "text" not in columns and IDS in columns else column
-    check_column(where, column, list(columns))
-    check_groups_column(where, groups, list(columns))
-    beside = list(
-        dict.fromkeys(name for name in (column, MASK, LABELS, groups) if name is not None and name in columns)
-    )
-    cells = {name: to_numpy(columns[name]) if is_tensor(columns[name]) else columns[name] for name in beside}
+    where = f"the {type(table).__name__}"
+    if columns.cell == "text" and "text" not in table and IDS in table:
+        columns = columns._replace(cell=IDS)
+    column = columns.cell
+    check_column(where, column, list(table))
+    check_beside(where, columns, list(table))
+    beside = list(dict.fromkeys(name for name in (column, MASK, LABELS, *columns.beside.values()) if name in table))
+    cells = {name: to_numpy(table[name]) if is_tensor(table[name]) else table[name] for name in beside}
     if isinstance(cells[column], str) or not isinstance(cells[column], (Sequence, np.ndarray)):
         raise InputError(
             f"column {column!r} of {where} must be a list of texts or of id lists; it is {kind_of(cells[column])}. A "
@@ -146,56 +161,59 @@ def rows_of_columns(columns: Mapping[str, Any], column: str, groups: str | None 
                 "needs both."
             )
     for i in range(len(cells[column])):
-        yield row_of(where, {name: cell[i] for name, cell in cells.items() if cell is not None}, column, groups)
+        yield row_of(where, {name: cell[i] for name, cell in cells.items() if cell is not None}, columns)
 
 
-def arrow_rows(where: object, batch: Any, column: str, groups: str | None = None) -> Iterator[Row]:
+def arrow_rows(where: object, batch: Any, columns: Columns) -> Iterator[Row]:
     """The rows of a pyarrow Table or RecordBatch."""
     from pyarrow import types
 
-    names = batch.schema.names
+    names, column = batch.schema.names, columns.cell
     kind = batch.schema.field(names.index(column)).type
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
         raise InputError(
             f"column {column!r} of {where} is {kind}: bytes, with no word of their encoding. Write it as strings "
             "(pyarrow: column.cast('string'); Spark: spark.sql.parquet.binaryAsString)."
         )
-    columns = [batch.column(names.index(column)).to_pylist()]
+    empty = [None] * batch.num_rows
+    cells = [batch.column(names.index(column)).to_pylist()]
     for name in (MASK, LABELS):
         beside = name in names and name != column and not types.is_string(kind)
-        columns.append(batch.column(names.index(name)).to_pylist() if beside else [None] * batch.num_rows)
-    if groups is not None:
-        columns.append(batch.column(names.index(groups)).to_pylist())
-    return map(Row, *columns)
+        cells.append(batch.column(names.index(name)).to_pylist() if beside else empty)
+    for asked in (columns.groups, columns.prompt_column):
+        cells.append(empty if asked is None else batch.column(names.index(asked)).to_pylist())
+    return map(Row, *cells)
 
 
-def row_of(where: str, cells: Mapping[str, Any], column: str, groups: str | None = None) -> Row:
+def row_of(where: str, cells: Mapping[str, Any], columns: Columns) -> Row:
     """The cell of a row, and those beside it that tell padding and the document."""
+    column = columns.cell
     if column not in cells:
         check_column(where, column, list(cells))
-    if groups not in cells:
-        check_groups_column(where, groups, list(cells))
+    if any(name not in cells for name in columns.beside.values()):
+        check_beside(where, columns, list(cells))
     if column == IDS and isinstance(cells[column], str) and cells[column].strip():
         raise InputError(
             f"{where} has a text in column {IDS!r}, where token ids are expected: {quote(cells[column])}. A CSV file "
             "holds texts alone; ids are read from .jsonl, .parquet and tables whose cells are lists."
         )
     mask, labels = (None if name == column else cells.get(name) for name in (MASK, LABELS))
-    return Row(cells[column], mask, labels, None if groups is None else cells[groups])
+    group, prompt = (None if name is None else cells[name] for name in (columns.groups, columns.prompt_column))
+    return Row(cells[column], mask, labels, group, prompt)
 
 
-def columns_read(where: object, column: str, names: Sequence[Any], groups: str | None = None) -> list[str]:
-    """The column and those beside it that tell padding and the document, after checking that each is there once."""
-    check_column(where, column, names)
-    check_groups_column(where, groups, names)
-    beside = [name for name in (MASK, LABELS) if name in names and name != column]
+def columns_read(where: object, columns: Columns, names: Sequence[Any]) -> list[str]:
+    """The columns to read: those asked for and those that tell padding, after checking that each is there once."""
+    check_column(where, columns.cell, names)
+    check_beside(where, columns, names)
+    beside = [name for name in (MASK, LABELS) if name in names and name != columns.cell]
     for name in beside:
         if list(names).count(name) > 1:
             raise InputError(
-                f"{where} has {list(names).count(name)} columns named {name!r}: which of them belongs to {column!r}?"
+                f"{where} has {list(names).count(name)} columns named {name!r}: which of them belongs to "
+                f"{columns.cell!r}?"
             )
-    more = [] if groups is None or groups in (column, *beside) else [groups]
-    return [column, *beside, *more]
+    return list(dict.fromkeys([columns.cell, *beside, *columns.beside.values()]))
 
 
 def is_blank(cell: Any) -> bool:
@@ -203,21 +221,23 @@ def is_blank(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float) and cell != cell) or (isinstance(cell, str) and not cell.strip())
 
 
-def check_no_groups(where: str, groups: str | None) -> None:
-    """Refuse the name of a column of documents where samples come without columns."""
-    if groups is not None:
+def check_no_columns(where: str, columns: Columns) -> None:
+    """Refuse the name of a column of documents or prompts where samples come without columns."""
+    for argument, name in columns.beside.items():
+        remedy = "pass the labels themselves, one a sample, or " if argument == "groups" else "pass "
         raise InputError(
-            f"groups={groups!r} names a column, and the samples come from {where}: pass the labels themselves, one a "
-            "sample, or samples with such a column: a table, .jsonl, .csv or .parquet."
+            f"{argument}={name!r} names a column, and the samples come from {where}: {remedy}samples with such a "
+            "column: a table, .jsonl, .csv or .parquet."
         )
 
 
-def check_groups_column(where: object, groups: str | None, names: Sequence[Any]) -> None:
-    """Refuse columns among which that of the documents is not, or is more than once."""
-    if groups is not None and list(names).count(groups) != 1:
-        had = ", ".join(shorten(str(name)) for name in names) or "none"
-        how_many = "no column" if groups not in names else f"{list(names).count(groups)} columns named"
-        raise InputError(f"{where} has {how_many} {groups!r}, which groups names: it has {had}.")
+def check_beside(where: object, columns: Columns, names: Sequence[Any]) -> None:
+    """Refuse columns among which that of the documents or prompts is not, or is more than once."""
+    for argument, asked in columns.beside.items():
+        if list(names).count(asked) != 1:
+            had = ", ".join(shorten(str(name)) for name in names) or "none"
+            how_many = "no column" if asked not in names else f"{list(names).count(asked)} columns named"
+            raise InputError(f"{where} has {how_many} {asked!r}, which {argument} names: it has {had}.")
 
 
 def check_column(where: object, column: str, names: Sequence[Any]) -> None:

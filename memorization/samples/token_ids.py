@@ -18,8 +18,8 @@ _REMEDY = (
 )
 
 
-def without_padding(ids: np.ndarray, mask: Any, i: int) -> np.ndarray:
-    """The ids of row `i` at which its attention mask is 1; they must stand together.
+def without_padding(ids: np.ndarray, mask: Any, i: int) -> slice:
+    """Where the attention mask of row `i` is 1, which must be in one place.
 
     Raises:
         InputError: the mask is of another length, holds something else than 0 and 1, or has a gap.
@@ -42,24 +42,52 @@ def without_padding(ids: np.ndarray, mask: Any, i: int) -> np.ndarray:
             f"the attention mask of sample {i} is 0 at position {gap}, between ids at which it is 1: that is no "
             "padding, and what stands on its two sides is not one text. Pass the sides as samples of their own."
         )
-    return ids[first : last + 1]
+    return slice(first, last + 1)
 
 
-def check_labels(ids: np.ndarray, labels: Any, i: int) -> None:
-    """Refuse a row whose labels mark its end, or a run of one id at its start, as left out of the loss."""
+def counted_by_labels(ids: np.ndarray, labels: Any, i: int, kept: slice) -> np.ndarray | None:
+    """Which of the kept ids of row `i` its labels count: all but those of -100. None where labels do not tell.
+
+    Labels of another kind, such as the class of a text, hold no -100.
+
+    Args:
+        ids: of the row.
+        labels: of the row, as a loss of transformers takes them: the ids themselves, or -100.
+        i: the row.
+        kept: where its attention mask is 1; all of it where none came.
+
+    Raises:
+        InputError: labels of -100 beside others than the ids; all are -100; or those at the start may be padding.
+    """
     marked = _beside("labels", labels, i)
-    if marked.shape != ids.shape or marked.dtype.kind not in "iu":
-        return
-    ignored = marked == _IGNORED
-    if not ignored.any():
-        return
-    at_end = _run(ignored[::-1])
-    at_start = _run(ignored)
-    if at_end or (at_start > 1 and (ids[:at_start] == ids[0]).all()):  # a prompt is left out of the loss as well
+    if marked.dtype.kind not in "iu" or marked.ndim == 0 or not (marked == _IGNORED).any():
+        return None
+    if marked.shape != ids.shape:
         raise InputError(
-            f"sample {i} has labels of {_IGNORED} at its {f'last {at_end}' if at_end else f'first {at_start}'} "
-            f"positions, as padding has, and no attention mask. {_REMEDY}"
+            f"the labels of sample {i} have shape {list(marked.shape)}, and its ids {list(ids.shape)}: each id needs "
+            f"a label, its own or {_IGNORED}."
         )
+    ids, marked, unpadded = ids[kept], marked[kept], kept != slice(None)
+    counted = np.asarray(marked != _IGNORED)
+    if not counted.any():
+        raise InputError(
+            f"the labels of sample {i} are all {_IGNORED}: a completion of no tokens has no bits to measure. Leave the "
+            "sample out."
+        )
+    others = np.flatnonzero(counted & (marked != ids))
+    if len(others):
+        raise InputError(
+            f"the labels of sample {i} mark what is not counted with {_IGNORED}, and others must be the ids "
+            f"themselves; at position {others[0]} the label is {marked[others[0]]} and the id {ids[others[0]]}. Were "
+            "they shifted by one? Those of transformers are not."
+        )
+    at_start = _run(~counted)
+    if not unpadded and at_start > 1 and (ids[:at_start] == ids[0]).all():  # or a prompt of one token, repeated
+        raise InputError(
+            f"sample {i} has labels of {_IGNORED} at its first {at_start} positions, as padding has, and no attention "
+            f"mask. {_REMEDY}"
+        )
+    return counted
 
 
 def _beside(name: str, values: Any, i: int) -> np.ndarray:
@@ -168,6 +196,16 @@ def to_numpy(tensor: Any) -> np.ndarray:
             f"read as token ids ({shorten(str(error))}). Pass a dense integer tensor, or lists."
         ) from error
     return array
+
+
+def check_unicode(text: str, i: int, what: str = "sample") -> None:
+    """Refuse a text that cannot be written as UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} {i} is not valid Unicode: character {error.start} is the lone surrogate {text[error.start]!r}."
+        ) from error
 
 
 def kind_of(x: Any) -> str:

@@ -93,9 +93,14 @@ def labels_of_both(
 
 
 def sample_keys(lengths: CodeLengths) -> list[bytes]:
-    """Of each sample what equal samples share: its coded tokens."""
+    """Of each sample what equal samples share: its coded tokens, and what was read before them."""
     edges = lengths.token_offsets.tolist()
-    return [lengths.token_ids[a:b].tobytes() for a, b in pairwise(edges)]
+    given = lengths.settings["samples"].get("conditional")
+    prompts = given["prompts"] if given else [""] * len(lengths)
+    return [
+        lengths.token_ids[a:b].tobytes() + prompt.encode()
+        for (a, b), prompt in zip(pairwise(edges), prompts, strict=True)
+    ]
 
 
 def _equal(lengths: CodeLengths) -> Int64[np.ndarray, " sample"]:

@@ -12,7 +12,7 @@ from memorization.data import addresses
 from memorization.errors import InputError
 from memorization.integers import check_integer
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer
-from memorization.samples import GroupsLike, SamplesLike, codes_of, read_samples
+from memorization.samples import GroupsLike, SamplesLike, check_unconditional, codes_of, read_samples
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -95,6 +95,7 @@ def fixed_length(
     if samples_per_document is not None:
         samples_per_document = check_integer("samples_per_document", samples_per_document, besides="None")
     read = read_samples(documents, text_column=text_column, groups=groups)
+    check_unconditional(read, "fixed_length")
     given: Any = None
     if tokenizer is not None:
         given = load_tokenizer(tokenizer)
