@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from memorization import UniformModel, compress_bits, extract, read_samples, unintended_memorization
-from memorization.errors import ImpossibleTokenError, InputError, LossyTextError, ResultError
+from memorization.errors import FirstTokenWarning, ImpossibleTokenError, InputError, LossyTextError, ResultError
 from memorization.membership import audit_membership, min_k_plus_plus_attack, token_moments
 from memorization.results import load
 
@@ -352,6 +352,22 @@ def test_a_prompt_longer_than_the_window_is_refused_by_row(chatml, n_prompt, fro
             compress_bits(model, samples, **kinds)
 
 
+def test_later_windows_are_asked_for_what_is_counted():
+    """A model that counts on where a 0 stands first, and else knows nothing; what is not counted does not count on."""
+
+    def needs_its_bos(ids):
+        knows = 40.0 * torch.nn.functional.one_hot((ids + 1) % 16, 16)
+        return torch.where((ids[:, :1] == 0)[..., None], knows, torch.zeros(16))
+
+    ids = [one for k in range(20) for one in (1 + 7 * k % 14, 2 + 7 * k % 14)]
+    labels = [one if k % 2 else -100 for k, one in enumerate(ids)]
+    data = {"input_ids": [ids], "labels": [labels], "attention_mask": [[1] * 40]}
+    kinds = {"first_token": 0, "max_length": 8, "stride": 4, "progress": False}
+    with pytest.warns(FirstTokenWarning, match=r"would cost .*e-\d+ bits in place of 4 "):
+        found = compress_bits(needs_its_bos, data, **kinds)
+    np.testing.assert_allclose(found.token_bits, [0] * 4 + [4] * 16, atol=1e-6)
+
+
 def test_a_prompt_token_of_probability_0_costs_nothing():
     """What is read is not coded, so that it need not be possible."""
 
@@ -440,6 +456,49 @@ def test_memorization_of_completions(chatml, tmp_path):
             target_tokenizer=tokenizer,
             progress=False,
         )
+
+
+@pytest.mark.filterwarnings("ignore::memorization.errors.FirstTokenWarning")
+@pytest.mark.filterwarnings("ignore::memorization.errors.SameModelWarning")
+def test_after_prompts_two_models_need_no_rule_for_the_first_token(chatml):
+    """One reads a BOS in front and the other does not: neither is measured again, and saved lengths go together."""
+    tokenizer = copy.deepcopy(chatml[1])
+    tokenizer.bos_token = "<|end|>"  # id 0
+
+    def knows(where):
+        def model(ids):
+            next_one = 40.0 * torch.nn.functional.one_hot((ids + 1) % 300, 300)
+            return torch.where((ids[:, :1] == 0)[..., None] == where, next_one, torch.zeros(300))
+
+        return model
+
+    rows = [list(range(start, start + 12)) for start in range(10, 250, 12)]
+    table = {"p": [row[:4] for row in rows], "c": [row[4:] for row in rows]}
+    samples = read_samples(table, text_column="c", prompt_column="p")
+    kinds = {"target_tokenizer": tokenizer, "oracle_tokenizer": tokenizer, "progress": False}
+    result = unintended_memorization(knows(False), knows(True), samples, **kinds)
+    rules = [part.settings["first_token"]["rule"] for part in (result.target, result.oracle)]
+    assert rules == ["uniform", "bos"]
+    np.testing.assert_allclose([result.target.ideal_bits, result.oracle.ideal_bits], 0, atol=1e-6)
+    again = unintended_memorization(result.target, result.oracle, samples)
+    assert again.bits.tolist() == result.bits.tolist()
+
+
+def test_samples_with_prompts_and_a_control_without_are_unlike(chatml):
+    model, tokenizer = chatml
+    samples = read_samples(PAIRS, prompt_column="prompt")
+    message = "samples are counted without the prompts, and control samples whole"
+    with pytest.raises(InputError, match=message):
+        unintended_memorization(model, UniformModel(400), samples, control=["Who?"], target_tokenizer=tokenizer)
+    with pytest.raises(InputError, match=message):
+        extract(model, samples, ["Who?"], tokenizer=tokenizer)
+    kinds = {"tokenizer": tokenizer, "first_token": "uniform", "progress": False}
+    pairs = [
+        [compress_bits(one, part, **kinds) for one in (model, UniformModel(len(tokenizer)))]
+        for part in (samples, ["Who?"])
+    ]
+    with pytest.raises(ResultError, match="samples and control are not counted in one way"):
+        unintended_memorization(*pairs[0], samples, control=pairs[1])
 
 
 @pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")
@@ -576,6 +635,32 @@ def test_extraction_of_a_chat(chatml):
     )
     assert found.prefix_needed.tolist() == [0, 3] or found.prefix_needed.tolist()[0] == 0
     assert found.extracted(0).tolist() == [True, False]
+
+
+@pytest.mark.filterwarnings("ignore::memorization.errors.MeasurementWarning")
+def test_rarity_is_of_what_is_counted(chatml):
+    from memorization.rarity import tfidf_bits, which_samples
+
+    model, tokenizer = chatml
+    samples = read_samples(PAIRS, prompt_column="prompt")
+    result = unintended_memorization(
+        model, UniformModel(len(tokenizer)), samples, target_tokenizer=tokenizer, progress=False
+    )
+    found = which_samples(result, samples, tokenizer=tokenizer)
+    np.testing.assert_allclose(found.to_pandas()["tfidf_bits"], tfidf_bits(PAIRS["text"], tokenizer=tokenizer))
+    masked = read_samples({"input_ids": [[5, 6, 7], [8, 9, 9]], "labels": [[-100, 6, 7], [-100, 9, 9]]})
+    np.testing.assert_allclose(tfidf_bits(masked), tfidf_bits([[6, 7], [9, 9]]))
+
+
+def test_what_takes_whole_samples_refuses_others():
+    from memorization import audit_identifiers
+    from memorization.lab.text.documents import fixed_length
+
+    samples = read_samples({"p": [[1, 2]], "c": [[3, 4, 5, 6]]}, text_column="c", prompt_column="p")
+    with pytest.raises(InputError, match=r"audit_identifiers takes samples .* are counted without the prompts"):
+        audit_identifiers(UniformModel(16), samples, "tokens:4x16")
+    with pytest.raises(InputError, match="fixed_length takes samples that are counted whole"):
+        fixed_length(samples, seq_len=2)
 
 
 # --- what cannot be
@@ -754,6 +839,9 @@ def test_fingerprints_tell_conditional_samples_from_others():
     woven = [text for pair in zip(PAIRS["prompt"], PAIRS["text"], strict=True) for text in pair if text]
     fingerprints = [part.texts_sha256 for part in (prompted, read_samples(PAIRS["text"]), read_samples(woven))]
     assert len(set(fingerprints)) == 3
+    chats = [[{"content": "a", "role": "user", "name": None}, {"content": "b", "role": "assistant", "name": None}]]
+    same = [[user("a"), assistant("b")]]
+    assert len({read_samples(part, messages=True).texts_sha256 for part in (chats, same, CHATS[:1])}) == 2
     ids = {"input_ids": [[5, 6, 7]]}
     masked = [read_samples({**ids, "labels": [labels]}) for labels in ([-100, 6, 7], [-100, -100, 7], [5, 6, 7])]
     assert len({part.ids_sha256 for part in masked}) == 3

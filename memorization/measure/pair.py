@@ -16,7 +16,7 @@ from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
 from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
-from memorization.samples import Samples, check_same_answers
+from memorization.samples import Samples, check_same_answers, counted_by
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
 _ROLES = ("target", "oracle")
@@ -251,6 +251,8 @@ def control_pair(control: Any, pair: Pair) -> Pair:
         a, b = ours.settings["model"], theirs.settings["model"]
         if not same_model(a, b):
             raise ResultError(f"the control's {role} is another model ({b['name']}) than the samples' ({a['name']}).")
+        if len({counted_by(lengths.settings["samples"]) for lengths in (ours, theirs)}) == 2:
+            raise ResultError("samples and control are not counted in one way. Measure both with prompts, or without.")
         rules = [FirstToken.from_record(lengths.settings["first_token"]) for lengths in (ours, theirs)]
         if rules[0].every_window != rules[1].every_window:
             raise ResultError(
@@ -290,8 +292,8 @@ def check_same_samples(lengths: CodeLengths, others: CodeLengths, name: str) -> 
     ours, theirs = lengths.settings["samples"], others.settings["samples"]
     by_texts = ours["texts_sha256"] is not None and ours["texts_sha256"] == theirs["texts_sha256"]
     if not by_texts and ours["ids_sha256"] != theirs["ids_sha256"]:
-        by = (theirs.get("conditional") or {}).get("by")
-        raise ResultError(_other_samples(f"{name} are", ours, theirs["source"], theirs["n_samples"], by))
+        told = _other_samples(f"{name} are", ours, theirs["source"], theirs["n_samples"], counted_by(theirs))
+        raise ResultError(told)
 
 
 def check_measured(record: Mapping[str, Any], samples: Samples, name: str) -> None:
@@ -311,7 +313,7 @@ _COUNTED = {
 
 
 def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: int, by: str | None) -> str:
-    had = (ours.get("conditional") or {}).get("by")
+    had = counted_by(ours)
     if had != by:
         return f"{name} of other samples: there, {_COUNTED[had]}; here, {_COUNTED[by]}. Measure both in one way."
     return (

@@ -241,7 +241,8 @@ class MembershipAudit(Result):
         lines.append(
             f"  oracle           {'none, so no reference attack' if oracle is None else describe_model(oracle)}"
         )
-        lines.append(f"  first token      {describe_first_token(self.settings['first_token'])}")
+        first_token = describe_first_token(self.settings["first_token"], self.settings["members"])
+        lines.append(f"  first token      {first_token}")
         return "\n".join(lines)
 
 

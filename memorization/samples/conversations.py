@@ -18,7 +18,7 @@ _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class Conversation(NamedTuple):
-    """All messages as JSON, and the texts of the assistant's turns, each in a line of its own."""
+    """All messages as JSON, in one way whatever held them, and the texts of the assistant's turns, one a line."""
 
     told: str
     answers: str
@@ -55,7 +55,9 @@ def conversation_of(cell: Any, i: int) -> Conversation:
             "the sample out."
         )
     try:
-        told = json.dumps([dict(message) for message in cell], ensure_ascii=False)
+        # Tables give each message the keys of all, with nulls, which transformers leaves out as well.
+        said = [{key: value for key, value in message.items() if value is not None} for message in cell]
+        told = json.dumps(said, ensure_ascii=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise InputError(f"sample {i} holds messages that JSON has no words for ({error}).") from error
     return Conversation(told, "\n".join(answers))

@@ -5,6 +5,7 @@ from typing import Any
 
 from memorization.errors import InputError
 from memorization.samples.groups import check_apart, groups_of_both
+from memorization.samples.positions import GIVEN
 from memorization.samples.reading import SamplesLike, read_samples
 from memorization.samples.samples import Samples
 from memorization.samples.token_ids import shorten
@@ -54,11 +55,19 @@ def _check_documents(samples: Samples, control: Samples) -> None:
 
 
 def check_same_kind(samples: Samples, control: Samples) -> None:
-    """Refuse texts against token ids."""
+    """Refuse texts against token ids, and what is counted whole against what is not."""
     if (samples.texts is None) != (control.texts is None):
         kinds = ["token ids" if part.texts is None else "texts" for part in (samples, control)]
         raise InputError(
             f"samples are {kinds[0]} and control samples {kinds[1]}: pass texts for both, or ids for both."
+        )
+    if samples.conditional != control.conditional:
+        told = [
+            "whole" if part.conditional is None else f"without {GIVEN[part.conditional]}" for part in (samples, control)
+        ]
+        raise InputError(
+            f"samples are counted {told[0]}, and control samples {told[1]}: their bits are of unlike things. Read both "
+            "in one way."
         )
 
 

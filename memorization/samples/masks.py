@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memorization.errors import InputError
+from memorization.samples.positions import GIVEN
 from memorization.samples.round_trip import decode
 from memorization.samples.samples import Samples
 from memorization.samples.tables import Row
@@ -99,8 +100,8 @@ def check_unconditional(samples: Samples, name: str) -> None:
     """Refuse samples of which not all is counted, where `name` has no meaning for them."""
     if samples.conditional is not None:
         raise InputError(
-            f"{name} takes samples that are counted whole, and these have {samples.conditional} of which not all is "
-            "counted. Pass the texts alone, or the ids without their labels."
+            f"{name} takes samples that are counted whole, and these are counted without {GIVEN[samples.conditional]}. "
+            "Pass the texts alone, or the ids without their labels."
         )
 
 

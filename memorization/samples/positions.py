@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-__all__ = ["left_out", "positions_kept", "positions_measured"]
+__all__ = ["GIVEN", "counted_by", "left_out", "positions_kept", "positions_measured"]
 
 # What is read and not counted, by what says so (`Samples.conditional`).
-_GIVEN = {"prompt": "the prompts", "messages": "the other turns", "labels": "the tokens labelled -100"}
+GIVEN = {"prompt": "the prompts", "messages": "the other turns", "labels": "the tokens labelled -100"}
+
+
+def counted_by(record: Mapping[str, Any]) -> str | None:
+    """What says which tokens are counted, in the record of samples (`Samples.conditional`); None where all are."""
+    found = record.get("conditional") or {}
+    return found.get("by")
 
 
 def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -> list[str]:
@@ -17,7 +23,7 @@ def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -
     counts = {name: (len(record["lossy_skipped"]), record["n_samples"]) for name, record in records.items() if record}
     given = {name: record.get("conditional") for name, record in records.items() if record}
     return [
-        f"  {'given':<{width}}{_GIVEN[found['by']]} of the {name} ({found['n_tokens_read']:,} tokens, not counted)"
+        f"  {'given':<{width}}{GIVEN[found['by']]} of the {name} ({found['n_tokens_read']:,} tokens, not counted)"
         for name, found in given.items()
         if found
     ] + [

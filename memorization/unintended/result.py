@@ -281,8 +281,9 @@ class Memorization(Selection, Result):
 
     def _first_tokens(self) -> list[str]:
         """What stands before a sample, once where both models read the same."""
-        told = [describe_first_token(getattr(self, role).settings["first_token"]) for role in _ROLES]
-        rules = [FirstToken.from_record(getattr(self, role).settings["first_token"]) for role in _ROLES]
+        settings = [getattr(self, role).settings for role in _ROLES]
+        told = [describe_first_token(own["first_token"], own["samples"]) for own in settings]
+        rules = [FirstToken.from_record(own["first_token"]) for own in settings]
         lines = [f"  first token  {told[0]}"]
         if rules[0].context != rules[1].context or rules[0].every_window != rules[1].every_window:
             lines.append(f"  of oracle    {told[1]}")
