@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memorization import UniformModel, compress_bits, extract, read_samples, unintended_memorization
 from memorization.errors import FirstTokenWarning, ImpossibleTokenError, InputError, LossyTextError, ResultError
@@ -312,6 +314,33 @@ def test_a_uniform_model_pays_for_counted_tokens_alone():
 
 
 # --- windows
+
+
+def sums_up(ids):
+    """Logits that depend on every token of the window."""
+    table = torch.sin(torch.arange(16.0)[:, None] * torch.arange(1.0, 17.0) + 1) * 4
+    return table[ids.cumsum(1) % 16]
+
+
+@given(st.data(), st.integers(2, 9), st.integers(1, 9), st.sampled_from(["uniform", 3]))
+@settings(max_examples=30)
+def test_counted_tokens_cost_what_they_cost_where_all_are_counted(data, max_length, stride, first_token):
+    """In any windows; those without a counted token are not run, and change nothing."""
+    rows = data.draw(st.lists(st.lists(st.integers(0, 15), min_size=2, max_size=30), min_size=1, max_size=4))
+    masks = [data.draw(st.lists(st.booleans(), min_size=len(row), max_size=len(row))) for row in rows]
+    for mask in masks:
+        mask[data.draw(st.integers(0, min(len(mask), max_length) - 1))] = True  # else the prompt may not fit
+        mask[-1] = True  # what stands behind the last one is not read, and would move the windows
+    if first_token == 3:
+        masks = [[True, *mask[1:]] if not any(mask[: max_length - 1]) else mask for mask in masks]
+    labels = [[x if c else -100 for x, c in zip(row, mask, strict=True)] for row, mask in zip(rows, masks, strict=True)]
+    samples = {"input_ids": rows, "labels": labels, "attention_mask": [[1] * len(row) for row in rows]}
+    kinds = {"first_token": first_token, "max_length": max_length, "stride": min(stride, max_length), "progress": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole, found = compress_bits(sums_up, rows, **kinds), compress_bits(sums_up, samples, **kinds)
+    np.testing.assert_allclose(found.token_bits, whole.token_bits[np.concatenate(masks)], atol=1e-5)
+    np.testing.assert_array_equal(found.token_ids, whole.token_ids[np.concatenate(masks)])
 
 
 @pytest.mark.parametrize("front", [None, 3])

@@ -155,8 +155,8 @@ def compress_bits(
     Args:
         model: hub id or folder, a transformers model, any torch module or callable from int64 ids (batch, position) to
             logits (batch, position, vocabulary) or to an object with `.logits`, or `UniformModel(vocab_size)`.
-        samples: a text, texts, lists or arrays of token ids, a `datasets.Dataset`, or a file (.txt, .jsonl, .csv,
-            .parquet); or `Samples` that `read_samples` read: where they have prompts, lengths are of what follows.
+        samples: a text, texts, lists or arrays of token ids, a `datasets.Dataset`, a file (.txt, .jsonl, .csv,
+            .parquet), or what `read_samples` made of one: with prompts, lengths are of what follows them.
         tokenizer: object, name or folder; None is the model's own where the model is named.
         first_token: what stands in front of a sample, and what its first token costs. "bos": the tokenizer's BOS stands
             in front, is not coded, and the first token is coded given it; an id or a token: the same with that token;

@@ -73,9 +73,7 @@ def as_tokens(samples: Samples, tokenizer: Any, name: str) -> Samples:
     """The samples with their token ids, without the check that decoding gives the text back: nothing is coded here."""
     if samples.texts is None:
         whole = samples.tokenize(tokenizer)
-        if whole.ids is None or whole.counted is None:
-            return whole
-        return replace(whole, ids=[ids[own] for ids, own in zip(whole.ids, whole.counted, strict=True)], counted=None)
+        return whole if whole.counted is None else replace(whole, ids=whole.counted_ids, counted=None)
     if tokenizer is None:
         raise InputError(
             f"each {name} is a text, and the rarity of its tokens needs a tokenizer: pass tokenizer= (the object, or "

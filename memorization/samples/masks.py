@@ -116,17 +116,12 @@ def check_same_answers(parts: Sequence[Samples], tokenizers: Sequence[Any]) -> N
             "the samples are messages, and saved CodeLengths are of another tokenizer's chat template, so whether both "
             "count the same text is not known. Pass the model in their place."
         )
-    for k, i in enumerate(parts[0].index.tolist()):
-        ours, theirs = (_answer(part, k, own) for part, own in zip(parts, tokenizers, strict=True))
+    counted = [part.counted_ids or [] for part in parts]
+    for i, *both in zip(parts[0].index.tolist(), *counted, strict=True):
+        ours, theirs = (decode(own, ids.tolist()) for own, ids in zip(tokenizers, both, strict=True))
         if ours != theirs:
             raise InputError(
                 f"the chat templates of target and oracle count different texts as the assistant's in sample {i}: "
                 f"{quote(ours)} and {quote(theirs)}. Write prompts and completions into two columns and name the first "
                 "with prompt_column, or mark what is counted in both templates ({% generation %})."
             )
-
-
-def _answer(samples: Samples, k: int, tokenizer: Any) -> str:
-    assert samples.ids is not None
-    assert samples.counted is not None
-    return decode(tokenizer, samples.ids[k][samples.counted[k]].tolist())

@@ -96,6 +96,13 @@ class Samples:
         """What keeps fingerprints of conditional samples apart from all others."""
         return [] if self.conditional is None else [f"read and not counted: {self.conditional}".encode()]
 
+    @cached_property
+    def counted_ids(self) -> list[np.ndarray] | None:
+        """Of each sample the ids that are counted; None before `tokenize`."""
+        if self.ids is None or self.counted is None:
+            return self.ids
+        return [ids[own] for ids, own in zip(self.ids, self.counted, strict=True)]
+
     @property
     def all_prompted(self) -> bool:
         """Whether something is read before the first counted token of each sample; False before `tokenize`."""
