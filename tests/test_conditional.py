@@ -748,7 +748,11 @@ def test_a_template_that_does_not_tell_what_the_assistant_says(chatml):
     tokenizer.chat_template = "{% if false %}{% generation %}{% endgeneration %}{% endif %}" + CHATML
     with pytest.raises(InputError, match="counts no token of sample 0 as the assistant's: a completion of no tokens"):
         compress_bits(model, samples, tokenizer=tokenizer)
+    tokenizer.chat_template = MARKED.replace("{{ bos_token }}", "").replace("m['content'] + eos_token", "m['content']")
+    empty = read_samples([[user("a"), assistant(""), user("b"), assistant("c")]], messages=True)
+    assert compress_bits(model, empty, tokenizer=tokenizer, progress=False).n_tokens.tolist() == [1]
     tokenizer.chat_template = CHATML
+    assert compress_bits(model, empty, tokenizer=tokenizer, progress=False).n_tokens.tolist() == [2 + 3]
     with pytest.raises(InputError, match="sample 0 begins with a turn of the assistant"):
         compress_bits(model, read_samples([[assistant("a")]], messages=True), tokenizer=tokenizer)
 

@@ -79,7 +79,7 @@ def counted_by_labels(ids: np.ndarray, labels: Any, i: int, kept: slice) -> np.n
         raise InputError(
             f"the labels of sample {i} mark what is not counted with {_IGNORED}, and others must be the ids "
             f"themselves; at position {others[0]} the label is {marked[others[0]]} and the id {ids[others[0]]}. Were "
-            "they shifted by one? Those of transformers are not."
+            "they shifted by one? Those of transformers are not. If they are of another kind, leave them out."
         )
     at_start = _run(~counted)
     if not unpadded and at_start > 1 and (ids[:at_start] == ids[0]).all():  # or a prompt of one token, repeated
