@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.capacity.comparison import CapacityComparison
     from memorization.capacity.fit import fit_capacity
     from memorization.capacity.result import Capacity
+    from memorization.codec.compress import compress, decompress
     from memorization.extraction.measure import extract
     from memorization.extraction.result import Extraction
     from memorization.identifiers.measure import audit_identifiers
@@ -73,7 +74,9 @@ __all__ = [
     "canary_dose_response",
     "capacity_bits_per_param",
     "compare_capacities",
+    "compress",
     "compress_bits",
+    "decompress",
     "errors",
     "extract",
     "fit_capacity",
@@ -117,7 +120,9 @@ _HOMES = {
     "canary_dose_response": "lab.canaries.experiment",
     "capacity_bits_per_param": "lab.capacity.experiment",
     "compare_capacities": "lab.capacity.comparison",
+    "compress": "codec.compress",
     "compress_bits": "measure.code_lengths",
+    "decompress": "codec.compress",
     "extract": "extraction.measure",
     "fit_capacity": "capacity.fit",
     "fit_mi_scaling_law": "scaling_law.fit",

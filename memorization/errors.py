@@ -33,6 +33,18 @@ class DivergedError(ModelError, FloatingPointError):
     """Training ended in logits that are not finite: the learning rate is too high, or the model's loss is at fault."""
 
 
+class ContainerError(InputError):
+    """What should be decompressed is damaged, cut short, of another format version, or was not made by `compress`."""
+
+
+class OtherModelError(ModelError):
+    """Compressed data need the model that they were made with: other weights, another dtype or tokenizer came."""
+
+
+class NotReproducedError(ModelError):
+    """The model gives other probabilities than when the data were compressed, so that what was decoded is not they."""
+
+
 class ResultError(ValueError):
     """A saved result is damaged, of another kind, or does not belong to the samples it is used with."""
 

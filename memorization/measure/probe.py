@@ -28,17 +28,34 @@ class Forward:
         self._options = {"use_cache": False} if _is_of_transformers(model) else {}
         self.is_open = True
 
+    @property
+    def may_keep_state(self) -> bool:
+        """Whether the model can be asked for its key-value cache or recurrent state: it is one of transformers."""
+        return bool(self._options)
+
     def __call__(self, ids: Tensor) -> Tensor:
         """Logits, or what the model returned in their place."""
+        found: Tensor = _logits_in(self._output(ids, **self._options))
+        return found
+
+    def step(self, ids: Tensor, state: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Logits of ids that come after what the state has read, and the state that has read them, too; {} before all.
+
+        The state is empty where the model returned none.
+        """
+        output = self._output(ids, use_cache=True, **state)
+        found: Tensor = _logits_in(output)
+        kept = {name: getattr(output, name, None) for name in ("past_key_values", "cache_params", "state")}
+        return found, {name: value for name, value in kept.items() if value is not None}
+
+    def _output(self, ids: Tensor, **options: Any) -> Any:
         if not self.is_open:
             raise ModelError(
                 f"{self._name} was opened in a block that has ended, and its mode and device are its owner's again. "
                 "Measure inside the block: with open_model(...) as model."
             )
         with self._place if self._place is not None else contextlib.nullcontext():
-            output = self._model(ids, **self._options)
-        found: Tensor = _logits_in(output)
-        return found
+            return self._model(ids, **options)
 
 
 def _logits_in(output: Any) -> Any:

@@ -1,0 +1,360 @@
+"""`compress` and `decompress`: the two sides of one code, which read the model in the same steps."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from memorization.codec.container import DIGEST_BYTES, Container, Entry, digest, pack, unpack
+from memorization.codec.parts import Data, One, Part, back, data_digest, pack_raw, parts_of, unpack_raw
+from memorization.coding.streams import DEFAULT_CODER, CoderName, Reader, interval_bits, write
+from memorization.coding.tables import Interval, NoCodeError, Tables
+from memorization.errors import InputError, NotReproducedError, OtherModelError
+from memorization.measure.context import eos_in_front, resolve_first_token
+from memorization.measure.incremental import LONGEST_PREFIX, Reading, way_of
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
+from memorization.measure.passes import check_windows, window_of
+from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
+from memorization.progress import progress_bar
+from memorization.results import versions
+
+__all__ = ["compress", "decompress", "encode"]
+
+_NONE = bytes(DIGEST_BYTES)
+_SHOWN = 4  # bytes of a digest that a message shows
+
+
+def compress(
+    model: ModelLike,
+    data: Any,
+    *,
+    tokenizer: TokenizerLike | None = None,
+    first_token: str | int = "auto",
+    max_length: int | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: bool = True,
+) -> bytes:
+    """Data as the bytes of a container that the same model decodes, in about their code length under the model.
+
+    Args:
+        model: as for `compress_bits`.
+        data: bytes, a text, token ids (a list, or a one-dimensional array of integers), or a list of these: several
+            samples in one stream, each read by the model on its own.
+        tokenizer: object, name or folder; None is the model's own where the model is named.
+        first_token: what stands in front of each sample: "bos", a token or its id; "uniform": nothing, and the first
+            token costs log2 of the vocabulary size. "auto" is the BOS, without one the EOS, without either nothing.
+        max_length: inputs a window holds, the context token included; None is the model's limit.
+        device: None is where the model lies; a GPU if there is one for models loaded here.
+        dtype: of the weights of models loaded here; None is the checkpoint's own.
+        revision: of a hub model.
+        trust_remote_code: run code that the checkpoint brings.
+        allow_pickle: load pickled weights, which can run code.
+        progress: bars on stderr for what takes longer than a second.
+
+    Returns:
+        The container, whose format the documentation lists.
+
+    Raises:
+        InputError: data or options that cannot be used.
+        ModelError: a model that cannot be loaded or returns no logits; NotReproducedError where it does not give the
+            same logits twice, so that nothing could be decoded.
+
+    Guarantees:
+        What is returned was decoded once, and is the data. A sample that the model codes takes at most 8 bytes more
+        than its ideal bits / 8, the header aside. What its tokenizer does not give back (bytes that are no UTF-8, empty
+        texts), what has probability 0, and what the model would make longer is stored as it is, packed by zlib or lzma
+        where that is shorter.
+
+    Examples:
+        >>> from memorization import UniformModel, compress, decompress
+        >>> model = UniformModel(2)
+        >>> packed = compress(model, [0, 1] * 4096)  # 8192 bits: 1024 bytes, and a header
+        >>> 1024 < len(packed) < 1024 + 250, decompress(model, packed) == [0, 1] * 4096
+        (True, True)
+
+    Source:
+        Delétang et al., "Language modeling is compression", arXiv:2309.10668; the coder is that of `compress_bits`.
+    """
+    max_length = check_windows(max_length, None, "auto")[0]
+    with open_model(
+        model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        max_length=max_length,
+        progress=progress,
+    ) as opened:
+        parts, several = parts_of(data, opened.tokenizer, opened.vocab_size)
+        blob = encode(opened, parts, several, first_token=first_token, max_length=max_length, progress=progress)
+        if _restore(opened, unpack(blob), "checking", progress) != [part.value for part in parts]:
+            raise NotReproducedError(_failed(opened, None))
+        return blob
+
+
+def decompress(
+    model: ModelLike,
+    blob: bytes | bytearray | memoryview,
+    *,
+    tokenizer: TokenizerLike | None = None,
+    device: DeviceLike | None = None,
+    dtype: DTypeLike | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: bool = True,
+) -> Data:
+    """What `compress` was given: bytes, a text, a list of token ids, or a list of these.
+
+    Args:
+        model: the one that compressed: the same weights in the same dtype, on the same kind of machine.
+        blob: what `compress` returned.
+        tokenizer: as for `compress`.
+        device: as for `compress`.
+        dtype: as for `compress`.
+        revision: of a hub model.
+        trust_remote_code: run code that the checkpoint brings.
+        allow_pickle: load pickled weights, which can run code.
+        progress: a bar on stderr for what takes longer than a second.
+
+    Raises:
+        ContainerError: the blob is damaged, cut short, of another format version, or was not made by `compress`.
+        OtherModelError: the weights, their dtype or the tokenizer are others than those that compressed.
+        NotReproducedError: the model gave other logits than it did when it compressed, as it may with other kernels.
+
+    Guarantees:
+        What is returned has the digest that was taken of the data. Nothing else is ever returned.
+
+    Examples:
+        >>> from memorization import UniformModel, compress, decompress
+        >>> decompress(UniformModel(64), compress(UniformModel(64), [[3, 1, 4], [1, 5]]))
+        [[3, 1, 4], [1, 5]]
+    """
+    if not isinstance(blob, (bytes, bytearray, memoryview)):
+        raise InputError(f"decompress takes the bytes that compress returned; a {type(blob).__name__} came.")
+    held = unpack(bytes(blob))
+    with open_model(
+        model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        progress=progress,
+    ) as opened:
+        _check_model(opened, held)
+        values = _restore(opened, held, "decompressing", progress)
+    return values if held.several else values[0]
+
+
+def encode(
+    model: OpenModel,
+    parts: list[Part],
+    several: bool,
+    *,
+    first_token: str | int,
+    max_length: int | None,
+    progress: bool,
+    coder: CoderName = DEFAULT_CODER,
+) -> bytes:
+    """The container of samples, not checked yet."""
+    path = way_of(model)
+    window = window_of(max_length, None, model.max_length)[0]
+    values, raw = [part.value for part in parts], bytearray()
+    held = Container(
+        coder=coder,
+        path=path,
+        n_threads=torch.get_num_threads(),
+        dtype=model.record["dtype"] or "",
+        model=_model_mark(model),
+        tokenizer=_NONE,
+        vocab_size=model.vocab_size,
+        context=_context(first_token, model),
+        max_length=LONGEST_PREFIX if window is None and path == "prefix" else window,
+        written_by=_here(model),
+        several=several,
+        entries=(),
+        data_digest=data_digest(values, several),
+        packing="plain",
+        raw=b"",
+        stream=b"",
+    )
+    entries, intervals = [], list[Interval]()
+    with progress_bar(_n_tokens(parts), "compressing", unit="tok", shown=progress, delay=1) as bar:
+        for part in parts:
+            leading = bool(part.ids) and part.ids is not None and part.ids[0] == held.context
+            ids = None if part.ids is None else part.ids[leading:]
+            own = None if ids is None else _intervals(model, held, ids, bar)
+            if own is None or ids is None or interval_bits(own) / 8 > len(pack_raw(part.as_bytes)[1]):
+                entries.append(Entry(part.kind, True, False, len(part.as_bytes)))
+                raw += part.as_bytes
+            else:
+                entries.append(Entry(part.kind, False, leading, len(ids)))
+                intervals += own
+    packing, packed = pack_raw(bytes(raw))
+    texts_coded = any(not entry.raw and entry.kind != "ids" for entry in entries)
+    return pack(
+        replace(
+            held,
+            coder=coder if intervals else "none",
+            tokenizer=_tokenizer_mark(model.tokenizer) if texts_coded else _NONE,
+            entries=tuple(entries),
+            packing=packing,
+            raw=packed,
+            stream=write(intervals, coder) if intervals else b"",
+        )
+    )
+
+
+def _context(first_token: str | int, model: OpenModel) -> int | None:
+    """Id of the token in front of each sample."""
+    if first_token == "skip":
+        raise InputError('first_token="skip" leaves the first token out, and it could not be decoded. Pass "uniform".')
+    first = eos_in_front(resolve_first_token(first_token, model.tokenizer), model.tokenizer)
+    if first.id is not None and not 0 <= first.id < model.vocab_size:
+        raise InputError(
+            f"the context token has id {first.id}, outside the model's vocabulary [0, {model.vocab_size})."
+        )
+    return first.context
+
+
+def _n_tokens(parts: list[Part]) -> int:
+    return sum(len(part.ids or ()) for part in parts)
+
+
+def _intervals(model: OpenModel, held: Container, ids: list[int], bar: Any) -> list[Interval] | None:
+    """The intervals of a sample's tokens; None where one has probability 0."""
+    found: list[Interval] = []
+    reading = Reading(model, held.path, held.context, held.max_length)  # type: ignore[arg-type]
+    for token in ids:
+        try:
+            found += _tables(reading, model.vocab_size).intervals(token)
+        except NoCodeError:
+            return None
+        reading.read(token)
+        bar.update()
+    return found
+
+
+def _tables(reading: Reading, vocab_size: int) -> Tables:
+    """Of what comes next: uniform where nothing was read."""
+    row = reading.row()
+    return Tables(torch.zeros(vocab_size) if row is None else row)
+
+
+def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> list[One]:
+    """The samples in a container, proved by their digest."""
+    raw = iter(unpack_raw(held.packing, held.raw, held.entries))
+    reader = Reader(held.stream, held.coder) if held.coder != "none" else None  # type: ignore[arg-type]
+    total = sum(entry.count for entry in held.entries if not entry.raw)
+    values: list[One] = []
+    with progress_bar(total, name, unit="tok", shown=progress, delay=1) as bar, _threads(held.n_threads):
+        for entry in held.entries:
+            if entry.raw:
+                values.append(next(raw))
+                continue
+            try:
+                ids = _decode(model, held, entry, reader, bar)
+                values.append(back(entry.kind, ids, model.tokenizer))
+            except (NoCodeError, UnicodeError, LookupError, OverflowError, TypeError) as error:  # other tokens
+                raise NotReproducedError(_failed(model, held)) from error
+    if (reader is not None and not reader.is_at_end()) or data_digest(values, held.several) != held.data_digest:
+        raise NotReproducedError(_failed(model, held))
+    return values
+
+
+def _decode(model: OpenModel, held: Container, entry: Entry, reader: Reader | None, bar: Any) -> list[int]:
+    found: list[int] = []
+    reading = Reading(model, held.path, held.context, held.max_length)  # type: ignore[arg-type]
+    for _ in range(entry.count):
+        assert reader is not None
+        token = _tables(reading, model.vocab_size).token(reader.read)
+        found.append(token)
+        reading.read(token)
+        bar.update()
+    return [held.context, *found] if entry.leading and held.context is not None else found
+
+
+@contextlib.contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """So many threads of torch while the block runs: how a sum is split among threads moves its last digits."""
+    before = torch.get_num_threads()
+    try:
+        if n != before:
+            torch.set_num_threads(n)
+        yield
+    finally:
+        if n != before:
+            torch.set_num_threads(before)
+
+
+def _model_mark(model: OpenModel) -> bytes:
+    """Of the weights where there are any, else of a few logits."""
+    told = model.record["fingerprint"] or model.fingerprint or model.record["name"]
+    return digest(str(told).encode())
+
+
+def _tokenizer_mark(tokenizer: Any) -> bytes:
+    record = tokenizer_record(tokenizer)
+    return _NONE if record is None else digest(record["vocab_sha256"].encode())
+
+
+def _check_model(model: OpenModel, held: Container) -> None:
+    """Refuse another model than the one that compressed.
+
+    Raises:
+        OtherModelError: another dtype, other weights, another vocabulary; or no tokenizer where one is needed.
+    """
+    name, dtype = model.record["name"], model.record["dtype"] or ""
+    if dtype != held.dtype:
+        raise OtherModelError(
+            f"the data were compressed with weights in {held.dtype or 'no dtype'}, and those of {name} are in "
+            f"{dtype or 'no dtype'}. For a model loaded by name pass dtype={held.dtype!r}; else convert it."
+        )
+    own, needed = _model_mark(model), held.tokenizer
+    if own != held.model or model.vocab_size != held.vocab_size:
+        raise OtherModelError(
+            f"the data were compressed with another model: its fingerprint begins with {held.model[:_SHOWN].hex()}, "
+            f"that of {name} with {own[:_SHOWN].hex()}. Decoding needs the very weights."
+        )
+    if needed != _NONE and model.tokenizer is None:
+        raise OtherModelError(
+            f"the data hold texts, and {name} came without a tokenizer. Pass tokenizer=, the one that compressed them."
+        )
+    if needed not in (_NONE, _tokenizer_mark(model.tokenizer)):
+        raise OtherModelError(
+            f"the data were compressed with another tokenizer: its fingerprint begins with {needed[:_SHOWN].hex()}, "
+            f"that of {name} with {_tokenizer_mark(model.tokenizer)[:_SHOWN].hex()}. Pass tokenizer=."
+        )
+
+
+def _here(model: OpenModel) -> str:
+    """Versions and device, which may move the last digits of logits."""
+    found = versions()
+    names = ("lm-memorization", "torch", "transformers")
+    capability = torch.backends.cpu.get_cpu_capability() if model.device.type == "cpu" else ""
+    device = f"{model.device.type} {capability}".strip()
+    return ", ".join([*(f"{name} {found[name]}" for name in names), device])
+
+
+def _failed(model: OpenModel, held: Container | None) -> str:
+    """Why what was decoded is not what was compressed."""
+    name = model.record["name"]
+    if held is None or held.written_by == _here(model):
+        return (
+            f"what was decoded with {name} is not what was compressed: its logits are not the same to the last digit "
+            "each time. Nothing is returned. Is it on a GPU whose kernels vary, or does it keep a state between calls?"
+        )
+    return (
+        f"what was decoded with {name} is not what was compressed: its logits are not the same to the last digit here. "
+        f"Compressed with {held.written_by}; here is {_here(model)}. Use the same versions on the same kind of machine."
+    )
