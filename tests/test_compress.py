@@ -98,7 +98,7 @@ def test_a_sample_takes_its_ideal_bits_a_header_and_8_bytes(bpe_tokenizer):
     held = unpack(packed)
     assert not any(entry.raw for entry in held.entries)
     ideal = compress_bits(model, texts, tokenizer=bpe_tokenizer, first_token="bos", progress=False).ideal_bits.sum()
-    assert ideal / 8 - 1 < len(held.stream) <= ideal / 8 + 8
+    assert ideal / 8 - 1 < len(held.stream) <= ideal / 8 + 2  # to keep: 8
     assert len(packed) - len(held.stream) < 200
 
 
@@ -412,10 +412,9 @@ def test_streams_give_the_tokens_back_in_their_ideal_bits(vocab_size, coder):
     stream = write(intervals, coder)
     reader = Reader(stream, coder)
     assert [made.token(reader.read) for made in tables] == [token for _, token in drawn]
-    assert reader.is_at_end()
     ideal = sum(reference.ideal_bits(row[None].float().numpy(), np.array([token]))[0] for row, token in drawn)
     assert abs(interval_bits(intervals) - ideal) < 0.1 + 1e-3 * ideal
-    assert 8 * len(stream) <= ideal + 64
+    assert 8 * len(stream) - interval_bits(intervals) <= {"range": 9, "ans": 32}[coder]
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=40))
@@ -443,6 +442,24 @@ def test_every_token_has_an_interval_and_a_stage_fills_the_grid(logits):
             return symbol
 
         assert tables.token(read) == token
+
+
+def test_a_range_coders_stream_ends_with_the_last_byte_that_is_needed():
+    """Also where that takes a carry, and where nothing is coded or all is certain."""
+    rng, over = np.random.default_rng(4), []
+    for _ in range(100):
+        widths = rng.integers(1, GRID - 3, int(rng.integers(1, 12)))
+        intervals = [(int(rng.integers(1, GRID - width)), int(width)) for width in widths]
+        stream = write(intervals, "range")
+        reader = Reader(stream, "range")
+        for left, width in intervals:
+            cells = np.array([left - 1, width, GRID - 1 - left - width])
+            assert reader.read(cells[cells > 0]) == (left > 1)
+        over.append(8 * len(stream) - interval_bits(intervals))
+    assert max(over) < 8.1
+    assert 2 < np.mean(over) < 5
+    assert write([]) == b""
+    assert write([(1, GRID - 2)] * 5) == b"\x01"  # the cell before is a guard
 
 
 def test_equal_rows_give_equal_tables_wherever_they_lie_in_memory():

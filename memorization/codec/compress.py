@@ -267,7 +267,7 @@ def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> li
                 values.append(back(entry.kind, ids, model.tokenizer))
             except (NoCodeError, UnicodeError, LookupError, OverflowError, TypeError) as error:  # other tokens
                 raise NotReproducedError(_failed(model, held)) from error
-    if (reader is not None and not reader.is_at_end()) or data_digest(values, held.several) != held.data_digest:
+    if data_digest(values, held.several) != held.data_digest:
         raise NotReproducedError(_failed(model, held))
     return values
 

@@ -5,11 +5,11 @@ goes. ANS is a stack: the last interval is encoded first, so that the first one 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import constriction
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt32
 
 from memorization.coding.intervals import GRID
 from memorization.coding.tables import Interval, NoCodeError
@@ -21,7 +21,9 @@ CODERS: tuple[CoderName, ...] = ("range", "ans")  # by the number that a contain
 DEFAULT_CODER: CoderName = "range"
 _Categorical = constriction.stream.model.Categorical
 _FAMILY = _Categorical(perfect=False)
-_WORD = np.dtype("<u4")
+# Of the words of a stream: a range coder's are the digits of a number, of ANS the last one is the highest.
+_WORDS = {"range": np.dtype(">u4"), "ans": np.dtype("<u4")}
+_MOST_CUT = 7  # bytes that the end of a range coder's stream may do without
 
 
 def interval_bits(intervals: Sequence[Interval]) -> float:
@@ -34,30 +36,62 @@ def write(intervals: Sequence[Interval], coder: CoderName = DEFAULT_CODER) -> by
     """The stream of intervals (left edge and width on the grid of 2^24 cells), in the order in which they are read.
 
     Guarantees:
-        At most 8 bytes more than the intervals' bits, and 0.02 bits an interval. Words are little-endian; zeros at the
-        end of the last one are left away.
+        A range coder takes at most 8 bits more than `interval_bits`, and 0.006 bits an interval (1.3e-4 in the mean);
+            ANS
+        at most 32 bits more. A stream does not say where it ends, and can be read on.
 
     Examples:
         >>> len(write([(1, 1 << 23)] * 80))
-        12
+        11
     """
     weights = _weights(intervals)
     ones = np.ones(len(weights), dtype=np.int32)
     if coder == "range":
         encoder = constriction.stream.queue.RangeEncoder()
         encoder.encode(ones, _FAMILY, weights)
-    else:
-        encoder = constriction.stream.stack.AnsCoder()
-        encoder.encode_reverse(ones, _FAMILY, weights)
-    stream: bytes = np.asarray(encoder.get_compressed()).astype(_WORD).tobytes()
+        return _shortest(_bytes_of(encoder, coder), weights)
+    stack = constriction.stream.stack.AnsCoder()
+    stack.encode_reverse(ones, _FAMILY, weights)
+    stream = _bytes_of(stack, coder)
     return stream[: max(len(stream.rstrip(b"\0")), len(stream) - 3)]
+
+
+def _bytes_of(encoder: Any, coder: CoderName) -> bytes:
+    found: bytes = np.asarray(encoder.get_compressed()).astype(_WORDS[coder]).tobytes()
+    return found
+
+
+def _words_of(stream: bytes, coder: CoderName) -> UInt32[np.ndarray, " word"]:
+    return np.frombuffer(stream + b"\0" * (-len(stream) % 4), dtype=_WORDS[coder]).astype(np.uint32)
+
+
+def _shortest(stream: bytes, weights: Float32[np.ndarray, "step 3"]) -> bytes:
+    """The fewest bytes that, with zeros behind them, still lie in the last interval: the coder ends with a whole word.
+
+    Each is tried by decoding.
+    """
+    found = stream
+    for n in range(len(stream) - 1, max(len(stream) - 1 - _MOST_CUT, -1), -1):
+        below = int.from_bytes(stream[:n], "big")
+        for number in (below, below + 1):
+            if number < 1 << 8 * n and _decodes(number.to_bytes(n, "big"), weights):
+                found = number.to_bytes(n, "big")
+    return found
+
+
+def _decodes(stream: bytes, weights: Float32[np.ndarray, "step 3"]) -> bool:
+    decoder = constriction.stream.queue.RangeDecoder(_words_of(stream, "range"))
+    try:
+        return bool((decoder.decode(_FAMILY, weights) == 1).all())
+    except AssertionError:  # its word for data that no encoder writes
+        return False
 
 
 class Reader:
     """Reads the symbols of a stream that `write` made with the same coder."""
 
     def __init__(self, stream: bytes, coder: CoderName = DEFAULT_CODER):
-        words = np.frombuffer(stream + b"\0" * (-len(stream) % 4), dtype=_WORD).astype(np.uint32)
+        words = _words_of(stream, coder)
         if coder == "range":
             self._decoder = constriction.stream.queue.RangeDecoder(words)
         else:
@@ -78,12 +112,6 @@ class Reader:
         if not 0 <= symbol < len(cells):
             raise NoCodeError("a guard was read")
         return symbol
-
-    def is_at_end(self) -> bool:
-        """Whether what was read may have been all; a range coder cannot always tell."""
-        if isinstance(self._decoder, constriction.stream.stack.AnsCoder):
-            return bool(self._decoder.is_empty())
-        return bool(self._decoder.maybe_exhausted())
 
 
 def _weights(intervals: Sequence[Interval]) -> Float32[np.ndarray, "step 3"]:
