@@ -60,7 +60,7 @@ KINDS = ("English", *SENTENCES, "source code", "random bytes")
 def documents(count: int) -> list[tuple[str, bytes]]:
     """Documents of about 60 to 300 bytes, the kinds in turn."""
     rng = np.random.default_rng(SEED)
-    paragraphs = [paragraph for address in addresses() for paragraph in address]
+    paragraphs = [paragraph for address in addresses() for paragraph in address if len(paragraph) > 300]
     code = sorted(Path(memorization.__file__).parent.rglob("*.py"))
     found = []
     for i in range(count):
@@ -97,7 +97,7 @@ def made(texts: list[str], learned: list[str]) -> tuple[GPT2LMHeadModel, PreTrai
     model = GPT2LMHeadModel(config)
     length = min(32, min(len(ids) for ids in fast(learned)["input_ids"]))
     ids = torch.tensor([row[:length] for row in fast(learned)["input_ids"]])
-    train(model, ids, context=0, steps=300, batch_size=min(12, len(ids)), peak_lr=3e-3, seed=SEED, progress=False)
+    train(model, ids, context=0, steps=600, batch_size=min(12, len(ids)), peak_lr=3e-3, seed=SEED, progress=False)
     return model.eval(), fast
 
 

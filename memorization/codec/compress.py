@@ -7,23 +7,20 @@ from typing import Any
 
 import torch
 
-from memorization.codec.container import DIGEST_BYTES, Container, Entry, digest, pack, unpack
+from memorization.codec.container import Container, Entry, pack, unpack
+from memorization.codec.marks import NO_TOKENIZER, check_model, here, model_mark, tokenizer_mark, why_not_reproduced
 from memorization.codec.parts import Data, One, Part, back, data_digest, pack_raw, parts_of, unpack_raw
 from memorization.coding.streams import DEFAULT_CODER, CoderName, Reader, interval_bits, write
 from memorization.coding.tables import Interval, NoCodeError, Tables
-from memorization.errors import InputError, NotReproducedError, OtherModelError
+from memorization.errors import InputError, NotReproducedError
 from memorization.measure.context import eos_in_front, resolve_first_token
 from memorization.measure.incremental import LONGEST_PREFIX, Reading, way_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows, window_of
-from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
+from memorization.measure.tokenizers import TokenizerLike
 from memorization.progress import progress_bar
-from memorization.results import versions
 
 __all__ = ["compress", "decompress", "encode"]
-
-_NONE = bytes(DIGEST_BYTES)
-_SHOWN = 4  # bytes of a digest that a message shows
 
 
 def compress(
@@ -72,10 +69,11 @@ def compress(
         where that is shorter.
 
     Examples:
+        >>> import random
         >>> from memorization import UniformModel, compress, decompress
-        >>> model = UniformModel(2)
-        >>> packed = compress(model, [0, 1] * 4096)  # 8192 bits: 1024 bytes, and a header
-        >>> 1024 < len(packed) < 1024 + 250, decompress(model, packed) == [0, 1] * 4096
+        >>> coins = random.Random(0).choices([0, 1], k=8192)
+        >>> packed = compress(UniformModel(2), coins)  # 8192 bits: 1024 bytes, and a header
+        >>> 1024 < len(packed) < 1024 + 250, decompress(UniformModel(2), packed) == coins
         (True, True)
 
     Source:
@@ -95,8 +93,15 @@ def compress(
     ) as opened:
         parts, several = parts_of(data, opened.tokenizer, opened.vocab_size)
         blob = encode(opened, parts, several, first_token=first_token, max_length=max_length, progress=progress)
-        if _restore(opened, unpack(blob), "checking", progress) != [part.value for part in parts]:
-            raise NotReproducedError(_failed(opened, None))
+        try:
+            found = _restore(opened, unpack(blob), "checking", progress)
+        except NoCodeError as error:
+            raise NotReproducedError(
+                f"what {opened.record['name']} compressed it did not decode: its logits are not the same to the last "
+                "digit each time. Nothing is returned. Is it on a GPU whose kernels vary, or does it keep a state "
+                "between calls?"
+            ) from error
+        assert found == [part.value for part in parts]  # their digests are equal
         return blob
 
 
@@ -151,8 +156,11 @@ def decompress(
         allow_pickle=allow_pickle,
         progress=progress,
     ) as opened:
-        _check_model(opened, held)
-        values = _restore(opened, held, "decompressing", progress)
+        check_model(opened, held)
+        try:
+            values = _restore(opened, held, "decompressing", progress)
+        except NoCodeError as error:
+            raise NotReproducedError(why_not_reproduced(opened, held)) from error
     return values if held.several else values[0]
 
 
@@ -175,12 +183,12 @@ def encode(
         path=path,
         n_threads=torch.get_num_threads(),
         dtype=model.record["dtype"] or "",
-        model=_model_mark(model),
-        tokenizer=_NONE,
+        model=model_mark(model),
+        tokenizer=NO_TOKENIZER,
         vocab_size=model.vocab_size,
         context=_context(first_token, model),
         max_length=LONGEST_PREFIX if window is None and path == "prefix" else window,
-        written_by=_here(model),
+        written_by=here(model),
         several=several,
         entries=(),
         data_digest=data_digest(values, several),
@@ -206,7 +214,7 @@ def encode(
         replace(
             held,
             coder=coder if intervals else "none",
-            tokenizer=_tokenizer_mark(model.tokenizer) if texts_coded else _NONE,
+            tokenizer=tokenizer_mark(model.tokenizer) if texts_coded else NO_TOKENIZER,
             entries=tuple(entries),
             packing=packing,
             raw=packed,
@@ -252,7 +260,11 @@ def _tables(reading: Reading, vocab_size: int) -> Tables:
 
 
 def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> list[One]:
-    """The samples in a container, proved by their digest."""
+    """The samples in a container, proved by their digest.
+
+    Raises:
+        NoCodeError: they are other data than were compressed.
+    """
     raw = iter(unpack_raw(held.packing, held.raw, held.entries))
     reader = Reader(held.stream, held.coder) if held.coder != "none" else None  # type: ignore[arg-type]
     total = sum(entry.count for entry in held.entries if not entry.raw)
@@ -265,10 +277,10 @@ def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> li
             try:
                 ids = _decode(model, held, entry, reader, bar)
                 values.append(back(entry.kind, ids, model.tokenizer))
-            except (NoCodeError, UnicodeError, LookupError, OverflowError, TypeError) as error:  # other tokens
-                raise NotReproducedError(_failed(model, held)) from error
+            except (UnicodeError, LookupError, OverflowError, TypeError) as error:  # of ids that are no text
+                raise NoCodeError(str(error)) from error
     if data_digest(values, held.several) != held.data_digest:
-        raise NotReproducedError(_failed(model, held))
+        raise NoCodeError("the digest of the data is another one")
     return values
 
 
@@ -295,66 +307,3 @@ def _threads(n: int) -> Iterator[None]:
     finally:
         if n != before:
             torch.set_num_threads(before)
-
-
-def _model_mark(model: OpenModel) -> bytes:
-    """Of the weights where there are any, else of a few logits."""
-    told = model.record["fingerprint"] or model.fingerprint or model.record["name"]
-    return digest(str(told).encode())
-
-
-def _tokenizer_mark(tokenizer: Any) -> bytes:
-    record = tokenizer_record(tokenizer)
-    return _NONE if record is None else digest(record["vocab_sha256"].encode())
-
-
-def _check_model(model: OpenModel, held: Container) -> None:
-    """Refuse another model than the one that compressed.
-
-    Raises:
-        OtherModelError: another dtype, other weights, another vocabulary; or no tokenizer where one is needed.
-    """
-    name, dtype = model.record["name"], model.record["dtype"] or ""
-    if dtype != held.dtype:
-        raise OtherModelError(
-            f"the data were compressed with weights in {held.dtype or 'no dtype'}, and those of {name} are in "
-            f"{dtype or 'no dtype'}. For a model loaded by name pass dtype={held.dtype!r}; else convert it."
-        )
-    own, needed = _model_mark(model), held.tokenizer
-    if own != held.model or model.vocab_size != held.vocab_size:
-        raise OtherModelError(
-            f"the data were compressed with another model: its fingerprint begins with {held.model[:_SHOWN].hex()}, "
-            f"that of {name} with {own[:_SHOWN].hex()}. Decoding needs the very weights."
-        )
-    if needed != _NONE and model.tokenizer is None:
-        raise OtherModelError(
-            f"the data hold texts, and {name} came without a tokenizer. Pass tokenizer=, the one that compressed them."
-        )
-    if needed not in (_NONE, _tokenizer_mark(model.tokenizer)):
-        raise OtherModelError(
-            f"the data were compressed with another tokenizer: its fingerprint begins with {needed[:_SHOWN].hex()}, "
-            f"that of {name} with {_tokenizer_mark(model.tokenizer)[:_SHOWN].hex()}. Pass tokenizer=."
-        )
-
-
-def _here(model: OpenModel) -> str:
-    """Versions and device, which may move the last digits of logits."""
-    found = versions()
-    names = ("lm-memorization", "torch", "transformers")
-    capability = torch.backends.cpu.get_cpu_capability() if model.device.type == "cpu" else ""
-    device = f"{model.device.type} {capability}".strip()
-    return ", ".join([*(f"{name} {found[name]}" for name in names), device])
-
-
-def _failed(model: OpenModel, held: Container | None) -> str:
-    """Why what was decoded is not what was compressed."""
-    name = model.record["name"]
-    if held is None or held.written_by == _here(model):
-        return (
-            f"what was decoded with {name} is not what was compressed: its logits are not the same to the last digit "
-            "each time. Nothing is returned. Is it on a GPU whose kernels vary, or does it keep a state between calls?"
-        )
-    return (
-        f"what was decoded with {name} is not what was compressed: its logits are not the same to the last digit here. "
-        f"Compressed with {held.written_by}; here is {_here(model)}. Use the same versions on the same kind of machine."
-    )

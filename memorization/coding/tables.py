@@ -137,7 +137,7 @@ def _refinements(cells: int, log2_p: float) -> list[int]:
     if -log2_r > 2 * MOST_BITS:
         raise NoCodeError("a symbol has probability 0")
     n = math.ceil(-log2_r / BITS_PER_REFINEMENT)
-    return [min(max(round(2 ** (log2_r / n) * GRID), 1), GRID - 2)] * n
+    return [min(max(round(2 ** (log2_r / max(n, 1)) * GRID), 1), GRID - 2)] * n
 
 
 def _read_refinements(read: Callable[[Int64[np.ndarray, " symbol"]], int], cells: int, log2_p: float) -> None:
