@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from test_peers import assert_same_bits, lm_eval_bits, minicons_token_bits
 
-from memorization import compress_bits, unintended_memorization
+from memorization import compress, compress_bits, decompress, open_model, unintended_memorization
+from memorization.codec.container import unpack
 from memorization.errors import FirstTokenWarning, SameModelWarning
 
 pytestmark = [pytest.mark.smollm2]
@@ -134,3 +135,24 @@ def test_the_example_replaces_no_folder_of_someone_else(example: ModuleType, tmp
     with pytest.raises(SystemExit, match="holds something else"):
         example.refuse_what_is_not_ours(tmp_path, "training.json")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_ten_documents_are_compressed_to_their_ideal_bits_and_come_back(smollm2: Path) -> None:
+    documents = [
+        *SHORT_TEXTS,
+        "Die Straße nach Übersee ist gesperrt; größer wird’s nicht.",
+        "吾輩は猫である。名前はまだ無い。",
+        "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？",
+        b"import numpy as np\n\n\ndef mean(x):\n    return np.asarray(x).mean()\n",
+        np.random.default_rng(0).bytes(60),
+        "",
+    ]
+    with open_model(smollm2) as model:
+        packed = compress(model, documents, first_token=CONTEXT, progress=False)
+        assert decompress(model, packed, progress=False) == documents
+        texts = [one.decode() if isinstance(one, bytes) else one for one in documents[:8]]
+        ideal = compress_bits(model, texts, first_token=CONTEXT, progress=False).ideal_bits.sum()
+    held = unpack(packed)
+    assert [entry.raw for entry in held.entries] == [False] * 8 + [True] * 2
+    assert len(held.stream) <= ideal / 8 + 8
+    assert len(packed) <= ideal / 8 + 8 + 60 + 200
