@@ -117,7 +117,8 @@ def round_trips(model: object, held: list[tuple[str, bytes]], lines: list[str], 
             container = unpack(blob)
             row = np.array([1, len(data), len(blob), len(container.stream), sum(e.raw for e in container.entries), 0.0])
             if container.stream:
-                ideal = compress_bits(opened, [data.decode()], first_token=container.context, progress=False)
+                first = "uniform" if container.context is None else container.context
+                ideal = compress_bits(opened, [data.decode()], first_token=first, progress=False)
                 row[5] = ideal.ideal_bits.sum() / 8
                 worst = max(worst, len(container.stream) - row[5])
             header = max(header, len(blob) - len(container.stream) - len(container.raw))
@@ -209,7 +210,7 @@ def main() -> None:
     if options.smollm2:
         show(lines, "SmolLM2-135M, float32")
         ten = documents(60)[::6][:2] + [one for k in range(1, 6) for one in documents(60)[k::6][:2]]
-        round_trips(str(options.smollm2), ten[:10], lines, first_token="<|endoftext|>")
+        round_trips(str(options.smollm2), ten, lines)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text("\n".join(lines) + "\n")
 

@@ -49,7 +49,7 @@ def opened(model_folder):
 
 @pytest.fixture(scope="module")
 def blob(opened) -> bytes:
-    return compress(opened, DOCUMENTS, progress=False)
+    return compress(opened, DOCUMENTS, first_token="bos", progress=False)
 
 
 # --- what comes back
@@ -195,7 +195,7 @@ def test_models_without_a_state_read_their_window_anew(opened):
 
 def test_the_first_token_is_given_the_context_or_uniform(opened):
     ids = [7, 8]
-    for asked, context in (("auto", 0), ("bos", 0), (5, 5), ("uniform", None)):
+    for asked, context in (("bos", 0), (5, 5), ("uniform", None)):
         packed = compress(opened, ids, first_token=asked, progress=False)
         assert unpack(packed).context == context
         assert decompress(opened, packed, progress=False) == ids
@@ -203,6 +203,22 @@ def test_the_first_token_is_given_the_context_or_uniform(opened):
         compress(opened, ids, first_token="skip", progress=False)
     with pytest.raises(InputError, match=r"the context token has id 300, outside the model's vocabulary \[0, 300\)"):
         compress(opened, ids, first_token=300, progress=False)
+
+
+@pytest.mark.parametrize("wanted", [0, None])
+def test_auto_takes_what_needs_the_fewest_bits(bpe_tokenizer, wanted):
+    """A model that knows what comes next only after the BOS, or only without it."""
+
+    def knows(ids):
+        logits = torch.nn.functional.one_hot((ids + 1) % 300, 300).float()
+        return 6 * logits * ((ids[:, :1, None] == 0) == (wanted == 0))
+
+    data = [[5, 6, 7, 8, 9, 10, 11, 12] * 3]
+    packed = compress(knows, data, tokenizer=bpe_tokenizer, progress=False)
+    assert unpack(packed).context == wanted
+    assert decompress(knows, packed, progress=False) == data
+    assert unpack(compress(knows, [[0, 1, 2]], tokenizer=bpe_tokenizer, progress=False)).context == 0
+    assert unpack(compress(knows, data, progress=False)).context is None  # no tokenizer: nothing to try
 
 
 # --- what goes wrong

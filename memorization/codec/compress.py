@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from memorization.codec.container import Container, Entry, pack, unpack
+from memorization.codec.first_token import context_of
 from memorization.codec.marks import NO_TOKENIZER, check_model, here, model_mark, tokenizer_mark, why_not_reproduced
 from memorization.codec.parts import Data, One, Part, back, data_digest, pack_raw, parts_of, unpack_raw
 from memorization.coding.streams import DEFAULT_CODER, CoderName, Reader, interval_bits, write
 from memorization.coding.tables import Interval, NoCodeError, Tables
 from memorization.errors import InputError, NotReproducedError
-from memorization.measure.context import eos_in_front, resolve_first_token
 from memorization.measure.incremental import LONGEST_PREFIX, Reading, way_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows, window_of
@@ -45,7 +45,8 @@ def compress(
             samples in one stream, each read by the model on its own.
         tokenizer: object, name or folder; None is the model's own where the model is named.
         first_token: what stands in front of each sample: "bos", a token or its id; "uniform": nothing, and the first
-            token costs log2 of the vocabulary size. "auto" is the BOS, without one the EOS, without either nothing.
+            token costs log2 of the vocabulary size. "auto" tries the BOS, the EOS, "<|endoftext|>" and nothing on the
+            first samples, and takes what needs the fewest bits.
         max_length: inputs a window holds, the context token included; None is the model's limit.
         device: None is where the model lies; a GPU if there is one for models loaded here.
         dtype: of the weights of models loaded here; None is the checkpoint's own.
@@ -186,7 +187,7 @@ def encode(
         model=model_mark(model),
         tokenizer=NO_TOKENIZER,
         vocab_size=model.vocab_size,
-        context=_context(first_token, model),
+        context=context_of(first_token, model, parts, window),
         max_length=LONGEST_PREFIX if window is None and path == "prefix" else window,
         written_by=here(model),
         several=several,
@@ -221,18 +222,6 @@ def encode(
             stream=write(intervals, coder) if intervals else b"",
         )
     )
-
-
-def _context(first_token: str | int, model: OpenModel) -> int | None:
-    """Id of the token in front of each sample."""
-    if first_token == "skip":
-        raise InputError('first_token="skip" leaves the first token out, and it could not be decoded. Pass "uniform".')
-    first = eos_in_front(resolve_first_token(first_token, model.tokenizer), model.tokenizer)
-    if first.id is not None and not 0 <= first.id < model.vocab_size:
-        raise InputError(
-            f"the context token has id {first.id}, outside the model's vocabulary [0, {model.vocab_size})."
-        )
-    return first.context
 
 
 def _n_tokens(parts: list[Part]) -> int:
