@@ -32,7 +32,6 @@ from memorization.data import addresses
 from memorization.errors import ContainerError, InputError, ModelError
 from memorization.lab.training import train
 
-RESULTS = Path(__file__).parent / "results" / "compress.txt"
 N_LEARNED, VOCAB_SIZE, WINDOW, SEED = 24, 1024, 128, 0
 SENTENCES = {
     "German": [
@@ -196,7 +195,7 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path)
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--corruptions", type=int, default=500)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="file for what is printed")
     options = parser.parse_args()
     held, lines = documents(options.documents), list[str]()
     texts = [data.decode() for kind, data in held if kind != "random bytes"]
@@ -211,8 +210,8 @@ def main() -> None:
         show(lines, "SmolLM2-135M, float32")
         ten = documents(60)[::6][:2] + [one for k in range(1, 6) for one in documents(60)[k::6][:2]]
         round_trips(str(options.smollm2), ten, lines)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text("\n".join(lines) + "\n")
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

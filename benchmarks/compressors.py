@@ -27,7 +27,6 @@ import numpy as np
 from memorization import compress_bits
 from memorization.data import addresses
 
-RESULTS = Path(__file__).parent / "results" / "compressors.csv"
 CONTEXT = "<|endoftext|>"  # what separated documents when SmolLM2 was trained
 WINDOW = 2048
 LONGEST = 6  # tokens of context that an n-gram looks at
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path, default=Path("smollm2"))
     parser.add_argument("--text", type=Path, help="a UTF-8 file in place of the addresses")
     parser.add_argument("--bytes", type=int, default=100_000)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="CSV file for the table")
     options = parser.parse_args()
     whole = (
         options.text.read_bytes()
@@ -138,8 +137,8 @@ def main() -> None:
         figures[1:] = ["", ""] if np.isnan(coded) else figures[1:]
         print(f"{name:<20}{figures[0]:>14}{figures[1]:>9}{figures[2]:>11}")
         lines.append(",".join([name, *figures]))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text("\n".join(lines) + "\n")
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

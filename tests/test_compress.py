@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memorization import UniformModel, cli, compress, compress_bits, decompress, open_model
 from memorization.codec.compress import encode
 from memorization.codec.container import FORMAT_VERSION, KINDS, MAGIC, Container, Entry, digest, pack, unpack
-from memorization.codec.parts import parts_of
+from memorization.codec.parts import data_digest, parts_of
 from memorization.coding.intervals import GRID
 from memorization.coding.streams import CODERS, Reader, interval_bits, write
 from memorization.coding.tables import NoCodeError, Tables, _refinements
@@ -397,6 +397,12 @@ def test_a_container_is_laid_out_as_documented():
     )
     start = head + bytes([len(rest) + 16]) + rest
     assert pack(held) == start + digest(start)
+
+
+def test_the_digest_of_the_data_is_the_documented_one():
+    told = b"\x01b\x01xs\x02\xc3\xa9i\x03\xac\x02\x05"
+    assert data_digest([b"x", "é", [300, 5]], True) == digest(told)
+    assert data_digest(["x"], False) not in (data_digest(["x"], True), data_digest([b"x"], False))
 
 
 @pytest.mark.parametrize("rest", [b"\x03\x00", b"\x00\x02", b"\x01\x01\x80", b"\x01\x01\x02\xff\x01short"])
