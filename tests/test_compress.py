@@ -18,7 +18,7 @@ from memorization.codec.container import FORMAT_VERSION, KINDS, MAGIC, Container
 from memorization.codec.parts import data_digest, parts_of
 from memorization.coding.intervals import GRID
 from memorization.coding.streams import CODERS, Reader, interval_bits, write
-from memorization.coding.tables import NoCodeError, Tables, _refinements
+from memorization.coding.tables import NoCodeError, Tables, _cells, _refinements
 from memorization.errors import ContainerError, ImpossibleTokenError, InputError, NotReproducedError, OtherModelError
 from memorization.measure.incremental import Reading, way_of
 
@@ -482,6 +482,19 @@ def test_a_range_coders_stream_ends_with_the_last_byte_that_is_needed():
     assert 2 < np.mean(over) < 5
     assert write([]) == b""
     assert write([(1, GRID - 2)] * 5) == b"\x01"  # the cell before is a guard
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 390])
+def test_cells_are_those_of_the_documented_rule(n):
+    rng = np.random.default_rng(n)
+    for weights in (
+        np.ones(n),
+        rng.random(n),
+        np.exp(8 * rng.normal(size=n)),
+        np.eye(n)[-1],
+        np.append(np.zeros(n), 1.0),
+    ):
+        assert _cells(weights).tolist() == reference.frequencies(weights).tolist()
 
 
 def test_symbols_whose_cells_are_fewer_than_their_probability_have_no_refinements():
