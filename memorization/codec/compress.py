@@ -263,10 +263,10 @@ def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> li
             if entry.raw:
                 values.append(next(raw))
                 continue
+            ids = _decode(model, held, entry, reader, bar)
             try:
-                ids = _decode(model, held, entry, reader, bar)
                 values.append(back(entry.kind, ids, model.tokenizer))
-            except (UnicodeError, LookupError, OverflowError, TypeError) as error:  # of ids that are no text
+            except Exception as error:  # whatever a tokenizer raises of ids that it did not make
                 raise NoCodeError(str(error)) from error
     if data_digest(values, held.several) != held.data_digest:
         raise NoCodeError("the digest of the data is another one")
