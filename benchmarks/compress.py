@@ -6,7 +6,7 @@
    Japanese, Chinese, source code and random bytes; each comes back. What it learned by heart is compressed by both entropy
    coders, beside its ideal bits.
 2. 500 containers are damaged: a flipped bit, a cut end, or another model. Each must give an error of the library by its name.
-3. With --smollm2, ten documents through SmolLM2-135M, one token at a time: minutes.
+3. With --smollm2, twelve documents through SmolLM2-135M, one token at a time: minutes.
 """
 
 import argparse

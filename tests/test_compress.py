@@ -21,6 +21,7 @@ from memorization.coding.streams import CODERS, Reader, interval_bits, write
 from memorization.coding.tables import NoCodeError, Tables, _cells, _refinements
 from memorization.errors import ContainerError, ImpossibleTokenError, InputError, NotReproducedError, OtherModelError
 from memorization.measure.incremental import Reading, way_of
+from memorization.measure.probe import Forward
 
 RANDOM = np.random.default_rng(0)
 DOCUMENTS = [
@@ -160,6 +161,31 @@ def test_windows_are_those_of_compress_bits(opened):
 def test_the_shortest_windows_work(opened, max_length):
     packed = compress(opened, [7, 8, 9, 1, 2], max_length=max_length, progress=False)
     assert decompress(opened, packed, progress=False) == [7, 8, 9, 1, 2]
+
+
+def test_without_a_state_a_window_begins_with_more_than_half_of_the_last_one():
+    read = []
+
+    def echo(ids):
+        read.append(ids[0].tolist())
+        return torch.zeros(*ids.shape, 32)
+
+    with open_model(echo) as model:
+        read.clear()  # what it was asked when it was opened
+        reading = Reading(model, "prefix", None, 4)
+        for token in range(1, 8):
+            reading.read(token)
+            reading.row()
+    assert read == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [3, 4, 5], [3, 4, 5, 6], [5, 6, 7]]
+
+
+def test_a_state_that_gives_other_logits_is_not_used(tiny_gpt2, monkeypatch):
+    with open_model(tiny_gpt2) as model:
+        assert way_of(model) == "state"
+        monkeypatch.setattr(Forward, "step", lambda self, ids, state: (self(ids), {"state": "forgets"}))
+        assert way_of(model) == "prefix"
+        monkeypatch.setattr(Forward, "step", lambda self, ids, state: (self(ids), {}))
+        assert way_of(model) == "prefix"
 
 
 def recurrent(kind: str) -> torch.nn.Module:

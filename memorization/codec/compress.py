@@ -72,9 +72,9 @@ def compress(
     Examples:
         >>> import random
         >>> from memorization import UniformModel, compress, decompress
-        >>> coins = random.Random(0).choices([0, 1], k=8192)
-        >>> packed = compress(UniformModel(2), coins)  # 8192 bits: 1024 bytes, and a header
-        >>> 1024 < len(packed) < 1024 + 250, decompress(UniformModel(2), packed) == coins
+        >>> ids = random.Random(0).choices(range(256), k=500)
+        >>> packed = compress(UniformModel(256), ids)  # 8 bits each: 500 bytes, and a header
+        >>> 500 < len(packed) < 700, decompress(UniformModel(256), packed) == ids
         (True, True)
 
     Source:
