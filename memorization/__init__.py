@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.scaling_law.fit import fit_mi_scaling_law
     from memorization.scaling_law.gap import GapLaw, gap_law
     from memorization.scaling_law.law import MIScalingLaw
+    from memorization.spans.measure import measure_spans
+    from memorization.spans.result import SpanMemorization
     from memorization.stats.levels import Interval
     from memorization.unintended.control import Control
     from memorization.unintended.measure import unintended_memorization
@@ -66,6 +68,7 @@ __all__ = [
     "Rarity",
     "Result",
     "Samples",
+    "SpanMemorization",
     "TextSweep",
     "UniformModel",
     "attack_ceiling",
@@ -83,6 +86,7 @@ __all__ = [
     "fit_mi_scaling_law",
     "gap_law",
     "load",
+    "measure_spans",
     "open_model",
     "read_samples",
     "run_quickstart",
@@ -112,6 +116,7 @@ _HOMES = {
     "Rarity": "rarity.result",
     "Result": "results.result",
     "Samples": "samples",
+    "SpanMemorization": "spans.result",
     "TextSweep": "lab.text.result",
     "UniformModel": "measure.opening",
     "attack_ceiling": "scaling_law.ceiling",
@@ -128,6 +133,7 @@ _HOMES = {
     "fit_mi_scaling_law": "scaling_law.fit",
     "gap_law": "scaling_law.gap",
     "load": "results.result",
+    "measure_spans": "spans.measure",
     "open_model": "measure.opening",
     "read_samples": "samples",
     "run_quickstart": "lab.quickstart",

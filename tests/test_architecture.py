@@ -34,6 +34,7 @@ FLOORS = [
     "measure",
     "codec",
     "unintended",
+    "spans",  # memU of parts of texts
     "membership",
     "rarity",
     "extraction",
@@ -261,6 +262,7 @@ EXPLAINED = {
     "fixed_length",
     "measure",
     "measure_pair",
+    "measure_spans",
     "membership_metrics",
     "open_model",
     "read_windows",

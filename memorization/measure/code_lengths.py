@@ -12,6 +12,7 @@ from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_uniformly
 from memorization.errors import InputError
 from memorization.integers import edges_of
+from memorization.measure.byte_bits import BYTE_COLUMNS, BitsOfBytes, coded_bytes, saved_bytes
 from memorization.measure.context import FirstToken, Sequences, resolve_first_token, sequences_of, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.later_windows import warn_of_later_windows
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CodeLengths(Result):
+class CodeLengths(BitsOfBytes, Result):
     """Code lengths of samples under one model, in bits, in the order of the input.
 
     A saved folder holds samples.parquet (a row a sample), tokens.parquet (a row a coded token) and settings.json.
@@ -40,6 +41,7 @@ class CodeLengths(Result):
         token_offsets: sample i owns token_bits[token_offsets[i]:token_offsets[i + 1]], int64 (n_samples + 1).
         settings: everything that was decided, by the caller or for the caller; fingerprints and versions.
         token_ids: the coded tokens, int64, laid out like token_bits.
+        token_bytes: first byte of each in its text and byte after its last, int64; None of ids. See `bits_by_byte`.
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -50,6 +52,7 @@ class CodeLengths(Result):
     token_offsets: Int64[np.ndarray, " edge"]
     settings: dict[str, Any]
     token_ids: Int64[np.ndarray, " token"]
+    token_bytes: Int64[np.ndarray, "token 2"] | None = None
 
     @property
     def total_bits(self) -> float:
@@ -81,14 +84,13 @@ class CodeLengths(Result):
         return pd.DataFrame({"sample": self.index, **columns})
 
     def tokens_to_pandas(self) -> "pd.DataFrame":
-        """One row a coded token: sample, position (among the sample's coded tokens), token_id, bits."""
+        """One row a coded token: sample, position (among its coded tokens), token_id, bits; of texts its bytes."""
         import pandas as pd
 
         sample = np.repeat(self.index, self.n_tokens)
         position = np.arange(len(sample)) - np.repeat(self.token_offsets[:-1], self.n_tokens)
-        return pd.DataFrame(
-            {"sample": sample, "position": position, "token_id": self.token_ids, "bits": self.token_bits}
-        )
+        columns = {"sample": sample, "position": position, "token_id": self.token_ids, "bits": self.token_bits}
+        return pd.DataFrame(columns | self._byte_columns())
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"samples": self.to_pandas(), "tokens": self.tokens_to_pandas()}
@@ -99,7 +101,7 @@ class CodeLengths(Result):
     @classmethod
     def _from_saved(cls, saved: Saved) -> "CodeLengths":
         samples = saved.table("samples", ("bits", "ideal_bits", "n_tokens", "n_bytes"))
-        tokens = saved.table("tokens", ("token_id", "bits"))
+        tokens = saved.table("tokens", ("token_id", "bits"), optional=BYTE_COLUMNS)
         n_tokens = samples["n_tokens"].to_numpy(np.int64)
         if int(n_tokens.sum()) != len(tokens):
             raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(tokens)}")
@@ -112,6 +114,7 @@ class CodeLengths(Result):
             token_offsets=edges_of(n_tokens),
             settings=saved.need("first_token", "samples", "model"),
             token_ids=tokens["token_id"].to_numpy(np.int64),
+            token_bytes=saved_bytes(tokens),
         )
 
     def __len__(self) -> int:
@@ -346,6 +349,7 @@ def measure(
             "versions": versions(),
         },
         token_ids=np.concatenate(coded),
+        token_bytes=coded_bytes(samples, coded, model.tokenizer),
     )
 
 

@@ -24,6 +24,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "Memorization": ("memorization", "plot_memorization"),
     "Quickstart": ("quickstart", "draw_quickstart"),
     "Rarity": ("rarity", "plot_rarity"),
+    "SpanMemorization": ("spans", "plot_spans"),
     "TextSweep": ("text_sweep", "plot_text_sweep"),
 }
 

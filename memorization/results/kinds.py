@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "Memorization": "memorization.unintended.result",
     "Quickstart": "memorization.lab.quickstart",
     "Rarity": "memorization.rarity.result",
+    "SpanMemorization": "memorization.spans.result",
     "TextSweep": "memorization.lab.text.result",
 }
 

@@ -1,0 +1,138 @@
+"""The command that measures named parts of texts."""
+
+from typing import Annotated
+
+import typer
+
+from memorization.cli.options import (
+    AllowPickle,
+    BatchSize,
+    Control,
+    Data,
+    Device,
+    Dtype,
+    FirstToken,
+    Groups,
+    Limit,
+    MaxLength,
+    OracleRevision,
+    OracleTokenizer,
+    Output,
+    Overwrite,
+    Quiet,
+    SkipLossy,
+    Stride,
+    Target,
+    TargetRevision,
+    TargetTokenizer,
+    TextColumn,
+    TrustRemoteCode,
+    one_of,
+    read_batch_size,
+    token,
+)
+from memorization.cli.output import claim, save, save_picture
+from memorization.errors import InputError
+
+
+def spans(
+    target: Target,
+    oracle: Annotated[
+        list[str],
+        typer.Option("--oracle", help="Best model of such text that has not seen it; several, with --control."),
+    ],
+    samples: Data,
+    output: Output,
+    span: Annotated[
+        list[str] | None,
+        typer.Option("--span", metavar="NAME=REGEX", help="A field and what it looks like; several times."),
+    ] = None,
+    span_column: Annotated[
+        str | None,
+        typer.Option("--span-column", help="In place of --span: column of lists of name, start, end, in characters."),
+    ] = None,
+    control: Control = None,
+    tries: Annotated[
+        int, typer.Option("--tries", min=1, help="Extractable are spans of at most log2 of so many bits.")
+    ] = 1000,
+    joint: Annotated[
+        str,
+        typer.Option(
+            help="max (the paper's, clipped at 0) or mixture (a proper code).", autocompletion=one_of("max", "mixture")
+        ),
+    ] = "max",
+    target_tokenizer: TargetTokenizer = None,
+    oracle_tokenizer: OracleTokenizer = None,
+    target_revision: TargetRevision = None,
+    oracle_revision: OracleRevision = None,
+    first_token: FirstToken = "auto",
+    max_length: MaxLength = None,
+    stride: Stride = None,
+    batch_size: BatchSize = "auto",
+    device: Device = None,
+    dtype: Dtype = None,
+    text_column: TextColumn = "text",
+    limit: Limit = None,
+    groups: Groups = None,
+    on_lossy_text: SkipLossy = False,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """memU of named parts of texts, such as a secret and the template around it, each beside a control."""
+    from memorization.spans import measure_spans
+
+    asked = _asked(span or [], span_column)
+    claim(output, overwrite)
+    result = measure_spans(
+        target,
+        oracle if len(oracle) > 1 else oracle[0],
+        samples,
+        asked,
+        control=control,
+        joint=joint,  # type: ignore[arg-type]  # checked there
+        target_tokenizer=target_tokenizer,
+        oracle_tokenizer=oracle_tokenizer,
+        target_revision=target_revision,
+        oracle_revision=oracle_revision,
+        first_token=token(first_token),
+        max_length=max_length,
+        stride=stride,
+        batch_size=read_batch_size(batch_size),
+        device=device,
+        dtype=dtype,
+        text_column=text_column,
+        limit=limit,
+        groups=groups,
+        on_lossy_text="skip" if on_lossy_text else "raise",
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        progress=not quiet,
+    )
+    print(result.describe(tries=tries))
+    save(result, output)
+    save_picture(result.plot().figure, output / "spans.png")
+
+
+def _asked(spans: list[str], column: str | None) -> dict[str, str] | str:
+    """The expressions by their names, or the column."""
+    if bool(spans) == (column is not None):
+        raise InputError(
+            "name what to measure by --span NAME=REGEX, or by --span-column where the data say where spans stand; one "
+            "of the two."
+        )
+    if column is not None:
+        return column
+    found: dict[str, str] = {}
+    for one in spans:
+        name, sign, expression = one.partition("=")
+        if not sign or not name or not expression:
+            raise InputError(f"--span must be NAME=REGEX, such as 'phone=\\d{{3}}-\\d{{4}}'; it is {one!r}.")
+        if name in found:
+            raise InputError(
+                f"--span names {name!r} twice, {found[name]!r} and {expression!r}: write one expression, "
+                f"'{name}={found[name]}|{expression}', or give one of them another name."
+            )
+        found[name] = expression
+    return found
