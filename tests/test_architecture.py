@@ -263,6 +263,7 @@ EXPLAINED = {
     "measure",
     "measure_pair",
     "measure_spans",
+    "spans",
     "membership_metrics",
     "open_model",
     "read_windows",

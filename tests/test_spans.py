@@ -21,8 +21,10 @@ from memorization import (
     SpanMemorization,
     UniformModel,
     cli,
+    compress_bits,
     load,
     measure_spans,
+    read_samples,
     unintended_memorization,
 )
 from memorization.errors import InputError, ResultError
@@ -172,17 +174,14 @@ def planted():
         names = generator.choice(["Ann", "Bob", "Eve", "Joe"], size=n)
         return [f"{name}, pin {generator.integers(10**8):08d}." for name in names]
 
-    background, members, unseen = lines(96), lines(24), lines(24)
+    background, members, unseen = lines(64), lines(24), lines(24)
     rows = [background + members * 24, background + lines(24 * 24)]
-    models = []
-    for k, part in enumerate(rows):
-        torch.manual_seed(k)
-        model = Architecture("gpt2", width=48)(128, 18)
-        data = torch.tensor([STRICT[0](row) for row in part])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-            train_stack([model], [data], context=0, steps=200, batch_size=32, peak_lrs=[0.01], seeds=[k])
-        models.append(model)
+    torch.manual_seed(0)
+    models = [Architecture("gpt2", width=40)(128, 18) for _ in rows]
+    data = [torch.tensor([STRICT[0](row) for row in part]) for part in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        train_stack(models, data, context=0, steps=150, batch_size=32, peak_lrs=[0.015] * 2, seeds=[0, 1])
     options = {"target_tokenizer": STRICT, "oracle_tokenizer": STRICT, "first_token": 0, "progress": False}
     return measure_spans(*models, members, {"pin": r"\d{8}"}, control=unseen, **options)
 
@@ -337,7 +336,7 @@ AT = {"name": "x", "start": 0, "end": 1}
             {"x": "(?=(?P<x>al|ll))"},
             "two spans of the name 'x' overlap in sample 0 of the samples: characters 11 to 13",
         ),
-        ("spans", "the samples are list"),
+        ("spans", "names a column, and the samples come from list of 5, which has none: pass rows"),
     ],
 )
 def test_expressions_that_are_refused(spans, message):
@@ -374,7 +373,7 @@ def test_places_that_are_refused(spans, message):
 def test_samples_that_have_no_spans():
     with pytest.raises(InputError, match="spans are parts of texts, and the samples are token ids"):
         measure_spans(UniformModel(16), UniformModel(16), [[1, 2]], FIELDS)
-    with pytest.raises(InputError, match=r"has no column 'spans', which groups names|no column 'spans'"):
+    with pytest.raises(InputError, match="has no column 'spans', which spans names: it has text"):
         found_by([{"text": "abc"}], "spans")
     with pytest.raises(InputError, match="sample 1 must be a mapping, as sample 0 is; it is str 'b'"):
         found_by([{"text": "abc", "spans": [AT]}, "b"], "spans")
@@ -382,6 +381,24 @@ def test_samples_that_have_no_spans():
         found_by(TEXTS, FIELDS).field("fax")
     with pytest.raises(InputError, match="tries must be an integer of at least 1; it is 0"):
         found_by(TEXTS, FIELDS).to_pandas(tries=0)
+
+
+def test_conversations_have_no_bytes():
+    samples = [[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "call 555-1234"}]]
+    with pytest.raises(InputError, match="the samples are conversations, of which more is coded than their texts"):
+        found_by(read_samples(samples, messages=True), FIELDS)
+
+
+def test_what_stands_before_a_text_is_read_and_not_charged():
+    """Of a completion the spans add up to the conditional length, given a prompt that bigrams read the end of."""
+    texts = read_samples({"text": TEXTS, "prompt": ["555-0000 e"] * len(TEXTS)}, prompt_column="prompt")
+    found = found_by(texts, FIELDS, first_token="skip")
+    expected = found_by(TEXTS, FIELDS, first_token=ord("e"))
+    assert found.settings["n_uncoded"] == {}
+    pd.testing.assert_frame_equal(found.spans_to_pandas(), expected.spans_to_pandas())
+    lengths = compress_bits(table(1, 256), texts, tokenizer=STRICT, first_token="skip", progress=False)
+    for i in range(len(TEXTS)):
+        assert abs(lengths.bits_by_byte(i).sum() - lengths.ideal_bits[i]) < 1e-9
 
 
 @pytest.mark.usefixtures("no_type_checker")

@@ -58,8 +58,8 @@ class BitsOfBytes(ReadOnly):
             raise InputError(f"sample {i} was asked for, and there are {n}, counted from 0.")
         if self.token_bytes is None:
             raise InputError(
-                "it is not known which bytes the tokens cover: the samples came as token ids, or these CodeLengths "
-                "were saved by an earlier version. Measure the texts again."
+                "it is not known which bytes the tokens cover: the samples came as token ids or conversations, or "
+                "these CodeLengths were saved by an earlier version. Measure the texts again."
             )
         own = slice(int(self.token_offsets[i]), int(self.token_offsets[i + 1]))
         places = self.token_bytes[own]
@@ -133,10 +133,11 @@ def coded_bytes(samples: Samples, coded: Sequence[np.ndarray], tokenizer: Any) -
         tokenizer: that made the ids.
 
     Returns:
-        None where the samples came as ids; -1 for the tokens of a text whose bytes cannot be told apart.
+        None where the samples came as ids, or as conversations; -1 for the tokens of a text whose bytes cannot be told
+        apart.
     """
-    if samples.texts is None or tokenizer is None:
-        return None
+    if samples.texts is None or tokenizer is None or samples.conditional == "messages":
+        return None  # of conversations more is coded than their texts: what ends a turn
     rows = samples.counted_ids  # a text is what is counted; prompts are not part of it
     assert rows is not None
     found = []

@@ -292,8 +292,7 @@ def measure(
     """
     max_length, stride = window_of(max_length, stride, model.max_length)
     if uniform_vocab_size is None:
-        known = vocabulary_size(model.tokenizer) if model.tokenizer is not None else None
-        uniform_vocab_size = known or model.vocab_size
+        uniform_vocab_size = (model.tokenizer is not None and vocabulary_size(model.tokenizer)) or model.vocab_size
     codable = min(model.vocab_size, uniform_vocab_size) if first.charge == "uniform" else model.vocab_size
     check_ids(samples, codable, first, model.record["name"])
     sequences = sequences_of(samples, first, max_length)

@@ -41,6 +41,7 @@ def plot_spans(result: "SpanMemorization", ax: "Axes | None" = None, *, per_byte
     for spans, colour, label, side in sets:
         if spans is None:
             continue
+        name: str | None = f"{label}: mean memU, 95 % interval"
         bits = spans.bits(joint) / (spans.n_bytes if per_byte else 1)
         for row, one in enumerate(fields):
             values = bits[spans.of(one.name)]
@@ -50,8 +51,8 @@ def plot_spans(result: "SpanMemorization", ax: "Axes | None" = None, *, per_byte
             scale = one.mean_bytes if side < 0 else float(spans.n_bytes[spans.of(one.name)].mean())
             mean, low, high = (value / (scale if per_byte else 1.0) for value in (mean, low, high))
             at = row + side * _HEIGHT
-            name = f"{label}: mean memU, 95 % interval" if row == 0 else None
             ax.barh(at, mean, _HEIGHT, color=colour, alpha=0.45, zorder=2, label=name)
+            name = None  # once in the legend
             shown = values[:: max(1, len(values) // _SHOWN)]
             ax.plot(shown, np.full(len(shown), at), "|", color=colour, markersize=9, alpha=0.5, zorder=3)
             if low == low:

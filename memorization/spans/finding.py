@@ -164,17 +164,20 @@ def _cells(source: Any, column: str, text_column: str, samples: Samples, of: str
     if isinstance(source, Samples):
         rows = None
     elif named_as_file(source):
-        rows = rows_of_file(source, columns)
+        rows = None if str(source).lower().endswith(".txt") else rows_of_file(source, columns)
     else:
         rows = rows_of_table(source, columns)
         if rows is None and isinstance(source, Mapping):
             rows = rows_of_columns(source, columns)
     if rows is None:
         raise InputError(
-            f"spans={column!r} names a column, and the {of} are {kind_of(source)}, which has none: pass rows "
+            f"spans={column!r} names a column, and the {of} come from {samples.source}, which has none: pass rows "
             '({"text": ..., "spans": [...]}), a table or a file that has it, or map names to regular expressions.'
         )
-    return [row.group for row in islice(rows, int(samples.index[-1]) + 1)]
+    try:
+        return [row.group for row in islice(rows, int(samples.index[-1]) + 1)]
+    except InputError as error:  # texts were read from there before, so it is this column that is not as expected
+        raise InputError(str(error).replace("which groups names", "which spans names")) from error
 
 
 def _spans_of_cell(cell: Any, column: str, where: str) -> Sequence[Any]:

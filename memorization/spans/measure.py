@@ -71,7 +71,8 @@ def measure_spans(
         target: the model under audit, as for `compress_bits`.
         oracle: the best available model of such text, which has not seen it; or several, as for
             `unintended_memorization`.
-        samples: texts, as for `compress_bits`; or a list of rows, {"text": ..., "spans": [...]}.
+        samples: texts, as for `compress_bits`; or a list of rows, {"text": ..., "spans": [...]}. Of texts with prompts
+            (`read_samples(prompt_column=...)`) spans are looked for in what is counted.
         spans: a regular expression by the name of each field, all of whose matches are spans: of a match the group that
             has the field's name, else the only named group, else all. Or the column of samples and control that holds
             a list of {"name", "start", "end"} for each text, in characters.
@@ -215,6 +216,11 @@ def _places_of_sets(
     for source, part, of in zip(sources, sets, ("samples", "control"), strict=False):
         if part.texts is None:
             raise InputError(f"spans are parts of texts, and the {of} are token ids. Pass the texts.")
+        if part.conditional == "messages":
+            raise InputError(
+                f"the {of} are conversations, of which more is coded than their texts. Write prompts and answers into "
+                "two columns, and pass what read_samples(..., prompt_column=...) gives."
+            )
         found.append(
             places_of_columns(source, spans, text_column, part, of) if isinstance(spans, str) else find(spans, part, of)
         )
