@@ -45,11 +45,15 @@ def spans(
     output: Output,
     span: Annotated[
         list[str] | None,
-        typer.Option("--span", metavar="NAME=REGEX", help="A field and what it looks like; several times."),
+        typer.Option(
+            "--span",
+            metavar="NAME=REGEX",
+            help="A field, and what it looks like; several times.  [default: by --span-column]",
+        ),
     ] = None,
     span_column: Annotated[
         str | None,
-        typer.Option("--span-column", help="In place of --span: column of lists of name, start, end, in characters."),
+        typer.Option("--span-column", help="Column of lists of name, start, end, in characters.  [default: by --span]"),
     ] = None,
     control: Control = None,
     tries: Annotated[
