@@ -125,7 +125,7 @@ def decode(
     Raises:
         Corruption: a guard, the empty part of a refinement or an impossible token was read, or words are left over.
     """
-    decoder = constriction.stream.queue.RangeDecoder(words)
+    decoder = constriction.stream.stack.AnsCoder(words)
     made: dict[int, RowTables] = {}
     tokens = []
     for i in rows:
@@ -138,8 +138,8 @@ def decode(
         place = _read(decoder, places.model, len(places.frequencies))
         _read_refinements(decoder, int(places.frequencies[place]), places.log2_p(place))
         tokens.append(bucket * tables.width + place)
-    if not decoder.maybe_exhausted():
-        raise Corruption("words are left over")
+    if decoder.get_compressed().tolist() != [0, 1]:
+        raise Corruption("something else is left than what a coder begins with")
     return tokens
 
 
@@ -155,7 +155,7 @@ def _guarded(cells: Int64[np.ndarray, " symbol"]) -> constriction.stream.model.C
 
 
 def _read(
-    decoder: constriction.stream.queue.RangeDecoder, model: constriction.stream.model.Categorical, n_symbols: int
+    decoder: constriction.stream.stack.AnsCoder, model: constriction.stream.model.Categorical, n_symbols: int
 ) -> int:
     """The next symbol, counted from the first one after the guard."""
     try:
@@ -167,7 +167,7 @@ def _read(
     return symbol
 
 
-def _read_refinements(decoder: constriction.stream.queue.RangeDecoder, frequency: int, log2_p: float) -> None:
+def _read_refinements(decoder: constriction.stream.stack.AnsCoder, frequency: int, log2_p: float) -> None:
     """After a frequency below 2^12: intervals of at least 2^-12, all alike, which together have p * 2^24 / frequency."""
     if frequency >= 2**12:
         return

@@ -67,9 +67,18 @@ def measure(
     joint: Annotated[
         str,
         typer.Option(
-            help="max (the paper's, clipped at 0) or mixture (a proper code).", autocompletion=one_of("max", "mixture")
+            help="max (the paper's, clipped at 0), or a proper code: mixture, or switch, which may change models at "
+            "every token.",
+            autocompletion=one_of("max", "mixture", "switch"),
         ),
     ] = "max",
+    combine: Annotated[
+        str,
+        typer.Option(
+            help="What several oracles come to: best (on the control), or all as one code: mixture, or switch.",
+            autocompletion=one_of("best", "mixture", "switch"),
+        ),
+    ] = "best",
     target_tokenizer: TargetTokenizer = None,
     oracle_tokenizer: OracleTokenizer = None,
     target_revision: TargetRevision = None,
@@ -109,6 +118,7 @@ def measure(
         oracles if len(oracles) > 1 else oracles[0],
         seen,
         joint=joint,  # type: ignore[arg-type]  # checked there
+        combine=combine,  # type: ignore[arg-type]  # checked there
         control=unseen,
         target_tokenizer=target_tokenizer,
         oracle_tokenizer=oracle_tokenizer,

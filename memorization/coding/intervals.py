@@ -2,7 +2,7 @@
 
 The code of one token
 ---------------------
-A range coder narrows its range to the interval of the coded symbol, which lies on a grid of 2^24 cells; the first and
+An entropy coder takes up the interval of the coded symbol, which lies on a grid of 2^24 cells; the first and
 the last cell are guards that no symbol owns. The vocabulary is cut into contiguous buckets of ``ceil(sqrt(V))`` tokens,
 and a token is coded in two stages: its bucket, then its place in the bucket. Either stage gives symbol i of n the
 frequency ``floor(weight_i * ((2^24 - 2 - n) / total)) + 1``. The slack, fewer than n cells, goes to a symbol that has
@@ -30,7 +30,7 @@ from memorization.integers import edges_of
 GRID_BITS = 24  # constriction keeps 24-bit probabilities
 GRID = 1 << GRID_BITS
 # floor + 1 moves a frequency f by at most 1/f: 3.5e-4 bits at 2^12, for a symbol that costs 12 bits. A refinement costs
-# another step of the coder, which loses 1.3e-4 bits by truncation, so refining more frequent symbols would gain
+# another step of the coder, so refining more frequent symbols would gain
 # nothing.
 REFINE_BELOW = 1 << 12
 # A refinement of probability 2^-12 or more has a frequency of 4096 or more, so that rounding moves it by 1.8e-4 bits at
@@ -105,7 +105,7 @@ def code_tokens(
 
     Guarantees:
         Ideal bits are exact to float32 rounding of single probabilities, also for tokens of 1e-7 bits, where 1 - p is
-        what counts. The coded length (32-bit words of a range coder fed with the intervals) is within 0.1 bits + 1e-4
+        what counts. The coded length (32-bit words of a coder fed with the intervals) is within 0.1 bits + 1e-4
         bits a token of it, beside the truncation of the coder itself.
     """
     vocab_size = logits.shape[1]

@@ -33,7 +33,7 @@ class CodeLengths(BitsOfBytes, Result):
     A saved folder holds samples.parquet (a row a sample), tokens.parquet (a row a coded token) and settings.json.
 
     Attributes:
-        bits: what the range coder spends on each sample, float64.
+        bits: what the entropy coder spends on each sample, float64.
         ideal_bits: -log2 p of each sample, float64.
         n_tokens: coded tokens of each sample, int64. A context token is not coded.
         n_bytes: UTF-8 bytes of each text, int64; -1 where samples were ids.
@@ -153,7 +153,7 @@ def compress_bits(
     progress: bool = True,
     allow_pickle: bool = False,
 ) -> CodeLengths:
-    """Code length in bits of each sample under a causal language model, by range coding of its token probabilities.
+    """Code length in bits of each sample under a causal language model, by entropy coding of its token probabilities.
 
     Args:
         model: hub id or folder, a transformers model, any torch module or callable from int64 ids (batch, position) to

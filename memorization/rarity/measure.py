@@ -18,7 +18,7 @@ from memorization.results import versions
 from memorization.samples import GroupsLike, Samples, SamplesLike, check_documents, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
-from memorization.unintended.result import with_count
+from memorization.unintended.joint import with_count
 
 _PREVIEW = 60  # characters of a sample in a table
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.coding.joint import JointCode
+from memorization.coding.joint import JointCode, MixedCode
 from memorization.errors import InputError, LengthMismatchWarning, SeenByOracleWarning, WeakOracleWarning, warn
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
@@ -36,9 +36,11 @@ from memorization.samples import (
     read_samples,
 )
 from memorization.samples.disjoint import check_disjoint
+from memorization.unintended.joint import as_one, is_mixed, with_count
+from memorization.unintended.control import Control
 from memorization.unintended.ladder import COPY, seen_interval
 from memorization.unintended.means import sample_keys
-from memorization.unintended.result import Memorization, combine, with_count
+from memorization.unintended.result import Memorization, combine
 
 _LENGTH_MISMATCH = 0.1  # of the mean length: a difference from which net memU compares unlike things
 _TAILS = (0.1, 0.9)
@@ -51,6 +53,7 @@ def unintended_memorization(
     samples: SamplesLike,
     *,
     joint: JointCode = "max",
+    combine: Literal["best"] | MixedCode = "best",
     control: SamplesLike | Sequence[CodeLengths] | None = None,
     baseline: Literal["uniform"] | CodeLengths = "uniform",
     target_tokenizer: TokenizerLike | None = None,
@@ -80,10 +83,14 @@ def unintended_memorization(
     Args:
         target: the model under audit, as for `compress_bits`, or saved `CodeLengths` of the same samples.
         oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`; or a list
-            of such oracles, which needs a control: memU is against the one with the fewest bits on the control, and
-            the others are rungs of `Memorization.ladder`.
+            of such oracles, see `combine`.
         samples: as for `compress_bits`.
-        joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit.
+        joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit; "switch" is
+            a code that may change models at every token, never below -2 bits. It needs one tokenizer.
+        combine: what several oracles come to. "best": memU is against the one with the fewest bits on the control,
+            which is then needed. "mixture" and "switch": against all of them as one code, which is never more than
+            log2 k (and 1) bits a sample above the best of k oracles, and may be below; none of them may have seen the
+            samples. All are rungs of `Memorization.ladder`.
         control: samples drawn like `samples` that neither model has seen. Where a model is given as CodeLengths: the
             pair (target, oracle) of the control's CodeLengths; of several oracles, (target, oracle, oracle, ...).
         baseline: H(x) for mem and memI: "uniform" is n_tokens x log2 of the vocabulary size; or CodeLengths under a
@@ -141,11 +148,11 @@ def unintended_memorization(
     Source:
         Morris et al., arXiv:2505.24832, section 2.3.
     """
-    if joint not in ("max", "mixture"):
-        raise InputError(f'joint must be "max" or "mixture"; it is {joint!r}.')
+    if joint not in ("max", "mixture", "switch"):
+        raise InputError(f'joint must be "max", "mixture" or "switch"; it is {joint!r}.')
     if not (isinstance(baseline, str) and baseline == "uniform") and not isinstance(baseline, CodeLengths):
         raise InputError(f'baseline must be "uniform" or CodeLengths under a third model; it is {baseline!r}.')
-    oracles = _check_oracles(oracle, control)
+    oracles = _check_oracles(oracle, control, combine)
     lengths_given = any(isinstance(model, CodeLengths) for model in (target, *oracles))
     of = _groups_of_sets(groups, control)
     sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit, groups=of[0])]
@@ -195,7 +202,10 @@ def unintended_memorization(
     if control is not None and lengths_given:
         _add_control(measured, control)
         documents.append(_labels_of_lengths(of[1], measured[0][1][0]))
-    return memorization_of(*_best_first(measured), joint=joint, baseline=baseline, groups=documents)
+    first, others = _best_first(measured) if control is not None else (measured[0], measured[1:])
+    if combine != "best":
+        first, others = _mixed([first, *others], combine)
+    return memorization_of(first, others, joint=joint, baseline=baseline, groups=documents)
 
 
 def _groups_of_sets(groups: Any, control: Any) -> tuple[Any, Any]:
@@ -240,16 +250,20 @@ def _opened(model: Any, **options: Any) -> Iterator[Any]:
         yield opened
 
 
-def _check_oracles(oracle: Any, control: Any) -> list[Any]:
+def _check_oracles(oracle: Any, control: Any, combine: Any) -> list[Any]:
     """The oracles given, one or several."""
+    if combine not in ("best", "mixture", "switch"):
+        raise InputError(f'combine must be "best", "mixture" or "switch"; it is {combine!r}.')
     oracles = list(oracle) if isinstance(oracle, (list, tuple)) else [oracle]
     if not oracles:
         raise InputError("oracle is an empty list: pass at least one model of such text that has not seen the samples.")
-    if len(oracles) > 1 and control is None:
+    if len(oracles) > 1 and control is None and combine == "best":
         raise InputError(
             f"{len(oracles)} oracles came and no control, by which the best of them is chosen: pass control= (samples "
             "like these that no model here has seen), or one oracle."
         )
+    if len(oracles) == 1 and combine != "best":
+        raise InputError(f'combine="{combine}" makes one oracle of several, and one came: pass a list of oracles.')
     return oracles
 
 
@@ -289,6 +303,18 @@ def _best_first(measured: list[list[Pair]]) -> tuple[list[Pair], list[list[Pair]
     return first, others
 
 
+def _mixed(measured: list[list[Pair]], code: MixedCode) -> tuple[list[Pair], list[list[Pair]]]:
+    """The pairs of all oracles as one, and those of each."""
+    for pairs in measured:
+        if alike([pair[0] for pair in pairs], [pair[1] for pair in pairs], COPY):
+            raise InputError(
+                f"the oracle {pairs[0][1].settings['model']['name']} is the target, or nearly: in a mixture it hides "
+                'what the target has memorized. Leave it out, or pass combine="best", which puts it last.'
+            )
+    mixed = [(pairs[0][0], as_one([pair[1] for pair in pairs], code)) for pairs in zip(*measured, strict=True)]
+    return mixed, measured
+
+
 def memorization_of(
     pairs: Sequence[Pair],
     others: Sequence[Sequence[Pair]] = (),
@@ -298,6 +324,11 @@ def memorization_of(
     groups: Sequence[tuple[str, ...] | None] = (),
 ) -> Memorization:
     """memU and its warnings, from two code lengths of the samples and two of the control, by further oracles too."""
+    if joint == "switch" and _differ([pairs, *others]):
+        raise InputError(
+            'joint="switch" changes models from token to token, and target and oracle have different tokenizers: use '
+            'joint="mixture".'
+        )
     settings = {
         "joint": joint,
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
@@ -305,7 +336,7 @@ def memorization_of(
         "has_control": len(pairs) > 1,
         "versions": versions(),
     }
-    further = [(samples[1], control[1]) for samples, control in others]
+    further = [(pairs[0][1], pairs[1][1]) for pairs in others if len(pairs) > 1]
     warn_of_one_model(pairs)
     result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further, _checked(groups))
     _warn(result)
@@ -334,16 +365,7 @@ def _warn(result: Memorization) -> None:
     assert ladder is not None
     if ladder.verdict == "weak":
         warn(f"the oracle is too weak: {ladder.reason}", WeakOracleWarning)
-    seen = ladder.evidence.seen
-    if seen.high < 0:
-        seen = seen_interval((result.oracle, control.oracle), result, control, level=0.99)
-    if seen.high < 0:  # at 95 %, one innocent oracle in forty would be suspected
-        warn(
-            f"the oracle needs {-seen.high:.3f} to {-seen.low:.3f} bits a token fewer for the samples than for the "
-            "control (99 % interval): it may have seen them, and then hides what the target memorized; or the control "
-            "is harder text.",
-            SeenByOracleWarning,
-        )
+    _warn_of_what_oracles_have_seen(result, control)
     ours, theirs = result.target.n_tokens, control.target.n_tokens
     if _differ_in_length(ours, theirs):
         warn(
@@ -351,6 +373,24 @@ def _warn(result: Memorization) -> None:
             "unlike things. Draw the control like the samples, of the same lengths.",
             LengthMismatchWarning,
         )
+
+
+def _warn_of_what_oracles_have_seen(result: Memorization, control: Control) -> None:
+    """In a mixture, one oracle that has seen the samples is enough to hide what the target memorized of them."""
+    suspects = [("the oracle", (result.oracle, control.oracle))]
+    if is_mixed(result.oracle):
+        suspects += [(f"the oracle {sets[0].settings['model']['name']}", sets) for sets in result.other_oracles]
+    for name, sets in suspects:
+        seen = seen_interval(
+            sets, result, control, level=0.99
+        )  # at 95 %, one innocent oracle in forty would be suspected
+        if seen.high < 0:
+            warn(
+                f"{name} needs {-seen.high:.3f} to {-seen.low:.3f} bits a token fewer for the samples than for the "
+                "control (99 % interval): it may have seen them, and then hides what the target memorized; or the "
+                "control is harder text.",
+                SeenByOracleWarning,
+            )
 
 
 def _differ_in_length(ours: np.ndarray, theirs: np.ndarray) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.capacity import EXPECTED_BITS_PER_PARAM
-from memorization.coding.joint import joint_bits
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
@@ -20,6 +19,7 @@ from memorization.samples import left_out
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
 from memorization.unintended.control import QUANTILES, Control, with_groups
+from memorization.unintended.joint import joint_of, with_count
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means, labels_of, labels_of_both, sample_keys
 from memorization.unintended.selection import Selection
@@ -312,13 +312,13 @@ def combine(
     }
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
     target_ideal, oracle_ideal = (with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
-    joint = joint_bits(target_bits, oracle_bits, settings["joint"])
+    joint = joint_of(target, oracle, settings, "bits")
     signed_bits, bits = oracle_bits - target_bits, oracle_bits - joint
     mem_bits = baseline_bits - target_bits
     return Memorization(
         bits=bits,
         signed_bits=signed_bits,
-        ideal_bits=oracle_ideal - joint_bits(target_ideal, oracle_ideal, settings["joint"]),
+        ideal_bits=oracle_ideal - joint_of(target, oracle, settings, "ideal_bits"),
         ideal_signed_bits=oracle_ideal - target_ideal,
         joint_bits=joint,
         mem_bits=mem_bits,
@@ -359,7 +359,7 @@ def _control(
     documents = labels_of_both(ours, theirs, (len(sample_bits), len(pair[0])))
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
     signed_bits = oracle_bits - target_bits
-    bits = oracle_bits - joint_bits(target_bits, oracle_bits, settings["joint"])
+    bits = oracle_bits - joint_of(*pair, settings, "bits")
     n = len(sample_bits)
     return Control(
         bits=bits,
@@ -379,13 +379,6 @@ def _control(
 
 def _groups_of(table: "pd.DataFrame") -> tuple[str, ...] | None:
     return tuple(table["group"]) if "group" in table else None
-
-
-def with_count(
-    bits: Float64[np.ndarray, " sample"], lengths: CodeLengths, settings: dict[str, Any]
-) -> Float64[np.ndarray, " sample"]:
-    """Code lengths, with two tokenizers plus the code of the token count: Elias gamma, 2 floor(log2 n) + 1 bits."""
-    return bits + 2 * np.floor(np.log2(lengths.n_tokens)) + 1 if settings["token_count_code"] else bits
 
 
 def _span(interval: Interval) -> str:

@@ -1,0 +1,91 @@
+"""The code lengths of two models as one, H(x | oracle, target), and those of several oracles as one."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from memorization.coding.joint import JointCode, MixedCode, TokenBits, joint_bits, mixed_token_bits
+from memorization.errors import InputError
+from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.pair import token_count_bits
+
+__all__ = ["as_one", "is_mixed", "joint_of", "tokens_for", "with_count"]
+
+_MIXED = "MixedOracles"
+
+
+def with_count(
+    bits: Float64[np.ndarray, " sample"], lengths: CodeLengths, settings: dict[str, Any]
+) -> Float64[np.ndarray, " sample"]:
+    """Code lengths, with two tokenizers plus the code of the token count: Elias gamma, 2 floor(log2 n) + 1 bits."""
+    return bits + token_count_bits(lengths) if settings["token_count_code"] else bits
+
+
+def joint_of(
+    target: CodeLengths, oracle: CodeLengths, settings: dict[str, Any], which: Literal["bits", "ideal_bits"]
+) -> Float64[np.ndarray, " sample"]:
+    """The joint code length of each sample, coded or ideal, by the settings of a result."""
+    whole = [with_count(getattr(lengths, which), lengths, settings) for lengths in (target, oracle)]
+    return joint_bits(whole[0], whole[1], settings["joint"], tokens_for(settings["joint"], target, oracle.token_bits))
+
+
+def tokens_for(
+    joint: JointCode, target: CodeLengths, oracle_token_bits: Float64[np.ndarray, " token"]
+) -> TokenBits | None:
+    """What `joint_bits` needs of the tokens, which are the same for both models: nothing but for a switch."""
+    return (target.token_bits, oracle_token_bits, target.token_offsets) if joint == "switch" else None
+
+
+def as_one(oracles: Sequence[CodeLengths], code: MixedCode) -> CodeLengths:
+    """Code lengths of the same tokens under a Bayesian mixture of k oracles: at most log2 k bits above the best.
+
+    Raises:
+        InputError: the oracles have different tokens.
+    """
+    first = oracles[0]
+    for other in oracles[1:]:
+        if not np.array_equal(first.token_ids, other.token_ids):
+            names = [lengths.settings["model"]["name"] for lengths in (first, other)]
+            raise InputError(
+                f'the oracles {names[0]} and {names[1]} cut the samples into different tokens, and combine="{code}" '
+                'mixes them token by token: give oracles of one tokenizer, or combine="best".'
+            )
+    offsets = first.token_offsets
+    ideal = mixed_token_bits([lengths.token_bits for lengths in oracles], offsets, code)
+    coded = mixed_token_bits([_with_excess(lengths) for lengths in oracles], offsets, code)
+    return replace(
+        first,
+        bits=np.add.reduceat(coded, offsets[:-1]),
+        ideal_bits=np.add.reduceat(ideal, offsets[:-1]),
+        token_bits=ideal,
+        settings={**first.settings, "model": _record_of_all([one.settings["model"] for one in oracles], code)},
+    )
+
+
+def is_mixed(oracle: CodeLengths) -> bool:
+    """Whether code lengths are those of several oracles as one."""
+    return bool(oracle.settings["model"]["class"] == _MIXED)
+
+
+def _with_excess(lengths: CodeLengths) -> Float64[np.ndarray, " token"]:
+    """Bits of the tokens, what the coder spends beside with the first of each sample."""
+    bits = lengths.token_bits.copy()
+    bits[lengths.token_offsets[:-1]] += lengths.bits - lengths.ideal_bits
+    return bits
+
+
+def _record_of_all(records: Sequence[dict[str, Any]], code: MixedCode) -> dict[str, Any]:
+    told = json.dumps([[one["fingerprint"], one.get("probe")] for one in records], default=str)
+    return {
+        **dict.fromkeys(records[0]),
+        "name": f"{code} of {', '.join(str(one['name']) for one in records)}",
+        "class": _MIXED,
+        "fingerprint": f"{code} {hashlib.sha256(told.encode()).hexdigest()}",
+        "vocab_size": records[0].get("vocab_size"),
+        "members": list(records),
+    }
