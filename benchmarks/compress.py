@@ -27,7 +27,6 @@ from memorization import compress, compress_bits, decompress, open_model
 from memorization.codec.compress import encode
 from memorization.codec.container import unpack
 from memorization.codec.parts import parts_of
-from memorization.coding.streams import CODERS
 from memorization.data import addresses
 from memorization.errors import ContainerError, InputError, ModelError
 from memorization.lab.training import train
@@ -132,29 +131,19 @@ def round_trips(model: object, held: list[tuple[str, bytes]], lines: list[str], 
     )
 
 
-def coders(model: object, tokenizer: object, texts: list[str], lines: list[str]) -> None:
-    """What either entropy coder spends on the documents that are known by heart, in one stream and each on its own."""
+def by_heart(model: object, tokenizer: object, texts: list[str], lines: list[str]) -> None:
+    """What the coder spends on the documents that are known by heart, in one stream and each on its own."""
     with open_model(model, tokenizer=tokenizer) as opened:
         options = {"first_token": "bos", "max_length": None, "progress": False}
         ideal = compress_bits(opened, texts, first_token="bos", progress=False)
-        each = {coder: [] for coder in CODERS}
-        whole = {}
-        for coder in CODERS:
-            parts, _ = parts_of(texts, opened.tokenizer, opened.vocab_size)
-            whole[coder] = 8 * len(unpack(encode(opened, parts, True, coder=coder, **options)).stream)
-            for part in parts:
-                each[coder].append(8 * len(unpack(encode(opened, [part], False, coder=coder, **options)).stream))
+        parts, _ = parts_of(texts, opened.tokenizer, opened.vocab_size)
+        whole = 8 * len(unpack(encode(opened, parts, True, **options)).stream) - ideal.ideal_bits.sum()
+        each = [8 * len(unpack(encode(opened, [part], False, **options)).stream) for part in parts] - ideal.ideal_bits
     show(
         lines,
-        f"{len(texts)} documents known by heart, {ideal.ideal_bits.mean():.1f} ideal bits each, {ideal.n_tokens.mean():.0f} tokens",
+        f"{len(texts)} documents known by heart, {ideal.ideal_bits.mean():.1f} ideal bits each, {ideal.n_tokens.mean():.0f} "
+        f"tokens; bits over ideal: all in one stream {whole:.1f}; each on its own, mean {each.mean():.1f}, max {each.max():.1f}",
     )
-    for coder in CODERS:
-        over = np.array(each[coder]) - ideal.ideal_bits
-        show(
-            lines,
-            f"  {coder:<6} bits over ideal: all in one stream {whole[coder] - ideal.ideal_bits.sum():6.1f}; "
-            f"each on its own, mean {over.mean():5.1f}, max {over.max():5.1f}",
-        )
 
 
 def corruptions(model: object, tokenizer: object, data: list[bytes], count: int, lines: list[str]) -> None:
@@ -204,7 +193,7 @@ def main() -> None:
     show(lines, f"GPT-2 of 2 layers, {sum(p.numel() for p in model.parameters()):,} parameters, window {WINDOW}")
     round_trips(model, held, lines, tokenizer=tokenizer)
     beginnings = [tokenizer.decode(tokenizer(text)["input_ids"][:24]) for text in learned]
-    coders(model, tokenizer, beginnings, lines)
+    by_heart(model, tokenizer, beginnings, lines)
     corruptions(model, tokenizer, [data for _, data in held[:12]], options.corruptions, lines)
     if options.smollm2:
         show(lines, "SmolLM2-135M, float32")

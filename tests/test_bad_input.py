@@ -613,7 +613,7 @@ def test_options_of_a_wrong_kind(options, message, bpe_tokenizer):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"joint": "min"}, r'joint must be "max" or "mixture"; it is \'min\''),
+        ({"joint": "min"}, r'joint must be "max", "mixture" or "switch"; it is \'min\''),
         ({"baseline": "gzip"}, r"baseline must be \"uniform\" or CodeLengths under a third model; it is 'gzip'"),
         ({"baseline": np.ones(1)}, r"baseline must be \"uniform\" or CodeLengths under a third model"),
     ],

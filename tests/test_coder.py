@@ -243,11 +243,11 @@ def test_nothing_costs_nothing():
 
 @pytest.mark.parametrize("n_tokens", [1, 3, 4, 5, 8, 100, 1000])
 def test_coded_bits_are_those_of_the_words(n_tokens):
-    """Eight bits a token: the words hold them, and at most the one word more that ends a stream."""
+    """Eight bits a token: the words hold them, and at most the two words more that a stream begins and ends with."""
     rng = np.random.default_rng(9)
     sample = Sample(np.zeros((1, 256), np.float32), np.zeros(n_tokens, np.int64), rng.integers(0, 256, n_tokens))
     coded = coded_bits([sample.code])[0]
-    assert_allclose(coded, 8 * n_tokens, rtol=1e-4)
+    assert_allclose(coded, 8 * n_tokens, rtol=1e-4, atol=0.01)
     assert coded - 1 <= 32 * len(encode(sample.code)) <= coded + 64
 
 
@@ -269,32 +269,21 @@ def read_damaged(sample: Sample, words: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("kind", ["flat", "realistic", 30.0])
-def test_a_flipped_bit_is_detected_or_gives_other_tokens(kind):
-    """There is no checksum. A decoder led astray meets the empty part of a refinement soon where improbable tokens have one, and
-    seldom or never where all tokens are likely: then it returns another text, and nothing says so.
-
-    In the last word a flip may change nothing: of it, only what tells the last interval from others matters.
-    """
+def test_a_flipped_bit_is_detected(kind):
+    """A decoder led astray does not end in the state that the coder began with; one flip in 2^32 may."""
     rng = np.random.default_rng(10)
     draw = drawn_sample if isinstance(kind, str) else planted_sample
     sample = draw(rng, kind, 256 if kind == "flat" else 2048, 48)
     words = encode(sample.code)
-    outcomes = {}
     for bit in rng.choice(32 * len(words), 200, replace=False).tolist():
-        outcomes.setdefault(read_damaged(sample, flip(words, bit)), []).append(bit)
-    print(f"{kind}: of 200 flipped bits { ({name: len(bits) for name, bits in outcomes.items()}) }")
-    assert all(bit // 32 == len(words) - 1 for bit in outcomes.get("unnoticed", []))
-    if kind == "flat":
-        assert len(outcomes["other tokens"]) > 100
-    if kind == 30.0:
-        assert len(outcomes["detected"]) > 190
+        assert read_damaged(sample, flip(words, bit)) == "detected", bit
 
 
-def test_missing_and_additional_words_are_detected_or_give_other_tokens():
+def test_missing_and_additional_words_are_detected():
     sample = drawn_sample(np.random.default_rng(11), "realistic", 2048, 48)
     words = encode(sample.code)
     assert read_damaged(sample, words) == "unnoticed"  # nothing is damaged yet
-    assert read_damaged(sample, words[:-2]) != "unnoticed"
+    assert read_damaged(sample, words[:-2]) == read_damaged(sample, words[2:]) == "detected"
     assert read_damaged(sample, np.append(words, words[:2])) == "detected"
 
 

@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memorization import UniformModel, cli, compress, compress_bits, decompress, open_model
-from memorization.codec.compress import encode
 from memorization.codec.container import FORMAT_VERSION, KINDS, MAGIC, Container, Entry, digest, pack, unpack
-from memorization.codec.parts import data_digest, parts_of
+from memorization.codec.parts import data_digest
 from memorization.coding.intervals import GRID
-from memorization.coding.streams import CODERS, Reader, interval_bits, write
+from memorization.coding.streams import Reader, interval_bits, write
 from memorization.coding.tables import NoCodeError, Tables, _cells, _refinements
 from memorization.errors import ContainerError, ImpossibleTokenError, InputError, NotReproducedError, OtherModelError
 from memorization.measure.incremental import Reading, way_of
@@ -99,7 +98,7 @@ def test_a_sample_takes_its_ideal_bits_a_header_and_8_bytes(bpe_tokenizer):
     held = unpack(packed)
     assert not any(entry.raw for entry in held.entries)
     ideal = compress_bits(model, texts, tokenizer=bpe_tokenizer, first_token="bos", progress=False).ideal_bits.sum()
-    assert ideal / 8 - 1 < len(held.stream) <= ideal / 8 + 2  # to keep: 8
+    assert ideal / 8 - 1 < len(held.stream) <= ideal / 8 + 5  # to keep: 8
     assert len(packed) - len(held.stream) < 200
 
 
@@ -123,7 +122,7 @@ def test_what_the_model_makes_longer_is_stored_as_it_is(opened):
     """Sixty zeros: zlib takes 11 bytes, and a random model some 60."""
     held = unpack(compress(opened, b"0" * 60, progress=False))
     assert held.entries == (Entry("bytes", True, False, 60),)
-    assert held.coder == "none"
+    assert held.stream == b""
     assert held.stream == b""
 
 
@@ -384,7 +383,6 @@ numbers = st.integers(0, 2**40)
 # The container is made in the test: types are executed when it is made, which draws at random.
 containers = st.fixed_dictionaries(
     {
-        "coder": st.sampled_from(("none", "range", "ans")),
         "path": st.sampled_from(("prefix", "state")),
         "n_threads": numbers,
         "dtype": st.sampled_from(("", "float32", "bfloat16")),
@@ -413,12 +411,12 @@ def test_a_container_is_read_as_it_was_written(fields):
 
 def test_a_container_is_laid_out_as_documented():
     held = Container(
-        *("range", "state", 2, "float32", b"m" * 16, b"t" * 16, 49_152, 0, 8192, "here", True),
+        *("state", 2, "float32", b"m" * 16, b"t" * 16, 49_152, 0, 8192, "here", True),
         *((Entry("str", False, True, 300), Entry("ids", True, False, 5)), b"d" * 16, "zlib", b"raw", b"stream"),
     )
     head = b"\x8aLMZ\x01"
     rest = (
-        b"\x01\x01\x02\x07float32" + b"m" * 16 + b"t" * 16 + b"\x80\x80\x03\x01\x80\x40\x04here\x01\x02"
+        b"\x01\x02\x07float32" + b"m" * 16 + b"t" * 16 + b"\x80\x80\x03\x01\x80\x40\x04here\x01\x02"
         b"\x09\xac\x02\x06\x05" + b"d" * 16 + b"\x01\x03rawstream"
     )
     start = head + bytes([len(rest) + 16]) + rest
@@ -431,7 +429,7 @@ def test_the_digest_of_the_data_is_the_documented_one():
     assert data_digest(["x"], False) not in (data_digest(["x"], True), data_digest([b"x"], False))
 
 
-@pytest.mark.parametrize("rest", [b"\x03\x00", b"\x00\x02", b"\x01\x01\x80", b"\x01\x01\x02\xff\x01short"])
+@pytest.mark.parametrize("rest", [b"\x02\x00", b"\x01\x80", b"\x01\x02\xff\x01short"])
 def test_a_container_with_a_sound_checksum_and_unknown_fields_is_refused(rest):
     start = MAGIC + bytes([FORMAT_VERSION, len(rest) + 16]) + rest
     with pytest.raises(ContainerError):
@@ -450,19 +448,18 @@ def rows(vocab_size: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 3, 256, 50_257, 151_936])
-@pytest.mark.parametrize("coder", CODERS)
-def test_streams_give_the_tokens_back_in_their_ideal_bits(vocab_size, coder):
+def test_streams_give_the_tokens_back_in_their_ideal_bits(vocab_size):
     rng = np.random.default_rng(vocab_size)
     logits = rows(vocab_size)
     drawn = [(row, token) for row in logits for token in [*rng.integers(0, vocab_size, 3).tolist(), int(row.argmax())]]
     tables = [Tables(row) for row, _ in drawn]
     intervals = [step for made, (_, token) in zip(tables, drawn, strict=True) for step in made.intervals(token)]
-    stream = write(intervals, coder)
-    reader = Reader(stream, coder)
+    stream = write(intervals)
+    reader = Reader(stream)
     assert [made.token(reader.read) for made in tables] == [token for _, token in drawn]
     ideal = sum(reference.ideal_bits(row[None].float().numpy(), np.array([token]))[0] for row, token in drawn)
     assert abs(interval_bits(intervals) - ideal) < 0.1 + 1e-3 * ideal
-    assert 8 * len(stream) - interval_bits(intervals) <= {"range": 9, "ans": 32}[coder]
+    assert 8 * len(stream) - interval_bits(intervals) <= 32
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=40))
@@ -492,22 +489,22 @@ def test_every_token_has_an_interval_and_a_stage_fills_the_grid(logits):
         assert tables.token(read) == token
 
 
-def test_a_range_coders_stream_ends_with_the_last_byte_that_is_needed():
-    """Also where that takes a carry, and where nothing is coded or all is certain."""
+def test_a_stream_takes_four_bytes_more_at_most():
+    """Also where nothing is coded or all is certain."""
     rng, over = np.random.default_rng(4), []
     for _ in range(100):
         widths = rng.integers(1, GRID - 3, int(rng.integers(1, 12)))
         intervals = [(int(rng.integers(1, GRID - width)), int(width)) for width in widths]
-        stream = write(intervals, "range")
-        reader = Reader(stream, "range")
+        stream = write(intervals)
+        reader = Reader(stream)
         for left, width in intervals:
             cells = np.array([left - 1, width, GRID - 1 - left - width])
             assert reader.read(cells[cells > 0]) == (left > 1)
         over.append(8 * len(stream) - interval_bits(intervals))
-    assert max(over) < 8.1
-    assert 2 < np.mean(over) < 5
+    assert max(over) <= 32
+    assert np.mean(over) < 28
     assert write([]) == b""
-    assert write([(1, GRID - 2)] * 5) == b"\x01"  # the cell before is a guard
+    assert len(write([(1, GRID - 2)] * 5)) == 1
 
 
 @pytest.mark.parametrize("n", [1, 2, 17, 390])
@@ -551,18 +548,6 @@ def test_impossible_tokens_have_no_code():
             Tables(torch.tensor([0.0, bad]))
     with pytest.raises(ImpossibleTokenError):
         Tables(torch.full((3,), -math.inf))
-
-
-def test_either_coder_makes_a_container_that_comes_back(opened):
-    parts, several = parts_of(DOCUMENTS, opened.tokenizer, opened.vocab_size)
-    options = {"first_token": "auto", "max_length": None, "progress": False}
-    sizes = {}
-    for coder in CODERS:
-        packed = encode(opened, parts[:3], several, coder=coder, **options)
-        assert unpack(packed).coder == coder
-        assert decompress(opened, packed, progress=False) == DOCUMENTS[:3]
-        sizes[coder] = len(packed)
-    assert abs(sizes["range"] - sizes["ans"]) <= 8
 
 
 # --- the command line

@@ -11,7 +11,7 @@ from memorization.codec.container import Container, Entry, pack, unpack
 from memorization.codec.first_token import context_of
 from memorization.codec.marks import NO_TOKENIZER, check_model, here, model_mark, tokenizer_mark, why_not_reproduced
 from memorization.codec.parts import Data, One, Part, back, data_digest, pack_raw, parts_of, unpack_raw
-from memorization.coding.streams import DEFAULT_CODER, CoderName, Reader, interval_bits, write
+from memorization.coding.streams import Reader, interval_bits, write
 from memorization.coding.tables import Interval, NoCodeError, Tables
 from memorization.errors import InputError, NotReproducedError
 from memorization.measure.incremental import LONGEST_PREFIX, Reading, way_of
@@ -173,14 +173,12 @@ def encode(
     first_token: str | int,
     max_length: int | None,
     progress: bool,
-    coder: CoderName = DEFAULT_CODER,
 ) -> bytes:
     """The container of samples, not checked yet."""
     path = way_of(model)
     window = window_of(max_length, None, model.max_length)[0]
     values, raw = [part.value for part in parts], bytearray()
     held = Container(
-        coder=coder,
         path=path,
         n_threads=torch.get_num_threads(),
         dtype=model.record["dtype"] or "",
@@ -214,12 +212,11 @@ def encode(
     return pack(
         replace(
             held,
-            coder=coder if intervals else "none",
             tokenizer=tokenizer_mark(model.tokenizer) if texts_coded else NO_TOKENIZER,
             entries=tuple(entries),
             packing=packing,
             raw=packed,
-            stream=write(intervals, coder) if intervals else b"",
+            stream=write(intervals) if intervals else b"",
         )
     )
 
@@ -255,7 +252,7 @@ def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> li
         NoCodeError: they are other data than were compressed.
     """
     raw = iter(unpack_raw(held.packing, held.raw, held.entries))
-    reader = Reader(held.stream, held.coder) if held.coder != "none" else None  # type: ignore[arg-type]
+    reader = Reader(held.stream)
     total = sum(entry.count for entry in held.entries if not entry.raw)
     values: list[One] = []
     with progress_bar(total, name, unit="tok", shown=progress, delay=1) as bar, _threads(held.n_threads):
@@ -273,11 +270,10 @@ def _restore(model: OpenModel, held: Container, name: str, progress: bool) -> li
     return values
 
 
-def _decode(model: OpenModel, held: Container, entry: Entry, reader: Reader | None, bar: Any) -> list[int]:
+def _decode(model: OpenModel, held: Container, entry: Entry, reader: Reader, bar: Any) -> list[int]:
     found: list[int] = []
     reading = Reading(model, held.path, held.context, held.max_length)  # type: ignore[arg-type]
     for _ in range(entry.count):
-        assert reader is not None
         token = _tables(reading, model.vocab_size).token(reader.read)
         found.append(token)
         reading.read(token)

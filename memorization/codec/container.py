@@ -13,7 +13,7 @@ FORMAT_VERSION = 1
 DIGEST_BYTES = 16  # of a SHA-256
 KINDS = ("bytes", "str", "ids")
 _RAW, _LEADING = 4, 8  # bits of an entry's first byte, above its kind
-_CODERS, _PATHS, _PACKINGS = ("none", "range", "ans"), ("prefix", "state"), ("plain", "zlib", "lzma")
+_PATHS, _PACKINGS = ("prefix", "state"), ("plain", "zlib", "lzma")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,6 @@ class Container:
     """The fields of a container, in the order in which they are written.
 
     Attributes:
-        coder: entropy coder of the stream: "range" or "ans"; "none" where nothing is coded.
         path: how the model reads: "prefix" or "state".
         n_threads: of torch, on the CPU.
         dtype: of the model's weights; empty where it has none.
@@ -53,10 +52,9 @@ class Container:
         data_digest: of what was compressed.
         packing: of the raw samples: "plain", "zlib" or "lzma".
         raw: all raw samples, one after the other, packed.
-        stream: of the entropy coder.
+        stream: of the entropy coder; empty where nothing is coded.
     """
 
-    coder: str
     path: str
     n_threads: int
     dtype: str
@@ -103,7 +101,7 @@ def pack(held: Container) -> bytes:
     """The bytes of a container."""
     written_by = held.written_by.encode()
     body = [
-        bytes([_CODERS.index(held.coder), _PATHS.index(held.path)]),
+        bytes([_PATHS.index(held.path)]),
         varint(held.n_threads),
         varint(len(held.dtype)),
         held.dtype.encode("ascii"),
@@ -166,7 +164,7 @@ def unpack(blob: bytes) -> Container:
 
 
 def _fields(source: "_Source") -> Container:
-    coder, path = source.one_of(_CODERS), source.one_of(_PATHS)
+    path = source.one_of(_PATHS)
     n_threads, dtype = source.varint(), source.take(source.varint()).decode("ascii", "replace")
     model, tokenizer = source.take(DIGEST_BYTES), source.take(DIGEST_BYTES)
     vocab_size, context, max_length = source.varint(), source.varint(), source.varint()
@@ -176,7 +174,6 @@ def _fields(source: "_Source") -> Container:
     data_digest, packing = source.take(DIGEST_BYTES), source.one_of(_PACKINGS)
     raw = source.take(source.varint())
     return Container(
-        coder=coder,
         path=path,
         n_threads=n_threads,
         dtype=dtype,

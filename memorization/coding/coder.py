@@ -20,8 +20,8 @@ from memorization.coding.intervals import GRID, TokenCode
 
 _WORD_BITS = 32  # of constriction's default coder
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
-# What a coder begins with: a state of 2^32, the least that a full one has. Into an empty one, whose state is 0, a symbol
-# of any probability goes for as good as nothing.
+# What a coder begins with: a state of 2^32, the least that a full one has. Into an empty one, whose state is 0, a
+# symbol of any probability goes for as good as nothing.
 _BEGIN = np.array([0, 1], dtype=np.uint32)
 _BEGIN_BITS = 32
 

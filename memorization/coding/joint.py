@@ -82,8 +82,8 @@ def mixed_token_bits(
         [200.0, 9.1]
 
     Source:
-        Herbster and Warmuth, "Tracking the best expert", Machine Learning 32 (1998), for a fixed rate; Volf and Willems,
-        "Switching between two universal source coding algorithms", DCC 1998, for mixing over ways to switch.
+        Herbster and Warmuth, "Tracking the best expert", Machine Learning 32 (1998), for a fixed rate; Volf and
+        Willems, "Switching between two universal source coding algorithms", DCC 1998, for mixing over ways to switch.
     """
     bits = np.stack(codes)
     n_models, n_samples = len(bits), len(offsets) - 1

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.coding.joint import JointCode, MixedCode
-from memorization.errors import InputError, LengthMismatchWarning, SeenByOracleWarning, WeakOracleWarning, warn
+from memorization.errors import InputError
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
 from memorization.measure.pair import (
@@ -36,15 +36,11 @@ from memorization.samples import (
     read_samples,
 )
 from memorization.samples.disjoint import check_disjoint
-from memorization.unintended.joint import as_one, is_mixed, with_count
-from memorization.unintended.control import Control
-from memorization.unintended.ladder import COPY, seen_interval
+from memorization.unintended.doubts import warn_of_doubts
+from memorization.unintended.joint import as_one, with_count
+from memorization.unintended.ladder import COPY
 from memorization.unintended.means import sample_keys
 from memorization.unintended.result import Memorization, combine
-
-_LENGTH_MISMATCH = 0.1  # of the mean length: a difference from which net memU compares unlike things
-_TAILS = (0.1, 0.9)
-_CHANCE = 0.01
 
 
 def unintended_memorization(
@@ -339,7 +335,7 @@ def memorization_of(
     further = [(pairs[0][1], pairs[1][1]) for pairs in others if len(pairs) > 1]
     warn_of_one_model(pairs)
     result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further, _checked(groups))
-    _warn(result)
+    warn_of_doubts(result)
     return result
 
 
@@ -355,56 +351,3 @@ def _baseline_bits(
         check_same_samples(baseline, target, "the baseline")
         return with_count(baseline.bits, baseline, settings)
     return with_count(target.n_tokens * math.log2(target.settings["uniform_vocab_size"]), target, settings)
-
-
-def _warn(result: Memorization) -> None:
-    control = result.control
-    if control is None:
-        return
-    ladder = result.ladder
-    assert ladder is not None
-    if ladder.verdict == "weak":
-        warn(f"the oracle is too weak: {ladder.reason}", WeakOracleWarning)
-    _warn_of_what_oracles_have_seen(result, control)
-    ours, theirs = result.target.n_tokens, control.target.n_tokens
-    if _differ_in_length(ours, theirs):
-        warn(
-            f"samples have {_lengths(ours)} tokens, control samples {_lengths(theirs)}: net memU and p-values compare "
-            "unlike things. Draw the control like the samples, of the same lengths.",
-            LengthMismatchWarning,
-        )
-
-
-def _warn_of_what_oracles_have_seen(result: Memorization, control: Control) -> None:
-    """In a mixture, one oracle that has seen the samples is enough to hide what the target memorized of them."""
-    suspects = [("the oracle", (result.oracle, control.oracle))]
-    if is_mixed(result.oracle):
-        suspects += [(f"the oracle {sets[0].settings['model']['name']}", sets) for sets in result.other_oracles]
-    for name, sets in suspects:
-        seen = seen_interval(
-            sets, result, control, level=0.99
-        )  # at 95 %, one innocent oracle in forty would be suspected
-        if seen.high < 0:
-            warn(
-                f"{name} needs {-seen.high:.3f} to {-seen.low:.3f} bits a token fewer for the samples than for the "
-                "control (99 % interval): it may have seen them, and then hides what the target memorized; or the "
-                "control is harder text.",
-                SeenByOracleWarning,
-            )
-
-
-def _differ_in_length(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """In the mean, or in their spread beyond chance: what an oracle lacks adds up with the length."""
-    if abs(ours.mean() - theirs.mean()) > _LENGTH_MISMATCH * ours.mean():
-        return True
-    apart = np.abs(np.quantile(ours, _TAILS) - np.quantile(theirs, _TAILS)) > _LENGTH_MISMATCH * ours.mean()
-    if not apart.any():
-        return False
-    from scipy.stats import ks_2samp
-
-    return bool(ks_2samp(ours, theirs).pvalue < _CHANCE)
-
-
-def _lengths(n_tokens: np.ndarray) -> str:
-    low, high = np.quantile(n_tokens, _TAILS)
-    return f"{n_tokens.mean():.1f} (most {low:.0f} to {high:.0f})"

@@ -196,6 +196,7 @@ def cross_fitted(
 
 
 def same_tokens(sets: Sets, others: Sets) -> bool:
+    """Whether two models cut samples and control into the same tokens."""
     return all(np.array_equal(a.token_ids, b.token_ids) for a, b in zip(sets, others, strict=True))
 
 
