@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import Iid, Memorizer, mean_bits, zipf
 from test_ladder import S, V, strong_pair
+from test_unintended import train_bpe
 from torch import Tensor
 
 import memorization
 from memorization import compress_bits, unintended_memorization
 from memorization.coding.joint import SWITCH_RATES, joint_bits, mixed_token_bits
 from memorization.errors import InputError, MeasurementWarning, SeenByOracleWarning
+from memorization.unintended.joint import tokens_for
 
 pytestmark = pytest.mark.usefixtures("no_type_checker")
 
@@ -251,6 +253,43 @@ def test_samples_memorized_in_part_are_seen_by_the_switch_alone(tmp_path):
     memu["switch"].save(tmp_path / "kept")
     again = memorization.load(tmp_path / "kept")
     assert again.bits.tolist() == memu["switch"].bits.tolist()
+
+
+def test_a_switch_between_two_tokenizers_changes_where_both_have_an_edge():
+    texts = ["The house met again.", "naïve — 雪", "How many bits does it take?", "a"]
+    small, large = train_bpe(262), train_bpe(290)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeasurementWarning)
+        switch, mixture = (
+            unintended_memorization(
+                Bigram(1, len(small)),
+                Bigram(2, len(large)),
+                texts,
+                target_tokenizer=small,
+                oracle_tokenizer=large,
+                first_token="bos",
+                joint=joint,
+                progress=False,
+            )
+            for joint in ("switch", "mixture")
+        )
+    target, oracle = switch.target, switch.oracle
+    codes = tokens_for("switch", target, oracle, oracle.token_bits)
+    for i, text in enumerate(texts):
+        edges = [
+            np.cumsum([len(own.decode([t]).encode()) for t in own(text).input_ids]) if text.isascii() else None
+            for own in (small, large)
+        ]
+        own = slice(codes[2][i], codes[2][i + 1])
+        for found, lengths in zip(codes, (target, oracle), strict=False):
+            assert found[own].sum() == pytest.approx(lengths.ideal_bits[i])
+            if text.isascii():
+                ends = np.intersect1d(*edges)
+                by_byte = np.add.reduceat(lengths.bits_by_byte(i), [0, *ends[:-1]])
+                np.testing.assert_allclose(found[own], by_byte)
+    assert len(codes[0]) <= len(oracle.token_ids) < len(target.token_ids)
+    assert (switch.joint_bits <= mixture.joint_bits + 1 + 1e-9).all()
+    assert (switch.joint_bits < mixture.joint_bits).any()
 
 
 @pytest.mark.parametrize("combine", ["mixture", "switch"])

@@ -118,6 +118,8 @@ def measure_spans(
         >>> found.field("id").bits
         1.5
     """
+    if joint == "switch":
+        raise InputError('spans have no joint="switch": each is coded by itself. Use "mixture".')
     wanted = spans if isinstance(spans, str) else expressions_of(spans)
     for role, model in (("target", target), ("oracle", oracle)):
         if isinstance(model, CodeLengths):
@@ -256,7 +258,8 @@ def _of_places(
         spans=found[0],
         control=found[1] if len(found) > 1 else None,
         settings={
-            "joint": measured.settings["joint"],
+            # Within a span nothing is switched: what is stored of it is its bits under either model.
+            "joint": "mixture" if measured.settings["joint"] == "switch" else measured.settings["joint"],
             "names": [*names, REST] if REST in found[0].names else names,
             "spans": asked,
             "n_uncoded": dict(uncoded),

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from memorization.coding.joint import JointCode, MixedCode, TokenBits, joint_bits, mixed_token_bits
 from memorization.errors import InputError
+from memorization.integers import edges_of
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.pair import token_count_bits
 
@@ -31,14 +32,43 @@ def joint_of(
 ) -> Float64[np.ndarray, " sample"]:
     """The joint code length of each sample, coded or ideal, by the settings of a result."""
     whole = [with_count(getattr(lengths, which), lengths, settings) for lengths in (target, oracle)]
-    return joint_bits(whole[0], whole[1], settings["joint"], tokens_for(settings["joint"], target, oracle.token_bits))
+    tokens = tokens_for(settings["joint"], target, oracle, oracle.token_bits)
+    return joint_bits(whole[0], whole[1], settings["joint"], tokens)
 
 
 def tokens_for(
-    joint: JointCode, target: CodeLengths, oracle_token_bits: Float64[np.ndarray, " token"]
+    joint: JointCode, target: CodeLengths, oracle: CodeLengths, oracle_token_bits: Float64[np.ndarray, " token"]
 ) -> TokenBits | None:
-    """What `joint_bits` needs of the tokens, which are the same for both models: nothing but for a switch."""
-    return (target.token_bits, oracle_token_bits, target.token_offsets) if joint == "switch" else None
+    """What `joint_bits` needs of the tokens: nothing but for a switch.
+
+    Where the models cut a text into different tokens, what lies between places where both have an edge counts as one.
+
+    Raises:
+        InputError: it is not known which bytes the tokens cover.
+    """
+    if joint != "switch":
+        return None
+    if np.array_equal(target.token_ids, oracle.token_ids):
+        return target.token_bits, oracle_token_bits, target.token_offsets
+    codes: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+    for i in range(len(target)):
+        ends = _last_bytes(target, i), _last_bytes(oracle, i)
+        shared = np.intersect1d(*ends)
+        for found, bits, end, lengths in zip(
+            codes, (target.token_bits, oracle_token_bits), ends, (target, oracle), strict=True
+        ):
+            own = bits[lengths.token_offsets[i] : lengths.token_offsets[i + 1]]
+            found.append(np.bincount(np.searchsorted(shared, end), weights=own, minlength=len(shared)))
+    return np.concatenate(codes[0]), np.concatenate(codes[1]), edges_of([len(part) for part in codes[0]])
+
+
+def _last_bytes(lengths: CodeLengths, i: int) -> Int64[np.ndarray, " token"]:
+    """The byte after the last one of each token of a sample, the last token's being the text's end."""
+    lengths.bits_by_byte(i)  # which says what is wrong where it is not known
+    assert lengths.token_bytes is not None
+    ends = lengths.token_bytes[lengths.token_offsets[i] : lengths.token_offsets[i + 1], 1].copy()
+    ends[-1] = lengths.n_bytes[i]
+    return ends
 
 
 def as_one(oracles: Sequence[CodeLengths], code: MixedCode) -> CodeLengths:

@@ -82,7 +82,7 @@ def unintended_memorization(
             of such oracles, see `combine`.
         samples: as for `compress_bits`.
         joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit; "switch" is
-            a code that may change models at every token, never below -2 bits. It needs one tokenizer.
+            a code that may change models at every token, never below -2 bits.
         combine: what several oracles come to. "best": memU is against the one with the fewest bits on the control,
             which is then needed. "mixture" and "switch": against all of them as one code, which is never more than
             log2 k (and 1) bits a sample above the best of k oracles, and may be below; none of them may have seen the
@@ -320,11 +320,6 @@ def memorization_of(
     groups: Sequence[tuple[str, ...] | None] = (),
 ) -> Memorization:
     """memU and its warnings, from two code lengths of the samples and two of the control, by further oracles too."""
-    if joint == "switch" and _differ([pairs, *others]):
-        raise InputError(
-            'joint="switch" changes models from token to token, and target and oracle have different tokenizers: use '
-            'joint="mixture".'
-        )
     settings = {
         "joint": joint,
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),

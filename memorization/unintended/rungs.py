@@ -148,7 +148,7 @@ class Maker:
                 continue
             own = self._counted(target.ideal_bits, target)
             sums.append(self._counted(np.add.reduceat(bits, lengths.token_offsets[:-1]), lengths))
-            joint = joint_bits(own, sums[-1], self.joint, tokens_for(self.joint, target, bits))
+            joint = joint_bits(own, sums[-1], self.joint, tokens_for(self.joint, target, lengths, bits))
             memu[k], signed[k] = float(np.mean(sums[-1] - joint)), float(np.mean(sums[-1] - own))
         n_tokens, ours = float(like[1].n_tokens.sum()), None if tokens[0] is None else sums[0]
         return Rung(name, kind, sums[-1], ours, n_tokens, memu[0], memu[0] - memu[1], signed[0])
