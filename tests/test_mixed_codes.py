@@ -223,6 +223,17 @@ def test_switch_stands_beside_max_and_mixture():
     assert "switch" in repr(found["switch"])
 
 
+def test_nothing_is_told_of_parts_where_none_is_known():
+    told = 0
+    for seed in range(8):
+        source, members, unseen, whole = planted(seed)
+        for target in (whole, strong_pair(source, seed)[1]):  # known as a whole, and not known at all
+            result = quietly(target, strong_pair(source)[0], members, control=unseen)
+            told += "in parts" in repr(result)
+    assert told == 0
+    assert not quietly(target, strong_pair(source)[0], members).in_parts.is_known
+
+
 def test_samples_memorized_in_part_are_seen_by_the_switch_alone(tmp_path):
     """The target knows one half of each sample by heart and is worse than the oracle on the other."""
     rng = np.random.default_rng(0)
@@ -250,6 +261,11 @@ def test_samples_memorized_in_part_are_seen_by_the_switch_alone(tmp_path):
     assert memu["switch"].mean_bits > memu["mixture"].mean_bits + 5
     assert known_bits - 16 < memu["switch"].mean_bits < known_bits
     assert memu["switch"].control.mean_bits < 1
+    # The default says so, and what is measured by it already does not.
+    assert 5 < memu["max"].in_parts.low < memu["max"].in_parts.high < known_bits
+    assert "in parts     net memU is [" in repr(memu["max"])
+    assert memu["switch"].in_parts == (0, 0)
+    assert "in parts" not in repr(memu["switch"])
     memu["switch"].save(tmp_path / "kept")
     again = memorization.load(tmp_path / "kept")
     assert again.bits.tolist() == memu["switch"].bits.tolist()

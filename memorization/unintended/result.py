@@ -19,6 +19,7 @@ from memorization.samples import left_out
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
 from memorization.unintended.control import QUANTILES, Control, with_groups
+from memorization.unintended.in_parts import InParts
 from memorization.unintended.joint import joint_of, with_count
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means, labels_of, labels_of_both, sample_keys
@@ -33,7 +34,7 @@ _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization(Selection, Result):
+class Memorization(Selection, InParts, Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
     A saved folder holds memorization.parquet (a row a sample) and control.parquet; target/ and oracle/ (and the same in
@@ -216,6 +217,7 @@ class Memorization(Selection, Result):
                 "gap_bits": self.control.gap_bits,
                 "gap_interval": self.control.gap_interval,
                 "set_p_value": self.set_p_value,
+                "in_parts_interval": self.in_parts,
                 "bracket": self.ladder.bracket,
                 "verdict": self.ladder.verdict,
                 "verdict_reason": self.ladder.reason,
@@ -244,6 +246,7 @@ class Memorization(Selection, Result):
                 "control's",
                 f"  gap          {control.gap_bits:,.1f} {_span(control.gap_interval)} bits in all: signed over the "
                 "control's; seen against unseen text, no amount of memory",
+                *self.in_parts_lines(),
                 *(self.ladder.lines() if self.ladder is not None else ()),
                 *self.selection_lines(is_weak=self.verdict == "weak"),
             ]
