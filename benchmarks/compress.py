@@ -3,8 +3,8 @@
     python benchmarks/compress.py [--smollm2 smollm2] [--documents 200] [--output FILE]
 
 1. A small GPT-2 learns 24 English documents by heart (CPU, under a minute). It compresses 200 documents: English, German,
-   Japanese, Chinese, source code and random bytes; each comes back. What it learned by heart is compressed by both entropy
-   coders, beside its ideal bits.
+   Japanese, Chinese, source code and random bytes; each comes back. What it learned by heart is compressed beside its
+   ideal bits.
 2. 500 containers are damaged: a flipped bit, a cut end, or another model. Each must give an error of the library by its name.
 3. With --smollm2, twelve documents through SmolLM2-135M, one token at a time: minutes.
 """

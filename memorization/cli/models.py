@@ -268,7 +268,16 @@ def extract(
     suffix_tokens: Annotated[
         int | None, typer.Option("--suffix", help="Tokens that must come.  [default: all that follow]")
     ] = None,
+    temperature: Annotated[float, typer.Option(help="Of sampling; 0 is greedy.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample of so many likeliest tokens alone.  [default: all]")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Sample of the likeliest tokens alone that reach this probability together.")
+    ] = 1.0,
+    oracle: Annotated[
+        str | None, typer.Option(help="A model that has not seen the samples: what it gives too can be guessed.")
+    ] = None,
     tokenizer: TargetTokenizer = None,
+    oracle_tokenizer: OracleTokenizer = None,
     revision: TargetRevision = None,
     first_token: FirstToken = "auto",
     batch_size: BatchSize = "auto",
@@ -285,7 +294,7 @@ def extract(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Extraction: given the first tokens of a sample, does greedy decoding give the rest, word for word?"""
+    """Extraction: given the first tokens of a sample, does decoding give the rest, word for word?"""
     from memorization.extraction import extract as extraction
 
     claim(output, overwrite)
@@ -296,6 +305,11 @@ def extract(
         unseen,
         prefix_tokens=prefix_tokens or "auto",
         suffix_tokens=suffix_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        oracle=oracle,
+        oracle_tokenizer=oracle_tokenizer,
         tokenizer=tokenizer,
         revision=revision,
         first_token=token(first_token),
@@ -313,6 +327,7 @@ def extract(
     print(result)
     save(result, output)
     save_picture(result.plot().figure, output / "extraction.png")
+    save_picture(result.plot(against="tries").figure, output / "tries.png")
 
 
 def _model_or_lengths(name: str) -> "str | CodeLengths":

@@ -1,22 +1,24 @@
 """`extract`: one pass over the true tokens in place of greedy decoding."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Bool
 
-from memorization.errors import ImpossibleTokenError, InputError
-from memorization.extraction.result import NAMES, SETS, Extraction, check_long_enough
+from memorization.errors import InputError
+from memorization.extraction.decoding import Decoding
+from memorization.extraction.passes import TokensGiven, examples_of, read_as, tokenized, tokens_given, under_oracle
+from memorization.extraction.rates import check_long_enough
+from memorization.extraction.result import Extraction
 from memorization.integers import check_integer, edges_of
-from memorization.measure.code_lengths import check_ids, tokenize
-from memorization.measure.context import FirstToken, Sequences, resolve_first_token, sequences_of, warn_of_chat_marker
+from memorization.measure.context import resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import Window, check_batch_size, places_predicted, read_windows
-from memorization.measure.probe import remedy_of_nan
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, open_model
+from memorization.measure.passes import check_batch_size
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
@@ -34,6 +36,11 @@ def extract(
     *,
     prefix_tokens: Sequence[int] | Literal["auto"] = "auto",
     suffix_tokens: int | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    oracle: ModelLike | None = None,
+    oracle_tokenizer: TokenizerLike | None = None,
     tokenizer: TokenizerLike | None = None,
     first_token: str | int = "auto",
     batch_size: int | Literal["auto"] = "auto",
@@ -48,11 +55,12 @@ def extract(
     level: float = 0.95,
     progress: bool = True,
 ) -> Extraction:
-    """Share of samples, from 0 to 1, whose first tokens make a model give back the rest exactly, by greedy decoding.
+    """Share of samples, from 0 to 1, whose first tokens make a model give back the rest exactly, greedily or by tries.
 
-    No token is generated: the greedy continuation of a prefix is the true suffix if and only if each token of the
-    suffix is the arg max given the *true* tokens before it, so one forward pass over each sample answers for every
-    prefix length.
+    The greedy continuation of a prefix is the true suffix if and only if each token of the suffix is the arg max given
+    the *true* tokens before it, and the probability that a sampled one is the suffix is the product of its tokens'
+    probabilities given the true tokens before. So no token is generated for the figures: one forward pass over each
+    sample answers for every prefix length and any number of tries.
 
     Args:
         target: the model under audit, as for `compress_bits`.
@@ -63,6 +71,13 @@ def extract(
             32 that are. Where samples have prompts, prefixes are of what follows the prompt, which is given as well;
             0 is the prompt alone, and the first of "auto".
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
+        temperature: of sampling, as are the next two, in the order and the meaning that they have in transformers:
+            logits are divided by it. 0 is greedy decoding.
+        top_k: only so many of the likeliest tokens; None is all.
+        top_p: of what is left only the likeliest that reach this probability together; 1 is all.
+        oracle: a model of such text that has not seen the samples, in the same tokens: what it gives within as many
+            tries can be guessed (`Extraction.rate(..., beyond_oracle=True)`).
+        oracle_tokenizer: None is the oracle's own where it is named.
         tokenizer: this, `batch_size` to `text_column`, `on_lossy_text` and `progress` are as for `compress_bits`.
         first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first
             token counts as not predicted. "auto" is bos where the tokenizer has one, unless the model codes the samples
@@ -85,7 +100,7 @@ def extract(
 
     Raises:
         InputError: a sample that is in both sets, or too short for a prefix; with suffix_tokens=None one that is longer
-            than the model's window; options that cannot be used.
+            than the model's window; options that cannot be used; an oracle that has other tokens.
         LossyTextError: a text that its tokenizer does not give back.
         ModelError: as for `compress_bits`; ImpossibleTokenError for logits without a finite maximum.
 
@@ -112,10 +127,11 @@ def extract(
         ([0.5, 1.0], [0.0, 0.0])
 
     Source:
-        Morris et al., arXiv:2505.24832; the definition is that of Carlini et al., arXiv:2202.07646. Newcombe,
+        Morris et al., arXiv:2505.24832; the greedy definition is that of Carlini et al., arXiv:2202.07646, that by
+        tries of Hayes et al., arXiv:2410.19482. Newcombe,
         doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10.
     """
-    level = check_level(level)
+    level, decoding = check_level(level), Decoding.checked(temperature, top_k, top_p)
     suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
     batch_size = check_batch_size(batch_size)
     given = {"members": samples} | ({} if control is None else {"heldout": control})
@@ -123,50 +139,80 @@ def extract(
     prefixes = _check_prefixes(prefix_tokens, 1 if raw["members"].conditional is None else 0)
     if control is not None:
         check_disjoint(raw["members"], raw["heldout"])
-    with open_model(
-        target,
-        tokenizer=tokenizer,
+    opening = partial(
+        open_model,
         device=device,
         dtype=dtype,
-        revision=revision,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         max_length=_fewest_inputs(raw.values()),
         progress=progress,
-    ) as opened:
+    )
+    with opening(target, tokenizer=tokenizer, revision=revision) as opened:
         first = resolve_first_token(first_token, opened.tokenizer)
         auto = _PAPER_PREFIXES if raw["members"].conditional is None else (0, *_PAPER_PREFIXES)
         least = None if suffix is None else (prefixes or auto[:1])[-1] + suffix
-        parts = {which: _tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
+        parts = {which: tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
         first = settle_first_token(
             first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batch_size
         )
         warn_of_chat_marker(first, opened.tokenizer, parts["members"])
-        read = {which: _read(opened, part, first, which, least) for which, part in parts.items()}
+        read = {which: read_as(opened, part, first, which, least) for which, part in parts.items()}
         n_tokens = {which: np.array([len(ids) for ids in part.sequences.coded]) for which, part in read.items()}
         lengths = {which: (part.samples.index, n_tokens[which]) for which, part in read.items()}
         used = _usable(prefixes, suffix, lengths, auto)
-        correct = {which: _correct(opened, part, which, batch_size, progress and which) for which, part in read.items()}
-    no_tokens, no_samples = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
-    return Extraction(
-        member_correct=correct["members"],
-        member_offsets=edges_of(n_tokens["members"]),
-        heldout_correct=correct.get("heldout", no_tokens),
-        heldout_offsets=edges_of(n_tokens.get("heldout", no_samples)),
-        settings={
+        found = {
+            which: tokens_given(opened, part, which, decoding, batch_size, progress and which)
+            for which, part in read.items()
+        }
+        settings = {
             "prefix_tokens": list(used),
             "prefix_tokens_left_out": [prefix for prefix in prefixes or auto if prefix not in used],
             "suffix_tokens": suffix,
             "interval_level": level,
+            "decoding": asdict(decoding),
             "first_token": first.record(),
             "batch_size": batch_size,
             "n_cut": {which: part.n_cut for which, part in read.items()},
             "members": read["members"].samples.record(),
             "heldout": read["heldout"].samples.record() if control is not None else None,
             "model": opened.record,
+            "oracle": None,
             "tokenizer": tokenizer_record(opened.tokenizer),
             "versions": versions(),
-        },
+            "examples": examples_of(opened, read["members"], found["members"], (used or auto[:1])[0], suffix),
+        }
+        shared = opened.tokenizer if oracle_tokenizer is None else oracle_tokenizer
+    by_oracle: dict[str, TokensGiven] = {}
+    if oracle is not None:
+        with opening(
+            oracle, tokenizer=oracle_tokenizer if isinstance(oracle, (str, os.PathLike)) else shared
+        ) as opened:
+            settings["oracle"] = opened.record
+            by_oracle = under_oracle(
+                opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress
+            )
+    return _assembled(found, by_oracle, n_tokens, settings)
+
+
+def _assembled(
+    found: Mapping[str, TokensGiven],
+    by_oracle: Mapping[str, TokensGiven],
+    n_tokens: Mapping[str, np.ndarray],
+    settings: dict[str, Any],
+) -> Extraction:
+    nothing = TokensGiven(np.zeros(0, dtype=bool), np.zeros(0))
+    members, heldout = found["members"], found.get("heldout", nothing)
+    return Extraction(
+        member_correct=members.correct,
+        member_offsets=edges_of(n_tokens["members"]),
+        heldout_correct=heldout.correct,
+        heldout_offsets=edges_of(n_tokens.get("heldout", np.zeros(0, dtype=np.int64))),
+        member_bits=members.bits,
+        heldout_bits=heldout.bits,
+        member_oracle_bits=by_oracle["members"].bits if by_oracle else None,
+        heldout_oracle_bits=by_oracle.get("heldout", nothing).bits if by_oracle else None,
+        settings=settings,
     )
 
 
@@ -174,108 +220,6 @@ def _fewest_inputs(samples: Iterable[Samples]) -> int | None:
     """Inputs that the model must take in any case, for its check: it may take no more. None where texts do not tell."""
     lengths = [len(ids) for part in samples for ids in part.ids or ()]
     return max(1, max(lengths) - 1) if lengths else None
-
-
-class _Read(NamedTuple):
-    samples: Samples
-    sequences: Sequences  # what the model reads of each, and what of it is to be given back
-    n_cut: int  # samples of which the window holds the beginning alone
-
-
-def _tokenized(
-    model: OpenModel, raw: Samples, first: FirstToken, on_lossy_text: Literal["raise", "skip"], which: str
-) -> Samples:
-    """The samples in the model's tokens, which it knows."""
-    try:
-        samples = tokenize(raw, model.tokenizer, on_lossy_text=on_lossy_text)
-        check_ids(samples, model.vocab_size, first, model.record["name"])
-    except InputError as error:
-        raise type(error)(f"{SETS[which]}: {error}") from error
-    return samples
-
-
-def _read(model: OpenModel, samples: Samples, first: FirstToken, which: str, least: int | None) -> _Read:
-    """What is read of samples; where `least` tokens of each are enough, those longer than the window are cut to it."""
-    try:
-        # For "skip" as for "uniform": the first token is there, and nothing before it.
-        sequences = sequences_of(samples, first.charged("uniform") if first.charge == "skip" else first)
-    except InputError as error:
-        raise type(error)(f"{SETS[which]}: {error}") from error
-    if model.max_length is None:
-        return _Read(samples, sequences, 0)
-    window = model.max_length + 1  # the last token is predicted and not read
-    whole = [len(ids) for ids in sequences.read]
-    for k, i in enumerate(samples.index.tolist()):
-        n_needed = whole[k] if least is None else _n_needed(sequences, k, least)
-        if whole[k] > window and n_needed > window:
-            raise InputError(
-                f"{NAMES[which]} {i} needs {n_needed - 1} positions, and {model.record['name']} or its tokenizer takes "
-                f"{model.max_length}. "
-                + (
-                    "Pass suffix_tokens: then the beginning of the sample is enough. Or leave longer samples out."
-                    if least is None
-                    else "Pass a smaller prefix or suffix."
-                )
-            )
-        if whole[k] > window:
-            sequences.read[k], sequences.scored[k] = sequences.read[k][:window], sequences.scored[k][:window]
-            n_left = sequences.apart[k] + int(np.count_nonzero(sequences.scored[k]))
-            sequences.coded[k] = sequences.coded[k][:n_left]
-    return _Read(samples, sequences, sum(n > window for n in whole))
-
-
-def _n_needed(sequences: Sequences, k: int, least: int) -> int:
-    """Tokens of what is read until so many of the sample have come; all of them where it has fewer."""
-    places = np.flatnonzero(sequences.scored[k])
-    last = least - sequences.apart[k] - 1
-    if last < 0:
-        return 0
-    return int(places[last]) + 1 if last < len(places) else len(sequences.read[k])
-
-
-def _correct(
-    model: OpenModel,
-    part: _Read,
-    which: str,
-    batch_size: int | Literal["auto"],
-    progress: bool | str,
-) -> Bool[np.ndarray, " token"]:
-    """Whether each token is the arg max given the true tokens before it; a token given nothing counts as wrong."""
-    sequences = part.sequences
-    found = [np.zeros(len(ids), dtype=bool) for ids in sequences.coded]
-    asked = [k for k, own in enumerate(sequences.scored) if own.any()]
-
-    def read(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray, batch: list[Window]) -> list[np.ndarray]:
-        largest, greedy = logits.max(dim=-1)  # of equal ones the first, as torch.argmax
-        edges = np.cumsum([n_new for *_, n_new in batch])[:-1]
-        wrong = np.split(~largest.isfinite().cpu().numpy()[rows], edges)
-        for (i, *_), piece, places in zip(batch, wrong, places_predicted(logits, rows, batch), strict=True):
-            for j in np.flatnonzero(piece)[:1]:
-                k = asked[i]
-                position = sequences.apart[k] + int(np.count_nonzero(sequences.scored[k][: places[j]]))
-                where = f"position {position} of {NAMES[which]} {part.samples.index[k]}"
-                raise ImpossibleTokenError(
-                    f"the logits of {model.record['name']} that predict {where} are NaN, +inf, or all -inf: there is "
-                    f"no largest one. {remedy_of_nan(logits.element_size() < 4)}"
-                )
-        return np.split(greedy.cpu().numpy()[rows] == ids, edges)
-
-    def keep(i: int, parts: list[np.ndarray]) -> None:
-        k = asked[i]
-        found[k][sequences.apart[k] :] = parts[0]  # one window a sample: it fits
-
-    read_windows(
-        model,
-        [sequences.read[k] for k in asked],
-        max_length=None,
-        stride=None,
-        batch_size=batch_size,
-        read=read,
-        on_read=keep,
-        progress=progress,
-        scored=[sequences.scored[k] for k in asked],
-    )
-    return np.concatenate(found)
 
 
 def _check_prefixes(asked: Any, at_least: int) -> tuple[int, ...] | None:

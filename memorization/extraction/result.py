@@ -1,54 +1,39 @@
 """The result of extraction: which tokens greedy decoding gets right, and the rates that follow for any prefix."""
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError
+from memorization.extraction.decoding import Decoding, check_probability, least_bits, tries, worst_windows
+from memorization.extraction.rates import (
+    NAMES,
+    ExtractionRate,
+    check_long_enough,
+    check_tries,
+    known,
+    prefix_needed,
+    share,
+)
 from memorization.integers import check_integer, edges_of
-from memorization.results import ReadOnly, Result, Saved, describe_model
+from memorization.results import Result, Saved, describe_model, plain
 from memorization.samples import left_out, positions_measured
-from memorization.stats.binomial import clopper_pearson, newcombe
-from memorization.stats.levels import Interval, with_interval
+from memorization.stats.binomial import newcombe
+from memorization.stats.levels import with_interval
 from memorization.stats.significance import conformal_p_values, q_of_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = {"members": "sample", "heldout": "control sample"}
-SETS = {"members": "samples", "heldout": "control"}
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractionRate(ReadOnly):
-    """Share of the samples that a prefix of one length extracts.
-
-    Rates and their intervals are NaN where there are no samples.
-
-    Attributes:
-        prefix_tokens: length of the prefix.
-        n_members: samples of the training data.
-        member_rate: share of them extracted, from 0 to 1.
-        member_interval: its lower and upper end.
-        n_heldout: samples that the model has not seen; 0 where none were given.
-        heldout_rate: share of them that come out all the same: generalization, not memorization.
-        heldout_interval: its ends.
-        excess: member_rate - heldout_rate, from -1 to 1.
-        excess_interval: its ends.
-    """
-
-    prefix_tokens: int
-    n_members: int
-    member_rate: float
-    member_interval: Interval
-    n_heldout: int
-    heldout_rate: float
-    heldout_interval: Interval
-    excess: float
-    excess_interval: Interval
+_TRIES = tuple(10**k for k in range(7))
+_SHOWN_TRIES = (1, 100, 10_000)
+_PROBABILITIES = (0.1, 0.5, 0.9)
+_TOKEN_COLUMNS = ("bits", "oracle_bits")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +50,13 @@ class Extraction(Result):
         heldout_correct: the same of the held-out samples; empty where none were given.
         heldout_offsets: the same of heldout_correct.
         settings: what was decided, by the caller or for the caller: prefix_tokens (those reported), suffix_tokens,
-            interval_level, first_token; fingerprints and versions.
+            interval_level, decoding, first_token; fingerprints and versions; and "examples", the members that come out
+            most easily, which a saved folder has in examples.jsonl too.
+        member_bits: -log2 of the probability with which each token of a member is drawn, given the true tokens before
+            it, float64; inf where it never is. None in results of version 0.1.0.
+        heldout_bits: the same of the held-out samples.
+        member_oracle_bits: the same as member_bits under the oracle; None where none was given.
+        heldout_oracle_bits: the same of the held-out samples.
     """
 
     member_correct: Bool[np.ndarray, " member_token"]
@@ -73,16 +64,20 @@ class Extraction(Result):
     heldout_correct: Bool[np.ndarray, " heldout_token"]
     heldout_offsets: Int64[np.ndarray, " heldout_edge"]
     settings: dict[str, Any]
+    member_bits: Float64[np.ndarray, " member_token"] | None = None
+    heldout_bits: Float64[np.ndarray, " heldout_token"] | None = None
+    member_oracle_bits: Float64[np.ndarray, " member_token"] | None = None
+    heldout_oracle_bits: Float64[np.ndarray, " heldout_token"] | None = None
 
     @property
     def prefix_needed(self) -> Int64[np.ndarray, " member"]:
         """Of each member the fewest leading tokens from which all later ones come out right: 0 to its length, int64."""
-        return _prefix_needed(self.member_correct, self.member_offsets)
+        return prefix_needed(self.member_correct, self.member_offsets)
 
     @property
     def heldout_prefix_needed(self) -> Int64[np.ndarray, " heldout"]:
         """The same of each held-out sample."""
-        return _prefix_needed(self.heldout_correct, self.heldout_offsets)
+        return prefix_needed(self.heldout_correct, self.heldout_offsets)
 
     @property
     def rates(self) -> list[ExtractionRate]:
@@ -101,15 +96,56 @@ class Extraction(Result):
         """The same of each held-out sample."""
         return self._extracted("heldout", prefix_tokens)
 
-    def rate(self, prefix_tokens: int) -> ExtractionRate:
-        """Rates at any prefix length, not only those that were asked for; no model is needed.
+    def suffix_bits(self, prefix_tokens: int) -> Float64[np.ndarray, " member"]:
+        """Of each member -log2 of the probability that one sampled continuation of the prefix is the suffix.
+
+        By the decoding of the settings; inf where it never is. `tries` says how often one must sample.
 
         Raises:
-            InputError: a prefix that is not an integer of at least 1, or for which a sample is too short.
+            InputError: as for `extracted`; or the result is one of version 0.1.0, which knows no probabilities.
         """
-        members, heldout = self.extracted(prefix_tokens), self.heldout_extracted(prefix_tokens)
+        return self._suffix_bits("members", prefix_tokens, self.member_bits)
+
+    def heldout_suffix_bits(self, prefix_tokens: int) -> Float64[np.ndarray, " heldout"]:
+        """The same of each held-out sample."""
+        return self._suffix_bits("heldout", prefix_tokens, self.heldout_bits)
+
+    def worst_windows(self, suffix_tokens: int) -> tuple[Int64[np.ndarray, " member"], Float64[np.ndarray, " member"]]:
+        """Where in each member the run of so many tokens begins that comes out most easily, and its bits.
+
+        All of the member before the run is given. See `memorization.extraction.worst_windows`.
+        """
+        return worst_windows(known(self.member_bits), self.member_offsets, suffix_tokens)
+
+    def rate(
+        self, prefix_tokens: int, n_tries: float | int | None = None, p: float = 0.5, *, beyond_oracle: bool = False
+    ) -> ExtractionRate:
+        """Rates at any prefix length and any number of tries, not only those reported; no model is needed.
+
+        Args:
+            prefix_tokens: length of the prefix.
+            n_tries: None counts what greedy decoding gives back; else what comes out at least once in so many sampled
+                continuations, with probability p at least.
+            p: between 0 and 1.
+            beyond_oracle: count only what the oracle does not give within as many tries.
+
+        Raises:
+            InputError: a prefix that is not an integer of at least 1, or for which a sample is too short; fewer tries
+                than 1; a probability outside (0, 1); no oracle.
+        """
+        if n_tries is None and not beyond_oracle:
+            members, heldout = self.extracted(prefix_tokens), self.heldout_extracted(prefix_tokens)
+        else:
+            most = least_bits(check_tries(n_tries), check_probability(p))
+            members = self.suffix_bits(prefix_tokens) <= most
+            heldout = self.heldout_suffix_bits(prefix_tokens) <= most
+            if beyond_oracle:
+                if self.member_oracle_bits is None:
+                    raise InputError("no oracle was given, beyond which to count: pass oracle= to extract.")
+                members &= self._suffix_bits("members", prefix_tokens, self.member_oracle_bits) > most
+                heldout &= self._suffix_bits("heldout", prefix_tokens, self.heldout_oracle_bits) > most
         level = self.settings["interval_level"]
-        (rate, ends), (heldout_rate, heldout_ends) = (_rate(part, level) for part in (members, heldout))
+        (rate, ends), (heldout_rate, heldout_ends) = (share(part, level) for part in (members, heldout))
         return ExtractionRate(
             prefix_tokens=int(prefix_tokens),
             n_members=len(members),
@@ -145,12 +181,39 @@ class Extraction(Result):
         ]
         return pd.DataFrame(rows)
 
+    def tries_to_pandas(self) -> "pd.DataFrame":
+        """One row a prefix length, number of tries (1 to a million) and probability (0.1, 0.5, 0.9).
+
+        Columns: prefix_tokens, n_tries, p, member_rate, heldout_rate, excess, each with low and high, and where there
+        was an oracle beyond_oracle, the share of the members that it does not give, with low and high.
+        """
+        import pandas as pd
+
+        rows = []
+        for prefix in self.settings["prefix_tokens"] if self.member_bits is not None else ():
+            for p in _PROBABILITIES:
+                for n in _TRIES:
+                    found = self.rate(prefix, n, p)
+                    row: dict[str, Any] = {"prefix_tokens": prefix, "n_tries": n, "p": p}
+                    for name in ("member", "heldout", "excess"):
+                        value = found.excess if name == "excess" else getattr(found, f"{name}_rate")
+                        low, high = getattr(found, f"{name}_interval")
+                        row |= {name if name == "excess" else f"{name}_rate": value}
+                        row |= {f"{name}_low": low, f"{name}_high": high}
+                    if self.member_oracle_bits is not None:
+                        beyond = self.rate(prefix, n, p, beyond_oracle=True)
+                        low, high = beyond.member_interval
+                        row |= {"beyond_oracle": beyond.member_rate, "beyond_low": low, "beyond_high": high}
+                    rows.append(row)
+        return pd.DataFrame(rows)
+
     def samples_to_pandas(self) -> "pd.DataFrame":
         """One row a sample, members first: member, sample (its position in the input), n_tokens, prefix_needed.
 
-        And p_value, the share of held-out samples, the member itself counted, of which as many last tokens or more come
-        out right (n_tokens - prefix_needed), with q_value, the lowest false discovery rate at which it is selected. NaN
-        for held-out samples, which members are compared with, and where there are none.
+        And suffix_bits after the shortest prefix reported, and the tries that are needed for probability 1/2, where
+        they are known. And p_value, the share of held-out samples, the member itself counted, of which as many last
+        tokens or more come out right (n_tokens - prefix_needed), with q_value, the lowest false discovery rate at which
+        it is selected. NaN for held-out samples, which members are compared with, and where there are none.
         """
         import pandas as pd
 
@@ -164,8 +227,12 @@ class Extraction(Result):
         none = np.full(len(recited[1]), math.nan)
         p = conformal_p_values(*recited) if len(none) else np.full(len(recited[0]), math.nan)
         q = q_of_p_values(p) if len(none) else p
-        p_and_q = {"p_value": np.concatenate([p, none]), "q_value": np.concatenate([q, none])}
-        return pd.concat(tables, ignore_index=True).assign(**p_and_q)
+        more = {"p_value": np.concatenate([p, none]), "q_value": np.concatenate([q, none])}
+        if self.member_bits is not None and self.settings["prefix_tokens"]:
+            shortest = self.settings["prefix_tokens"][0]
+            bits = np.concatenate([self.suffix_bits(shortest), self.heldout_suffix_bits(shortest)])
+            more |= {"suffix_bits": bits, "tries": tries(bits)}
+        return pd.concat(tables, ignore_index=True).assign(**more)
 
     def tokens_to_pandas(self) -> "pd.DataFrame":
         """One row a token, members first: member, sample (position in the input), position (in the sample), correct."""
@@ -177,11 +244,18 @@ class Extraction(Result):
             n_tokens = np.diff(offsets)
             position = np.arange(len(correct)) - np.repeat(offsets[:-1], n_tokens)
             columns = {"sample": np.repeat(self._index(which), n_tokens), "position": position, "correct": correct}
+            for name, values in zip(_TOKEN_COLUMNS, self._bits_of(which), strict=True):
+                columns |= {} if values is None else {name: values}
             tables.append(pd.DataFrame({"member": np.full(len(correct), which == "members"), **columns}))
         return pd.concat(tables, ignore_index=True)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
-        return {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": self.tokens_to_pandas()}
+        tables = {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": self.tokens_to_pandas()}
+        return tables if self.member_bits is None else {**tables, "tries": self.tries_to_pandas()}
+
+    def _write_more(self, folder: Path) -> None:
+        lines = [json.dumps(plain(one), ensure_ascii=False) + "\n" for one in self.settings.get("examples", ())]
+        (folder / "examples.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _facts(self) -> dict[str, Any]:
         return self.settings
@@ -193,7 +267,8 @@ class Extraction(Result):
             *("prefix_tokens", "suffix_tokens", "interval_level", "first_token", "model", "members", "heldout")
         )
         samples = saved.table("samples", ("member", "n_tokens"))
-        correct = saved.table("tokens", ("correct",))["correct"].to_numpy(bool)
+        tokens = saved.table("tokens", ("correct",), optional=_TOKEN_COLUMNS)
+        correct = tokens["correct"].to_numpy(bool)
         n_tokens, member = samples["n_tokens"].to_numpy(np.int64), samples["member"].to_numpy(bool)
         if (n_tokens < 1).any() or int(n_tokens.sum()) != len(correct):
             raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(correct)}")
@@ -204,7 +279,13 @@ class Extraction(Result):
                 f"samples.parquet should hold {n_members} members and then {n_samples - n_members} held-out samples"
             )
         n_member_tokens = int(n_tokens[member].sum())
+        bits: dict[str, Any] = {}
+        for name, kind in zip(_TOKEN_COLUMNS, ("bits", "oracle_bits"), strict=True):
+            if name in tokens:
+                values = tokens[name].to_numpy(np.float64)
+                bits |= {f"member_{kind}": values[:n_member_tokens], f"heldout_{kind}": values[n_member_tokens:]}
         return cls(
+            **bits,
             member_correct=correct[:n_member_tokens],
             member_offsets=edges_of(n_tokens[member]),
             heldout_correct=correct[n_member_tokens:],
@@ -228,6 +309,7 @@ class Extraction(Result):
             lines.append(line.rstrip())
         if not n_heldout:
             lines.append("  held-out     no held-out samples: some of this may be generalization")
+        lines += self._tries_lines(bool(n_heldout))
         suffix, first = self.settings["suffix_tokens"], self.settings["first_token"]
         n_cut = sum(self.settings.get("n_cut", {}).values())
         if n_cut:
@@ -242,6 +324,32 @@ class Extraction(Result):
         lines += left_out({"members": self.settings["members"], "held-out samples": self.settings["heldout"]})
         return "\n".join(line.rstrip() for line in lines)
 
+    def _tries_lines(self, with_heldout: bool) -> list[str]:
+        if self.member_bits is None or not self.settings["prefix_tokens"]:
+            return []
+        prefix, decoding = self.settings["prefix_tokens"][0], Decoding(**self.settings["decoding"])
+        given = "from the prompt" if prefix == 0 else f"from {prefix} tokens"
+        lines = [f"  sampled at {decoding.describe()}, {given}: share that comes out with probability 1/2"]
+        for n in _SHOWN_TRIES:
+            row = self.rate(prefix, n)
+            name = "1 try" if n == 1 else f"{n:,} tries"
+            line = f"  {name:<13}{with_interval(row.member_rate, row.member_interval, '.3g'):<28}"
+            if with_heldout:
+                line += f"{with_interval(row.heldout_rate, row.heldout_interval, '.3g'):<28}"
+                line += with_interval(row.excess, row.excess_interval, ".3g")
+            lines.append(line)
+        if self.member_oracle_bits is not None:
+            n = _SHOWN_TRIES[-1]
+            beyond = self.rate(prefix, n, beyond_oracle=True)
+            share = with_interval(beyond.member_rate, beyond.member_interval, ".3g")
+            lines.append(f"  oracle       {share} of the members come out in {n:,} tries, and not of the oracle")
+        return lines
+
+    def _bits_of(self, which: str) -> tuple[Float64[np.ndarray, " token"] | None, ...]:
+        if which == "members":
+            return self.member_bits, self.member_oracle_bits
+        return self.heldout_bits, self.heldout_oracle_bits
+
     def _part(self, which: str) -> tuple[Bool[np.ndarray, " token"], Int64[np.ndarray, " edge"]]:
         if which == "members":
             return self.member_correct, self.member_offsets
@@ -252,40 +360,23 @@ class Extraction(Result):
         return positions_measured(len(self._part(which)[1]) - 1, self.settings[which] or {"lossy_skipped": ()})
 
     def _extracted(self, which: str, prefix_tokens: int) -> Bool[np.ndarray, " sample"]:
-        prompted = (self.settings["members"] or {}).get("conditional") is not None
-        prefix = check_integer("prefix_tokens", prefix_tokens, at_least=0 if prompted else 1)
-        suffix = self.settings["suffix_tokens"]
-        correct, offsets = self._part(which)
-        check_long_enough(which, self._index(which), np.diff(offsets), prefix, suffix)
-        start = offsets[:-1] + prefix
-        stop = offsets[1:] if suffix is None else start + suffix
+        correct, (start, stop) = self._part(which)[0], self._suffixes(which, prefix_tokens)
         n_wrong_before = np.concatenate([[0], np.cumsum(~correct)])
         return np.asarray(n_wrong_before[stop] == n_wrong_before[start])
 
+    def _suffix_bits(
+        self, which: str, prefix_tokens: int, bits: Float64[np.ndarray, " token"] | None
+    ) -> Float64[np.ndarray, " sample"]:
+        start, stop = self._suffixes(which, prefix_tokens)
+        own = known(bits)
+        return np.array([own[a:b].sum() for a, b in zip(start, stop, strict=True)], dtype=np.float64)
 
-def _prefix_needed(
-    correct: Bool[np.ndarray, " token"], offsets: Int64[np.ndarray, " edge"]
-) -> Int64[np.ndarray, " sample"]:
-    """1 + the position of the last token that is wrong, 0 where none is."""
-    if len(offsets) == 1:  # no sample: reduceat wants one
-        return np.zeros(0, dtype=np.int64)
-    position = np.arange(len(correct)) - np.repeat(offsets[:-1], np.diff(offsets))
-    return np.maximum.reduceat(np.where(correct, 0, position + 1), offsets[:-1]).astype(np.int64)
-
-
-def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefix: int, suffix: int | None) -> None:
-    """Refuse a prefix that leaves a sample without the suffix, naming the first one."""
-    short = np.flatnonzero(n_tokens < prefix + (suffix or 1))
-    if len(short):
-        rest = "a suffix" if suffix is None else f"a suffix of {suffix}"
-        raise InputError(
-            f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and "
-            f"{rest} ({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens"
-            f"{'' if suffix is None else ' or suffix_tokens'}, or leave short samples out."
-        )
-
-
-def _rate(extracted: Bool[np.ndarray, " sample"], level: float) -> tuple[float, Interval]:
-    """Share of the samples, with Clopper and Pearson's interval."""
-    n, k = len(extracted), int(extracted.sum())
-    return (k / n if n else math.nan), clopper_pearson(k, n, level)
+    def _suffixes(self, which: str, prefix_tokens: int) -> tuple[Int64[np.ndarray, " sample"], ...]:
+        """First token of each sample's suffix, and the token after its last."""
+        prompted = (self.settings["members"] or {}).get("conditional") is not None
+        prefix = check_integer("prefix_tokens", prefix_tokens, at_least=0 if prompted else 1)
+        suffix = self.settings["suffix_tokens"]
+        _, offsets = self._part(which)
+        check_long_enough(which, self._index(which), np.diff(offsets), prefix, suffix)
+        start = offsets[:-1] + prefix
+        return start, offsets[1:] if suffix is None else start + suffix
