@@ -182,17 +182,14 @@ def extract(
             "versions": versions(),
             "examples": examples_of(opened, read["members"], found["members"], (used or auto[:1])[0], suffix),
         }
-        shared = opened.tokenizer if oracle_tokenizer is None else oracle_tokenizer
-    by_oracle: dict[str, TokensGiven] = {}
+        own = oracle_tokenizer is not None or isinstance(oracle, (str, os.PathLike))
+        shared = oracle_tokenizer if own else opened.tokenizer
+    told: dict[str, TokensGiven] = {}
     if oracle is not None:
-        with opening(
-            oracle, tokenizer=oracle_tokenizer if isinstance(oracle, (str, os.PathLike)) else shared
-        ) as opened:
+        with opening(oracle, tokenizer=shared) as opened:
             settings["oracle"] = opened.record
-            by_oracle = under_oracle(
-                opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress
-            )
-    return _assembled(found, by_oracle, n_tokens, settings)
+            told = under_oracle(opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress)
+    return _assembled(found, told, n_tokens, settings)
 
 
 def _assembled(
