@@ -19,6 +19,7 @@ import memorization
 from memorization import compress_bits, unintended_memorization
 from memorization.coding.joint import SWITCH_RATES, joint_bits, mixed_token_bits
 from memorization.errors import InputError, MeasurementWarning, SeenByOracleWarning
+from memorization.report.code_lengths import plot_token_bits
 from memorization.unintended.joint import tokens_for
 
 pytestmark = pytest.mark.usefixtures("no_type_checker")
@@ -304,6 +305,11 @@ def test_a_switch_between_two_tokenizers_changes_where_both_have_an_edge():
                 by_byte = np.add.reduceat(lengths.bits_by_byte(i), [0, *ends[:-1]])
                 np.testing.assert_allclose(found[own], by_byte)
     assert len(codes[0]) <= len(oracle.token_ids) < len(target.token_ids)
+    ax = plot_token_bits(target, oracle, 0)
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert drawn[f"target: {target.ideal_bits[0]:.1f} bits"] == codes[0][: codes[2][1]].tolist()
+    assert drawn[f"oracle: {oracle.ideal_bits[0]:.1f} bits"] == codes[1][: codes[2][1]].tolist()
+    assert ax.get_xlabel().endswith("by its first byte")
     assert (switch.joint_bits <= mixture.joint_bits + 1 + 1e-9).all()
     assert (switch.joint_bits < mixture.joint_bits).any()
 

@@ -19,7 +19,16 @@ from memorization.samples.round_trip import decode
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BYTE_COLUMNS", "BitsOfBytes", "byte_bits", "character_edges", "coded_bytes", "saved_bytes", "token_edges"]
+__all__ = [
+    "BYTE_COLUMNS",
+    "BitsOfBytes",
+    "byte_bits",
+    "character_edges",
+    "coded_bytes",
+    "saved_bytes",
+    "shared_pieces",
+    "token_edges",
+]
 
 BYTE_COLUMNS = ("start_byte", "end_byte")  # of saved tokens
 
@@ -72,6 +81,39 @@ class BitsOfBytes(ReadOnly):
 
     def _byte_columns(self) -> dict[str, np.ndarray]:
         return {} if self.token_bytes is None else dict(zip(BYTE_COLUMNS, self.token_bytes.T, strict=True))
+
+
+def shared_pieces(
+    target: BitsOfBytes, oracle: BitsOfBytes, i: int
+) -> tuple[Float64[np.ndarray, " piece"], Float64[np.ndarray, " piece"], Int64[np.ndarray, " edge"]]:
+    """Bits of one sample under two models with tokens of their own, piece by piece.
+
+    A piece lies between two places where both have an edge. Tokens that cover no byte count to what stands before them.
+
+    Returns:
+        Bits of the pieces under either model, and the first byte of each, with the end of the text.
+
+    Raises:
+        InputError: it is not known which bytes the tokens cover; or one of the models has not coded all of the text.
+    """
+    ends = []
+    for lengths in (target, oracle):
+        if np.isnan(lengths.bits_by_byte(i)).any():
+            raise InputError(f"a part of sample {lengths.index[i]} is not coded: a comparison needs all of both.")
+        assert lengths.token_bytes is not None
+        end = lengths.token_bytes[lengths.token_offsets[i] : lengths.token_offsets[i + 1], 1].copy()
+        end[-1] = lengths.n_bytes[i]
+        ends.append(end)
+    shared = np.intersect1d(*ends)
+    bits = [
+        np.bincount(
+            np.searchsorted(shared, end),
+            weights=lengths.token_bits[lengths.token_offsets[i] : lengths.token_offsets[i + 1]],
+            minlength=len(shared),
+        )
+        for lengths, end in zip((target, oracle), ends, strict=True)
+    ]
+    return bits[0], bits[1], np.concatenate([[0], shared])
 
 
 def saved_bytes(tokens: "pd.DataFrame") -> Int64[np.ndarray, "token 2"] | None:

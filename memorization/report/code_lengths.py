@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError
+from memorization.measure.byte_bits import shared_pieces
 from memorization.report.style import BLUE, VERMILION, bin_edges, legend_above, new_axes
 
 if TYPE_CHECKING:
@@ -54,25 +55,27 @@ def plot_token_bits(
 
     Args:
         target: code lengths of the samples under the target.
-        oracle: code lengths of the same samples and tokens under the oracle.
+        oracle: code lengths of the same samples under the oracle. Where its tokens are others, what lies between places
+            where both have an edge counts as one.
         sample: index of the sample.
-        tokens: text of each coded token, for the x-axis; None numbers them.
+        tokens: text of each coded token, or of each piece of text, for the x-axis; None numbers them, or says which
+            byte a piece begins with.
         ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
 
     Returns:
         The Axes.
 
     Raises:
-        InputError: the two code the sample in different numbers of tokens, or `tokens` has another number of strings.
+        InputError: the two code the sample in different tokens, of which it is not known which bytes they cover; or
+            `tokens` has another number of strings.
     """
     low, high = _token_bits(target, sample), _token_bits(oracle, sample)
-    if len(low) != len(high):
-        raise InputError(
-            f"sample {sample} has {len(low)} coded tokens under the target and {len(high)} under the oracle; "
-            "a comparison by token needs one tokenizer."
-        )
+    unit, begins = "coded tokens", None
+    if not np.array_equal(_own(target.token_ids, target, sample), _own(oracle.token_ids, oracle, sample)):
+        low, high, begins = shared_pieces(target, oracle, sample)
+        unit = "pieces of text that both cut out"
     if tokens is not None and len(tokens) != len(low):
-        raise InputError(f"sample {sample} has {len(low)} coded tokens; tokens holds {len(tokens)} strings.")
+        raise InputError(f"sample {sample} has {len(low)} {unit}; tokens holds {len(tokens)} strings.")
     ax = new_axes(ax, (max(5.0, 0.19 * len(low) + 1.2), 3.8))
     position = np.arange(len(low))
     saved = high >= low
@@ -85,21 +88,26 @@ def plot_token_bits(
             label = f"the target {verb} {difference:.1f} bits"
             ax.vlines(position[where], low[where], high[where], color=colour, alpha=0.8, lw=2.5, zorder=2, label=label)
     if tokens is None:
-        ax.set_xlabel("coded token")
+        ax.set_xlabel("coded token" if begins is None else "piece of text that both cut out, by its first byte")
+        if begins is not None:
+            ax.set_xticks(position, [str(byte) for byte in begins[:-1]], rotation=90, fontsize=8)
     else:
         ax.set_xticks(position, [_visible(token) for token in tokens], rotation=90, fontsize=8, parse_math=False)
         ax.set_xlabel("token (· is a space)")
     ax.set_xlim(-0.8, len(low) - 0.2)
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("ideal bits per token")
+    ax.set_ylabel("ideal bits per token" if begins is None else "ideal bits per piece")
     ax.grid(axis="y", color="#E5E5E5", zorder=0)
     legend_above(ax, 2)
     return ax
 
 
 def _token_bits(lengths: "CodeLengths", sample: int) -> Float64[np.ndarray, " token"]:
-    start, end = lengths.token_offsets[sample], lengths.token_offsets[sample + 1]
-    return np.asarray(lengths.token_bits[start:end])
+    return _own(lengths.token_bits, lengths, sample)
+
+
+def _own(values: np.ndarray, lengths: "CodeLengths", sample: int) -> np.ndarray:
+    return np.asarray(values[lengths.token_offsets[sample] : lengths.token_offsets[sample + 1]])
 
 
 def _visible(token: str) -> str:

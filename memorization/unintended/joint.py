@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from memorization.coding.joint import JointCode, MixedCode, TokenBits, joint_bits, mixed_token_bits
 from memorization.errors import InputError
 from memorization.integers import edges_of
+from memorization.measure.byte_bits import shared_pieces
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.pair import token_count_bits
 
@@ -50,25 +51,10 @@ def tokens_for(
         return None
     if np.array_equal(target.token_ids, oracle.token_ids):
         return target.token_bits, oracle_token_bits, target.token_offsets
-    codes: tuple[list[np.ndarray], list[np.ndarray]] = [], []
-    for i in range(len(target)):
-        ends = _last_bytes(target, i), _last_bytes(oracle, i)
-        shared = np.intersect1d(*ends)
-        for found, bits, end, lengths in zip(
-            codes, (target.token_bits, oracle_token_bits), ends, (target, oracle), strict=True
-        ):
-            own = bits[lengths.token_offsets[i] : lengths.token_offsets[i + 1]]
-            found.append(np.bincount(np.searchsorted(shared, end), weights=own, minlength=len(shared)))
-    return np.concatenate(codes[0]), np.concatenate(codes[1]), edges_of([len(part) for part in codes[0]])
-
-
-def _last_bytes(lengths: CodeLengths, i: int) -> Int64[np.ndarray, " token"]:
-    """The byte after the last one of each token of a sample, the last token's being the text's end."""
-    lengths.bits_by_byte(i)  # which says what is wrong where it is not known
-    assert lengths.token_bytes is not None
-    ends = lengths.token_bytes[lengths.token_offsets[i] : lengths.token_offsets[i + 1], 1].copy()
-    ends[-1] = lengths.n_bytes[i]
-    return ends
+    theirs = replace(oracle, token_bits=oracle_token_bits)
+    pieces = [shared_pieces(target, theirs, i) for i in range(len(target))]
+    ours, others = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
+    return ours, others, edges_of([len(piece[0]) for piece in pieces])
 
 
 def as_one(oracles: Sequence[CodeLengths], code: MixedCode) -> CodeLengths:
