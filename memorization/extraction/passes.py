@@ -186,11 +186,11 @@ def examples_of(
     own = np.array([given.bits[a + prefix : a + end].sum() for a, end in zip(edges[:-1], stop, strict=True)])
     examples = []
     for k in np.argsort(own, kind="stable")[:_N_EXAMPLES].tolist():
-        places = np.flatnonzero(part.sequences.scored[k])[max(prefix - part.sequences.apart[k], 0) :]
-        n_before, n_new = (int(places[0]), stop[k] - prefix) if len(places) else (0, 0)
-        whole = (
-            n_new > 0 and n_before > 0 and places[n_new - 1] - places[0] + 1 == n_new
-        )  # no gaps, and not from nothing
+        apart, n_new = part.sequences.apart[k], stop[k] - prefix
+        places = np.flatnonzero(part.sequences.scored[k])[max(prefix - apart, 0) :][:n_new]
+        n_before = int(places[0]) if len(places) else 0
+        # From something, and without gaps: else there is no continuation to compare.
+        whole = n_before > 0 and len(places) == n_new and places[-1] - places[0] + 1 == n_new
         wrong = np.flatnonzero(~given.correct[edges[k] + prefix : edges[k] + stop[k]])
         n_right = int(wrong[0]) if len(wrong) else n_new
         read = part.sequences.read[k][: n_before + n_right].tolist()
