@@ -19,6 +19,7 @@ from memorization.extraction import Extraction, extract, tries, worst_windows
 from memorization.extraction.decoding import Decoding, least_bits
 from memorization.lab.architectures import Architecture
 from memorization.lab.stack import train_stack
+from memorization.stats.binomial import korn_graubard
 
 P = np.array([[0.5, 0.25, 0.125, 0.125], [0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]])
 WAYS = [
@@ -320,3 +321,38 @@ def test_command_line(tmp_path, tiny_gpt2, bpe_tokenizer, capsys):
     assert "sampled at temperature 0.8, top k 50, top p 0.9, from 2 tokens" in capsys.readouterr().out
     assert (tmp_path / "out" / "examples.jsonl").exists()
     assert Extraction.load(tmp_path / "out").settings["decoding"] == {"temperature": 0.8, "top_k": 50, "top_p": 0.9}
+
+
+def test_samples_of_one_document_amount_to_fewer_draws(tmp_path):
+    rng = np.random.default_rng(0)
+    heldout = rng.integers(0, 4, (30, 4))
+    heldout[:, 0] = 1
+    known = [[0, 0, 0, 0]] * 3 + [[0, 0, 0, 1], [0, 0, 0, 2], [0, 0, 0, 3]]
+    options = {"prefix_tokens": (1,), "first_token": 0, "progress": False}
+    alone = extract(table, [[0, 0, 0, i] for i in range(4)], heldout, **options)
+    assert alone.member_groups is None
+    equal = extract(table, known, heldout, **options)
+    assert equal.rate(1).member_rate == 0.5
+    low, high = equal.rate(1).member_interval
+    assert low < 0.1  # three of six, and one of four
+    assert high > 0.95
+    assert "intervals    of equal samples" in repr(equal)
+
+    documents = extract(table, known, heldout, groups=([1, 1, 1, 2, 2, 2], list(range(10, 40))), **options)
+    assert not documents.rate(1).member_interval.low > 0.05
+    assert "intervals    of documents" in repr(documents)
+    documents.save(tmp_path / "kept")
+    assert Extraction.load(tmp_path / "kept").rate(1) == documents.rate(1)
+    with pytest.raises(InputError, match="is on both sides"):
+        extract(table, known, heldout, groups=([1, 1, 1, 2, 2, 2], list(range(30))), **options)
+
+
+def test_intervals_of_groups_cover_their_share():
+    rng = np.random.default_rng(1)
+    for rate, alike in ((0.3, 1.0), (0.1, 0.5)):
+        covered = 0
+        for _ in range(400):
+            of_group = rng.random(40) < rate
+            hits = np.where(rng.random((40, 5)) < alike, of_group[:, None], rng.random((40, 5)) < rate)
+            covered += rate in korn_graubard(hits.ravel(), np.repeat(np.arange(40), 5), 0.95)
+        assert covered / 400 > 0.93, (rate, alike)

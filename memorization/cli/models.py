@@ -287,6 +287,7 @@ def extract(
     prompt_column: PromptColumn = None,
     messages: Messages = False,
     limit: Limit = None,
+    groups: Groups = None,
     on_lossy_text: SkipLossy = False,
     level: Level = 0.95,
     trust_remote_code: TrustRemoteCode = False,
@@ -298,7 +299,7 @@ def extract(
     from memorization.extraction import extract as extraction
 
     claim(output, overwrite)
-    (seen, unseen), _ = read_data([samples, control], text_column, prompt_column, messages, limit)
+    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
     result = extraction(
         target,
         seen,
@@ -318,6 +319,7 @@ def extract(
         dtype=dtype,
         text_column=text_column,
         limit=limit,
+        groups=groups,
         on_lossy_text="skip" if on_lossy_text else "raise",
         level=level,
         trust_remote_code=trust_remote_code,

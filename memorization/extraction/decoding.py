@@ -129,7 +129,7 @@ def tries(bits: Float64[np.ndarray, "*shape"], p: float = 0.5) -> Float64[np.nda
         return np.asarray(np.maximum(1.0, np.log1p(-p) / np.log1p(-p_z) * np.ones_like(p_z)))
 
 
-def least_bits(n_tries: float, p: float = 0.5) -> float:
+def least_bits(n_tries: float | int, p: float = 0.5) -> float:
     """Bits up to which a suffix comes out within n tries with probability p: -log2(1 - (1 - p)^(1/n)).
 
     Examples:

@@ -11,7 +11,16 @@ import numpy as np
 
 from memorization.errors import InputError
 from memorization.extraction.decoding import Decoding
-from memorization.extraction.passes import TokensGiven, examples_of, read_as, tokenized, tokens_given, under_oracle
+from memorization.extraction.passes import (
+    Read,
+    TokensGiven,
+    documents_of,
+    examples_of,
+    read_as,
+    tokenized,
+    tokens_given,
+    under_oracle,
+)
 from memorization.extraction.rates import check_long_enough
 from memorization.extraction.result import Extraction
 from memorization.integers import check_integer, edges_of
@@ -22,7 +31,16 @@ from memorization.measure.passes import check_batch_size
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, check_disjoint, read_samples
+from memorization.samples import (
+    GroupsLike,
+    Samples,
+    SamplesLike,
+    check_apart,
+    check_disjoint,
+    check_documents,
+    groups_of_both,
+    read_samples,
+)
 from memorization.stats.levels import check_level
 
 _PAPER_PREFIXES = (8, 16, 32)
@@ -51,6 +69,7 @@ def extract(
     allow_pickle: bool = False,
     text_column: str = "text",
     limit: int | None = None,
+    groups: GroupsLike | tuple[GroupsLike, GroupsLike] | None = None,
     on_lossy_text: Literal["raise", "skip"] = "raise",
     level: float = 0.95,
     progress: bool = True,
@@ -90,13 +109,15 @@ def extract(
         allow_pickle: load pickled weights, which can run code.
         text_column: column of a file or data set.
         limit: only the first so many samples, and control samples.
+        groups: which document each sample is of, as for `unintended_memorization`. Equal samples are one document where
+            this is not said.
         on_lossy_text: "raise" or "skip" texts that the tokenizer does not give back.
         level: of the intervals.
         progress: a bar on stderr for what takes longer than a second.
 
     Returns:
-        The rates of samples and of control samples at each prefix length, their difference, and of each sample the
-        prefix it needs.
+        The rates of samples and of control samples at each prefix length, greedily and by tries, their difference, and
+        of each sample the prefix it needs and the bits of its suffix.
 
     Raises:
         InputError: a sample that is in both sets, or too short for a prefix; with suffix_tokens=None one that is longer
@@ -112,8 +133,8 @@ def extract(
         settings["n_cut"] says of how many. Intervals of the rates are Clopper and Pearson's, which cover at least at
         their level. Those of the excess are Newcombe's with Clopper and Pearson's limits in place of Wilson's: at 95 %
         they cover 92.6 % at the least, and below 95 % in 0.4 % of cases only (exact sums, 10 to 1,000 samples, rates
-        from 0.0003 to 0.9997; with Wilson's limits 85 % at the least). Both take samples for independent draws: copies
-        of one sample are not. The model comes back as it was.
+        from 0.0003 to 0.9997; with Wilson's limits 85 % at the least). Where samples are equal or of one document,
+        they count as many as they amount to (Korn and Graubard). The model comes back as it was.
 
     Examples:
         A model that counts on: it gives back 3 4 5 from the 2, and nothing of what does not count on.
@@ -134,11 +155,8 @@ def extract(
     level, decoding = check_level(level), Decoding.checked(temperature, top_k, top_p)
     suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
     batch_size = check_batch_size(batch_size)
-    given = {"members": samples} | ({} if control is None else {"heldout": control})
-    raw = {which: read_samples(part, text_column=text_column, limit=limit) for which, part in given.items()}
+    raw = _sets(samples, control, groups, text_column, limit)
     prefixes = _check_prefixes(prefix_tokens, 1 if raw["members"].conditional is None else 0)
-    if control is not None:
-        check_disjoint(raw["members"], raw["heldout"])
     opening = partial(
         open_model,
         device=device,
@@ -176,6 +194,7 @@ def extract(
             "n_cut": {which: part.n_cut for which, part in read.items()},
             "members": read["members"].samples.record(),
             "heldout": read["heldout"].samples.record() if control is not None else None,
+            "groups": groups is not None,
             "model": opened.record,
             "oracle": None,
             "tokenizer": tokenizer_record(opened.tokenizer),
@@ -189,12 +208,38 @@ def extract(
         with opening(oracle, tokenizer=shared) as opened:
             settings["oracle"] = opened.record
             told = under_oracle(opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress)
-    return _assembled(found, told, n_tokens, settings)
+    return _assembled(found, told, _documents(read), n_tokens, settings)
+
+
+def _sets(samples: Any, control: Any, groups: Any, text_column: str, limit: int | None) -> dict[str, Samples]:
+    """Samples and control, read; no sample is in both."""
+    given = {"members": samples} | ({} if control is None else {"heldout": control})
+    of = (groups, None) if control is None else groups_of_both(groups)
+    raw = {
+        which: read_samples(part, text_column=text_column, limit=limit, groups=own)
+        for (which, part), own in zip(given.items(), of, strict=False)
+    }
+    if control is not None:
+        check_disjoint(raw["members"], raw["heldout"])
+    return raw
+
+
+def _documents(read: Mapping[str, Read]) -> dict[str, tuple[str, ...] | None]:
+    """What `documents_of` says of each set, none of them on both sides."""
+    ours, theirs = (read[which].samples if which in read else None for which in ("members", "heldout"))
+    assert ours is not None
+    if ours.groups is not None:
+        check_documents(ours.groups, "samples")
+        if theirs is not None and theirs.groups is not None:
+            check_documents(theirs.groups, "control samples")
+            check_apart(ours.groups, theirs.groups)
+    return {which: documents_of(part) for which, part in read.items()}
 
 
 def _assembled(
     found: Mapping[str, TokensGiven],
     by_oracle: Mapping[str, TokensGiven],
+    documents: Mapping[str, tuple[str, ...] | None],
     n_tokens: Mapping[str, np.ndarray],
     settings: dict[str, Any],
 ) -> Extraction:
@@ -209,6 +254,8 @@ def _assembled(
         heldout_bits=heldout.bits,
         member_oracle_bits=by_oracle["members"].bits if by_oracle else None,
         heldout_oracle_bits=by_oracle.get("heldout", nothing).bits if by_oracle else None,
+        member_groups=documents["members"],
+        heldout_groups=documents.get("heldout"),
         settings=settings,
     )
 

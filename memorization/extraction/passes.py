@@ -19,7 +19,7 @@ from memorization.measure.passes import Window, places_predicted, read_windows
 from memorization.measure.probe import remedy_of_nan
 from memorization.samples import Samples
 
-__all__ = ["Read", "TokensGiven", "examples_of", "read_as", "tokenized", "tokens_given", "under_oracle"]
+__all__ = ["Read", "TokensGiven", "documents_of", "examples_of", "read_as", "tokenized", "tokens_given", "under_oracle"]
 
 _N_EXAMPLES, _MOST_GENERATED = 10, 50  # samples, and tokens of each
 
@@ -171,6 +171,15 @@ def under_oracle(
             )
         found[which] = tokens_given(oracle, read, which, decoding, batch_size, progress and f"oracle, {which}")
     return found
+
+
+def documents_of(part: Read) -> tuple[str, ...] | None:
+    """The document of each sample; where these are not known, a label that equal samples share, if there are any."""
+    if part.samples.groups is not None:
+        return part.samples.groups
+    number: dict[bytes, int] = {}
+    labels = tuple(str(number.setdefault(ids.tobytes(), len(number))) for ids in part.sequences.read)
+    return labels if len(number) < len(labels) else None
 
 
 def examples_of(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 from memorization.errors import InputError
 from memorization.integers import as_number
 from memorization.results import ReadOnly
-from memorization.stats.binomial import clopper_pearson
+from memorization.stats.binomial import clopper_pearson, korn_graubard
 from memorization.stats.levels import Interval
 
 NAMES = {"members": "sample", "heldout": "control sample"}
@@ -87,7 +87,23 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
         )
 
 
-def share(extracted: Bool[np.ndarray, " sample"], level: float) -> tuple[float, Interval]:
-    """Share of the samples, with Clopper and Pearson's interval."""
+def share(
+    extracted: Bool[np.ndarray, " sample"], level: float, groups: tuple[str, ...] | None = None
+) -> tuple[float, Interval]:
+    """Share of the samples, with Clopper and Pearson's interval; of documents, or of equal samples, where there are."""
     n, k = len(extracted), int(extracted.sum())
+    if groups is not None:
+        return k / n, korn_graubard(extracted, np.asarray(groups), level)
     return (k / n if n else math.nan), clopper_pearson(k, n, level)
+
+
+def documents_of_both(
+    labels: tuple[tuple[str, ...] | None, tuple[str, ...] | None], n_each: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels of members and held-out samples, where either has some; None where all are on their own."""
+    if labels == (None, None):
+        return None
+    ours, theirs = (
+        np.arange(n).astype(str) if of is None else np.array(of) for of, n in zip(labels, n_each, strict=True)
+    )
+    return ours, theirs

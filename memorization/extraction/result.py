@@ -16,6 +16,7 @@ from memorization.extraction.rates import (
     ExtractionRate,
     check_long_enough,
     check_tries,
+    documents_of_both,
     known,
     prefix_needed,
     share,
@@ -57,6 +58,9 @@ class Extraction(Result):
         heldout_bits: the same of the held-out samples.
         member_oracle_bits: the same as member_bits under the oracle; None where none was given.
         heldout_oracle_bits: the same of the held-out samples.
+        member_groups: the document of each member, or where these are not known and some members are equal, a label
+            that equal ones share; None where each is on its own. Intervals and p-values go by them.
+        heldout_groups: the same of the held-out samples.
     """
 
     member_correct: Bool[np.ndarray, " member_token"]
@@ -68,6 +72,8 @@ class Extraction(Result):
     heldout_bits: Float64[np.ndarray, " heldout_token"] | None = None
     member_oracle_bits: Float64[np.ndarray, " member_token"] | None = None
     heldout_oracle_bits: Float64[np.ndarray, " heldout_token"] | None = None
+    member_groups: tuple[str, ...] | None = None
+    heldout_groups: tuple[str, ...] | None = None
 
     @property
     def prefix_needed(self) -> Int64[np.ndarray, " member"]:
@@ -145,7 +151,10 @@ class Extraction(Result):
                 members &= self._suffix_bits("members", prefix_tokens, self.member_oracle_bits) > most
                 heldout &= self._suffix_bits("heldout", prefix_tokens, self.heldout_oracle_bits) > most
         level = self.settings["interval_level"]
-        (rate, ends), (heldout_rate, heldout_ends) = (share(part, level) for part in (members, heldout))
+        (rate, ends), (heldout_rate, heldout_ends) = (
+            share(part, level, groups)
+            for part, groups in ((members, self.member_groups), (heldout, self.heldout_groups))
+        )
         return ExtractionRate(
             prefix_tokens=int(prefix_tokens),
             n_members=len(members),
@@ -222,10 +231,13 @@ class Extraction(Result):
         for which, needed in sets:
             offsets = self._part(which)[1]
             columns = {"sample": self._index(which), "n_tokens": np.diff(offsets), "prefix_needed": needed}
+            if (groups := self.member_groups if which == "members" else self.heldout_groups) is not None:
+                columns["group"] = np.array(groups, dtype=object)
             tables.append(pd.DataFrame({"member": np.full(len(needed), which == "members"), **columns}))
         recited = [(table["n_tokens"] - table["prefix_needed"]).to_numpy(np.float64) for table in tables]
         none = np.full(len(recited[1]), math.nan)
-        p = conformal_p_values(*recited) if len(none) else np.full(len(recited[0]), math.nan)
+        of_both = documents_of_both((self.member_groups, self.heldout_groups), (len(recited[0]), len(none)))
+        p = conformal_p_values(*recited, groups=of_both) if len(none) else np.full(len(recited[0]), math.nan)
         q = q_of_p_values(p) if len(none) else p
         more = {"p_value": np.concatenate([p, none]), "q_value": np.concatenate([q, none])}
         if self.member_bits is not None and self.settings["prefix_tokens"]:
@@ -266,7 +278,7 @@ class Extraction(Result):
         settings = saved.need(
             *("prefix_tokens", "suffix_tokens", "interval_level", "first_token", "model", "members", "heldout")
         )
-        samples = saved.table("samples", ("member", "n_tokens"))
+        samples = saved.table("samples", ("member", "n_tokens"), optional=("group",))
         tokens = saved.table("tokens", ("correct",), optional=_TOKEN_COLUMNS)
         correct = tokens["correct"].to_numpy(bool)
         n_tokens, member = samples["n_tokens"].to_numpy(np.int64), samples["member"].to_numpy(bool)
@@ -280,6 +292,10 @@ class Extraction(Result):
             )
         n_member_tokens = int(n_tokens[member].sum())
         bits: dict[str, Any] = {}
+        if "group" in samples:
+            for name, own in (("member_groups", member), ("heldout_groups", ~member)):
+                labels = samples["group"][own]
+                bits |= {name: tuple(labels) if len(labels) and labels.notna().all() else None}
         for name, kind in zip(_TOKEN_COLUMNS, ("bits", "oracle_bits"), strict=True):
             if name in tokens:
                 values = tokens[name].to_numpy(np.float64)
@@ -311,6 +327,9 @@ class Extraction(Result):
             lines.append("  held-out     no held-out samples: some of this may be generalization")
         lines += self._tries_lines(bool(n_heldout))
         suffix, first = self.settings["suffix_tokens"], self.settings["first_token"]
+        if self.member_groups is not None or self.heldout_groups is not None:
+            what = "documents" if self.settings.get("groups") else "equal samples"
+            lines.append(f"  intervals    of {what}, which count once")
         n_cut = sum(self.settings.get("n_cut", {}).values())
         if n_cut:
             lines.append(
@@ -328,7 +347,7 @@ class Extraction(Result):
         if self.member_bits is None or not self.settings["prefix_tokens"]:
             return []
         prefix, decoding = self.settings["prefix_tokens"][0], Decoding(**self.settings["decoding"])
-        given = "from the prompt" if prefix == 0 else f"from {prefix} tokens"
+        given = f"from {prefix} tokens" if prefix else "from the prompt"
         lines = [f"  sampled at {decoding.describe()}, {given}: share that comes out with probability 1/2"]
         for n in _SHOWN_TRIES:
             row = self.rate(prefix, n)
@@ -339,10 +358,9 @@ class Extraction(Result):
                 line += with_interval(row.excess, row.excess_interval, ".3g")
             lines.append(line)
         if self.member_oracle_bits is not None:
-            n = _SHOWN_TRIES[-1]
-            beyond = self.rate(prefix, n, beyond_oracle=True)
-            share = with_interval(beyond.member_rate, beyond.member_interval, ".3g")
-            lines.append(f"  oracle       {share} of the members come out in {n:,} tries, and not of the oracle")
+            beyond = self.rate(prefix, n := _SHOWN_TRIES[-1], beyond_oracle=True)
+            of_it = with_interval(beyond.member_rate, beyond.member_interval, ".3g")
+            lines.append(f"  oracle       {of_it} of the members come out in {n:,} tries, and not of the oracle")
         return lines
 
     def _bits_of(self, which: str) -> tuple[Float64[np.ndarray, " token"] | None, ...]:

@@ -1,10 +1,13 @@
-"""Shares of independent draws: Clopper and Pearson's interval of one, and Newcombe's of the difference of two."""
+"""Shares: Clopper and Pearson's interval of one, also of draws in groups, and Newcombe's of the difference of two."""
 
 import math
 
+import numpy as np
+from jaxtyping import Bool, Shaped
+
 from memorization.stats.levels import Interval
 
-__all__ = ["clopper_pearson", "newcombe", "share_above", "share_below"]
+__all__ = ["clopper_pearson", "korn_graubard", "newcombe", "share_above", "share_below"]
 
 
 def clopper_pearson(k: int, n: int, level: float) -> Interval:
@@ -22,6 +25,40 @@ def clopper_pearson(k: int, n: int, level: float) -> Interval:
     """
     tail = (1 - level) / 2
     return Interval(share_above(k, n, tail), share_below(k, n, tail)) if n else Interval.unknown()
+
+
+def korn_graubard(hits: Bool[np.ndarray, " draw"], groups: Shaped[np.ndarray, " draw"], level: float) -> Interval:
+    """Interval of a share where draws of one group are alike: Clopper and Pearson's, of as many as they amount to.
+
+    The scatter between the groups says how many independent draws have it; where all draws agree, there are as many as
+    groups.
+
+    Examples:
+        Forty draws, and only four of them independent:
+
+        >>> import numpy as np
+        >>> f"{korn_graubard(np.zeros(40, dtype=bool), np.repeat(np.arange(4), 10), 0.95):.3f}"
+        '[0.000, 0.602]'
+
+    Source:
+        Korn and Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated
+        from survey data", Survey Methodology 24 (1998).
+    """
+    from scipy.stats import t
+
+    n, which = len(hits), np.unique(groups, return_inverse=True)[1]
+    n_groups = int(which.max(initial=-1)) + 1
+    if n_groups < 2:
+        return Interval.unknown()
+    p = float(np.mean(hits))
+    of_groups = np.bincount(which, weights=hits - p)
+    variance = n_groups / (n_groups - 1) * float(np.square(of_groups).sum()) / n**2
+    amounts_to = float(n_groups)
+    if 0 < p < 1:
+        wider = (t.ppf((1 + level) / 2, n - 1) / t.ppf((1 + level) / 2, n_groups - 1)) ** 2
+        amounts_to = min(n, max(1.0, p * (1 - p) / variance * wider)) if variance > 0 else n_groups
+    tail = (1 - level) / 2
+    return Interval(share_above(p * amounts_to, amounts_to, tail), share_below(p * amounts_to, amounts_to, tail))
 
 
 def share_above(k: int | float, n: int | float, tail: float) -> float:
