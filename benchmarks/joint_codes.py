@@ -12,14 +12,14 @@ from pathlib import Path
 
 from memorization import Memorization, load, unintended_memorization
 from memorization.lab.quickstart import run_quickstart
-from memorization.unintended.result import combine
+from memorization.unintended.result import combined
 
 
 def row(name: str, found: Memorization) -> None:
     pairs = [(found.target, found.oracle), (found.control.target, found.control.oracle)]
     baseline = found.mem_bits + found.target.bits
     for joint in ("max", "mixture", "switch"):
-        one = combine(pairs, {**found.settings, "joint": joint}, baseline, found.other_oracles)
+        one = combined(pairs, {**found.settings, "joint": joint}, baseline, found.other_oracles)
         gained = one.joint_bits.sum() / min(one.target.bits.sum(), one.oracle.bits.sum()) - 1
         net, (low, high) = one.control.net_bits / len(one), (end / len(one) for end in one.control.net_interval)
         print(

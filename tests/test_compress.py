@@ -612,3 +612,13 @@ def test_pipes_come_back_from_the_command_line(model_folder, tmp_path, monkeypat
     ):
         assert run("decompress", "--target", model_folder, *bad) == 2
         assert message in capsys.readouterr().err
+
+
+def test_packed_samples_that_are_none_are_named(opened):
+    """By a writer who makes sound checksums."""
+    blob = compress(opened, [b"\xff" * 40] * 3, progress=False)
+    held = unpack(blob)
+    assert held.packing != "plain"
+    for damage in (held.raw[:-3], held.raw[:5] + b"\x00\x01" + held.raw[7:], b""):
+        with pytest.raises((ContainerError, NotReproducedError)):
+            decompress(opened, pack(replace(held, raw=damage)), progress=False)

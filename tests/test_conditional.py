@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memorization import UniformModel, compress_bits, extract, read_samples, unintended_memorization
-from memorization.errors import FirstTokenWarning, ImpossibleTokenError, InputError, LossyTextError, ResultError
+from memorization.errors import (
+    FirstTokenWarning,
+    ImpossibleTokenError,
+    InputError,
+    LossyTextError,
+    MeasurementWarning,
+    ResultError,
+)
 from memorization.membership import audit_membership, min_k_plus_plus_attack, token_moments
 from memorization.results import load
 
@@ -214,7 +221,7 @@ def test_chats_cost_what_the_assistant_says(kind, both):
         assert found.token_ids[found.token_offsets[k] : found.token_offsets[k + 1]].tolist() == [
             x for x, c in zip(ids, counted, strict=True) if c
         ]
-    said = ["\n".join(m["content"] for m in chat if m["role"] == "assistant") for chat in CHATS]
+    said = ["".join(m["content"] for m in chat if m["role"] == "assistant") for chat in CHATS]
     assert found.n_bytes.tolist() == [len(text.encode()) for text in said]
     np.testing.assert_allclose(found.bits, found.ideal_bits, atol=0.1)
     given = found.settings["samples"]["conditional"]
@@ -942,3 +949,58 @@ def test_commands_give_what_the_functions_give(chatml, tmp_path, capsys, how, co
         else:
             assert isinstance(found, Extraction)
             assert np.diff(found.member_offsets).tolist() == alone.n_tokens.tolist()
+
+
+# --- what nearly says what is counted
+
+
+@pytest.mark.parametrize("ignored", [-100, -100.0, np.float32(-100)])
+def test_labels_that_passed_through_floats(ignored):
+    data = {"input_ids": [[9, 3, 1, 2, 3]], "labels": [[ignored, ignored, 1, 2, 3]]}
+    assert read_samples(data, text_column="input_ids").counted[0].tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[-1, -1, 1, 2, 3]], "are its ids and -1: what is not counted has the label -100"),
+        ([["-100", "-100", 1, 2, 3]], "must be integers, the ids or -100"),
+        ([[-100.0, math.nan, 1, 2, 3]], "must be the ids themselves|others must be the ids"),
+        ([[-100, -100, 1, 2, 3], None], "sample 1 has no labels, and others have labels of -100"),
+    ],
+)
+def test_labels_that_nearly_say_what_is_counted_are_refused(labels, message):
+    data = {"input_ids": [[9, 3, 1, 2, 3]] * len(labels), "labels": labels}
+    with pytest.raises(InputError, match=message):
+        read_samples(data, text_column="input_ids")
+
+
+def bytes_with_template(template: str):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(vocab={letter: k for k, letter in enumerate(alphabet)}, merges=[]))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, clean_up_tokenization_spaces=False)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize("answer", ["ok", "né", "日本", "😀", "日 é"])
+def test_the_last_character_of_an_answer_is_counted_whole(answer):
+    tokenizer = bytes_with_template(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}|{% endfor %}"
+    )
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]
+    samples = read_samples([[*turns, *turns]], messages=True)
+    lengths = compress_bits(UniformModel(256), samples, tokenizer=tokenizer, progress=False)
+    assert lengths.n_tokens.tolist() == lengths.n_bytes.tolist() == [2 * len(answer.encode())]
+
+
+def test_a_template_without_a_generation_prompt_is_told():
+    tokenizer = bytes_with_template("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    with pytest.warns(MeasurementWarning, match="the same with add_generation_prompt and without"):
+        compress_bits(UniformModel(256), read_samples([chat], messages=True), tokenizer=tokenizer, progress=False)

@@ -16,7 +16,7 @@ from test_unintended import train_bpe
 from torch import Tensor
 
 import memorization
-from memorization import compress_bits, unintended_memorization
+from memorization import UniformModel, compress_bits, unintended_memorization
 from memorization.coding.joint import SWITCH_RATES, joint_bits, mixed_token_bits
 from memorization.errors import InputError, MeasurementWarning, SeenByOracleWarning
 from memorization.report.code_lengths import plot_token_bits
@@ -374,3 +374,28 @@ def test_the_target_is_no_member_of_the_oracle():
     _, members, unseen, target = planted(n=8)
     with pytest.raises(InputError, match="is the target, or nearly: in a mixture it hides"):
         quietly(target, [Bigram(1, V), target], members, control=unseen, combine="mixture")
+
+
+def test_a_mixture_that_nothing_can_test_is_told_and_one_that_holds_the_target_is_refused():
+    members = [[(start + i) % 16 for i in range(12)] for start in range(8)]
+    unseen = np.random.default_rng(0).integers(0, 16, (16, 12)).tolist()
+
+    def knows(weight: float):
+        return lambda ids: weight * torch.nn.functional.one_hot((ids + 1) % 16, 16).float()
+
+    target, seen, other = knows(9.0), knows(5.0), UniformModel(16)
+    for control in (None, unseen[:1]):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = unintended_memorization(
+                target, [other, seen], members, control=control, first_token=0, combine="mixture"
+            )
+        assert found.mean_bits < 1  # a false nothing,
+        said = [str(one.message) for one in told if one.category is SeenByOracleWarning]
+        assert any("no control tells whether one of them has seen" in one for one in said), control
+    mixed = quietly(other, [target, seen], members, combine="mixture").oracle
+    twice = quietly(target=knows(2.0), oracle=[mixed, other], samples=members, combine="switch").oracle
+    for oracle in (mixed, twice):
+        with pytest.raises(InputError, match="is a member of the oracle"):
+            quietly(target, oracle, members)
+    assert "(2)" in mixed.settings["model"]["name"]

@@ -461,6 +461,22 @@ def test_two_processes_that_save_into_one_folder_never_mix(tmp_path):
     assert repr(load(tmp_path / "there")) == repr(one_of("Memorization"))
 
 
+def test_a_folder_that_another_process_removes_while_it_is_empty_is_made_again(tmp_path, monkeypatch):
+    make, removed = Path.mkdir, []
+
+    def made_and_removed(path, *args, **options):
+        make(path, *args, **options)
+        if path.name == "control" and len(removed) < 3:
+            path.rmdir()
+            removed.append(path)
+
+    monkeypatch.setattr(Path, "mkdir", made_and_removed)
+    result = load(OLD / "Memorization_with_control")
+    result.save(tmp_path / "there")
+    assert len(removed) == 3
+    assert repr(load(tmp_path / "there")) == repr(result)
+
+
 # --- Found by kind
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from memorization.codec.container import Entry, digest, varint, varints
-from memorization.errors import InputError
+from memorization.errors import ContainerError, InputError
 from memorization.samples.round_trip import decode, encode_exactly
 from memorization.samples.token_ids import id_array, is_int, is_tensor, kind_of, to_numpy
 
@@ -141,19 +141,29 @@ def pack_raw(raw: bytes) -> tuple[str, bytes]:
 
 
 def unpack_raw(packing: str, packed: bytes, entries: Sequence[Entry]) -> list[One]:
-    """The raw samples, in order."""
-    whole = packed
-    if packing == "zlib":
-        whole = zlib.decompress(packed)
-    elif packing == "lzma":
-        whole = lzma.decompress(packed, lzma.FORMAT_ALONE)
+    """The raw samples, in order.
+
+    Raises:
+        ContainerError: what is packed is no packed data.
+    """
     found: list[One] = []
     at = 0
-    for entry in entries:
-        if entry.raw:
-            part, at = whole[at : at + entry.count], at + entry.count
-            if entry.kind == "ids":
-                found.append(varints(part))
-            else:
-                found.append(part if entry.kind == "bytes" else part.decode("utf-8", "surrogatepass"))
+    try:
+        whole = packed
+        if packing == "zlib":
+            whole = zlib.decompress(packed)
+        elif packing == "lzma":
+            whole = lzma.decompress(packed, lzma.FORMAT_ALONE)
+        for entry in entries:
+            if entry.raw:
+                part, at = whole[at : at + entry.count], at + entry.count
+                if entry.kind == "ids":
+                    found.append(varints(part))
+                else:
+                    found.append(part if entry.kind == "bytes" else part.decode("utf-8", "surrogatepass"))
+    except (zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise ContainerError(
+            f"the compressed data hold samples that cannot be unpacked ({error}), though their checksum is sound: who "
+            "wrote them did not write what compress writes."
+        ) from error
     return found

@@ -153,7 +153,6 @@ class _Waiting:
         if (
             digest_at(path) != digest
         ):  # it is there where a save of the same result was killed, which settings.json may speak for
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._made.append(path)
             _write_whole(path, content)
         return digest
@@ -191,7 +190,11 @@ def _write_whole(path: Path, content: bytes) -> None:
     """A file that appears whole or not at all, whoever else writes it at the same time."""
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(content)
+        for _ in range(100):
+            with suppress(FileNotFoundError):  # whoever else saves has just removed the folder, which was empty
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(content)
+                break
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memorization.errors import InputError
+from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.samples.round_trip import Lossy, decode
 from memorization.samples.token_ids import kind_of
 
@@ -18,7 +18,7 @@ _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class Conversation(NamedTuple):
-    """All messages as JSON, in one way whatever held them, and the texts of the assistant's turns, one a line."""
+    """All messages as JSON, in one way whatever held them, and the texts of the assistant's turns, joined."""
 
     told: str
     answers: str
@@ -60,7 +60,7 @@ def conversation_of(cell: Any, i: int) -> Conversation:
         told = json.dumps(said, ensure_ascii=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise InputError(f"sample {i} holds messages that JSON has no words for ({error}).") from error
-    return Conversation(told, "\n".join(answers))
+    return Conversation(told, "".join(answers))
 
 
 def tokens_of_conversations(
@@ -114,7 +114,25 @@ def _template(tokenizer: Any) -> str:
 
 def _by_template(tokenizer: Any, messages: list[Any], i: int) -> tuple[list[int], np.ndarray]:
     found = _applied(tokenizer, messages, i, return_assistant_tokens_mask=True)
-    return list(found["input_ids"]), np.asarray(found["assistant_masks"], dtype=bool)
+    ids, counted = list(found["input_ids"]), np.asarray(found["assistant_masks"], dtype=bool)
+    # transformers ends a run with the first token of its last character, which may have several.
+    told = tokenizer(
+        str(_applied(tokenizer, messages, i, tokenize=False)), add_special_tokens=False, return_offsets_mapping=True
+    )
+    if list(told["input_ids"]) == ids:
+        for place in np.flatnonzero(counted[:-1] & ~counted[1:]).tolist():
+            end = told["offset_mapping"][place][1]
+            while place + 1 < len(ids) and told["offset_mapping"][place + 1][0] < end:
+                place += 1
+                counted[place] = True
+    for run in np.split(np.flatnonzero(counted), np.flatnonzero(np.diff(np.flatnonzero(counted)) > 1) + 1):
+        if decode(tokenizer, [ids[place] for place in run.tolist()]).endswith("\N{REPLACEMENT CHARACTER}"):
+            raise InputError(
+                f"what the assistant says in sample {i} ends within a character, by what transformers makes of the "
+                "chat template. Close {% generation %} behind an end-of-turn marker or a line end, or write prompts "
+                "and completions into two columns and name the first with prompt_column."
+            )
+    return ids, counted
 
 
 def _by_prefixes(tokenizer: Any, messages: list[Any], i: int) -> tuple[list[int], np.ndarray]:
@@ -137,6 +155,16 @@ def _by_prefixes(tokenizer: Any, messages: list[Any], i: int) -> tuple[list[int]
                 "message follows, so which tokens are the assistant's is not known. Mark them in the template "
                 "({% generation %} ... {% endgeneration %}), or write prompts and completions into two columns and "
                 "name the first with prompt_column."
+            )
+        said = decode(tokenizer, upto[len(before) :]).strip()
+        if not said.startswith(message["content"].strip()) and before == list(
+            _applied(tokenizer, messages[:k], i)["input_ids"]
+        ):
+            warn(
+                "the chat template writes the same with add_generation_prompt and without, so the header of an "
+                "assistant's turn is counted as what the assistant says. Mark the template "
+                "({% generation %} ... {% endgeneration %}), or let it write the header where that is asked.",
+                MeasurementWarning,
             )
         counted[len(before) : len(upto)] = True
     return whole, counted

@@ -90,6 +90,13 @@ def with_masks(samples: Samples, rows: Sequence[Row]) -> Samples:
             stop = int(np.flatnonzero(counted)[-1]) + 1
             whole.append(ids[kept][:stop])
             masks.append(counted[:stop])
+    told = [row.labels is not None for row in rows]
+    if not all(told) and any(not counted.all() for counted in masks):
+        i = int(samples.index[told.index(False)])
+        raise InputError(
+            f"sample {i} has no labels, and others have labels of -100: each row needs its own. The ids themselves "
+            "count all of it."
+        )
     samples = replace(samples, ids=whole, n_padding_removed=n_removed if masked else None)
     if all(counted.all() for counted in masks):  # labels that leave out padding alone
         return samples

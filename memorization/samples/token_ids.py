@@ -60,6 +60,18 @@ def counted_by_labels(ids: np.ndarray, labels: Any, i: int, kept: slice) -> np.n
         InputError: labels of -100 beside others than the ids; all are -100; or those at the start may be padding.
     """
     marked = _beside("labels", labels, i)
+    if marked.dtype.kind == "f" and (marked == _IGNORED).any():  # what has passed through a column with nulls
+        marked = np.where(np.isfinite(marked) & (marked == np.round(marked)), marked, np.iinfo(np.int64).min)
+        marked = marked.astype(np.int64)
+    if marked.dtype.kind in "OUS" and any(str(label) in (str(_IGNORED), f"{_IGNORED}.0") for label in marked.flat):
+        raise InputError(
+            f"the labels of sample {i} must be integers, the ids or {_IGNORED}; they are {kind_of(labels)}."
+        )
+    if marked.dtype.kind in "iu" and marked.shape == ids.shape and _are_ids_or(-1, marked, ids):
+        raise InputError(
+            f"the labels of sample {i} are its ids and -1: what is not counted has the label {_IGNORED}, as in the "
+            "loss of transformers. Replace -1 by it, or leave the labels out."
+        )
     if marked.dtype.kind not in "iu" or marked.ndim == 0 or not (marked == _IGNORED).any():
         return None
     if marked.shape != ids.shape:
@@ -88,6 +100,11 @@ def counted_by_labels(ids: np.ndarray, labels: Any, i: int, kept: slice) -> np.n
             f"mask. {_REMEDY}"
         )
     return counted
+
+
+def _are_ids_or(other: int, labels: np.ndarray, ids: np.ndarray) -> bool:
+    found = labels == other
+    return bool(found.any() and (found | (labels == ids)).all())
 
 
 def _beside(name: str, values: Any, i: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from memorization.errors import LengthMismatchWarning, SeenByOracleWarning, WeakOracleWarning, warn
 from memorization.unintended.control import Control
-from memorization.unintended.joint import is_mixed
+from memorization.unintended.joint import is_mixed, names_of
 from memorization.unintended.ladder import seen_interval
 from memorization.unintended.result import Memorization
 
@@ -18,6 +18,12 @@ _CHANCE = 0.01
 def warn_of_doubts(result: Memorization) -> None:
     """Warn of an oracle that is too weak or has seen the samples, and of a control that is unlike them."""
     control = result.control
+    if is_mixed(result.oracle) and (control is None or len(control.bits) < 2):
+        warn(
+            "several oracles are mixed, and no control tells whether one of them has seen the samples: one is enough "
+            "to hide what the target memorized. Pass control= (samples like these that no model here has seen).",
+            SeenByOracleWarning,
+        )
     if control is None:
         return
     ladder = result.ladder
@@ -38,7 +44,8 @@ def _warn_of_what_oracles_have_seen(result: Memorization, control: Control) -> N
     """In a mixture, one oracle that has seen the samples is enough to hide what the target memorized of them."""
     suspects = [("the oracle", (result.oracle, control.oracle))]
     if is_mixed(result.oracle):
-        suspects += [(f"the oracle {sets[0].settings['model']['name']}", sets) for sets in result.other_oracles]
+        names = names_of([sets[0].settings["model"] for sets in result.other_oracles])
+        suspects += [(f"the oracle {name}", sets) for name, sets in zip(names, result.other_oracles, strict=True)]
     for name, sets in suspects:
         seen = seen_interval(
             sets, result, control, level=0.99

@@ -14,9 +14,10 @@ from memorization.errors import InputError
 from memorization.integers import edges_of
 from memorization.measure.byte_bits import shared_pieces
 from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.fingerprint import same_model
 from memorization.measure.pair import token_count_bits
 
-__all__ = ["as_one", "is_mixed", "joint_of", "tokens_for", "with_count"]
+__all__ = ["as_one", "holds", "is_mixed", "joint_of", "names_of", "tokens_for", "with_count"]
 
 _MIXED = "MixedOracles"
 
@@ -83,9 +84,23 @@ def as_one(oracles: Sequence[CodeLengths], code: MixedCode) -> CodeLengths:
     )
 
 
+def names_of(records: Sequence[dict[str, Any]]) -> list[str]:
+    """The models' names, numbered where several are called the same."""
+    names = [str(record["name"]) for record in records]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: k + 1].count(name)})" for k, name in enumerate(names)
+    ]
+
+
 def is_mixed(oracle: CodeLengths) -> bool:
     """Whether code lengths are those of several oracles as one."""
     return bool(oracle.settings["model"]["class"] == _MIXED)
+
+
+def holds(oracle: dict[str, Any], target: dict[str, Any]) -> bool:
+    """Whether a model is a member of a mixture, or of a mixture in it, by their records."""
+    members = oracle.get("members") or ()
+    return any(same_model(target, member) or holds(member, target) for member in members)
 
 
 def _with_excess(lengths: CodeLengths) -> Float64[np.ndarray, " token"]:
@@ -99,7 +114,7 @@ def _record_of_all(records: Sequence[dict[str, Any]], code: MixedCode) -> dict[s
     told = json.dumps([[one["fingerprint"], one.get("probe")] for one in records], default=str)
     return {
         **dict.fromkeys(records[0]),
-        "name": f"{code} of {', '.join(str(one['name']) for one in records)}",
+        "name": f"{code} of {', '.join(names_of(records))}",
         "class": _MIXED,
         "fingerprint": f"{code} {hashlib.sha256(told.encode()).hexdigest()}",
         "vocab_size": records[0].get("vocab_size"),

@@ -37,10 +37,10 @@ from memorization.samples import (
 )
 from memorization.samples.disjoint import check_disjoint
 from memorization.unintended.doubts import warn_of_doubts
-from memorization.unintended.joint import as_one, with_count
+from memorization.unintended.joint import as_one, holds, with_count
 from memorization.unintended.ladder import COPY
 from memorization.unintended.means import sample_keys
-from memorization.unintended.result import Memorization, combine
+from memorization.unintended.result import Memorization, combined
 
 
 def unintended_memorization(
@@ -201,7 +201,7 @@ def unintended_memorization(
     first, others = _best_first(measured) if control is not None else (measured[0], measured[1:])
     if combine != "best":
         first, others = _mixed([first, *others], combine)
-    return memorization_of(first, others, joint=joint, baseline=baseline, groups=documents)
+    return memorization_of(first, others, joint=joint, combine=combine, baseline=baseline, groups=documents)
 
 
 def _groups_of_sets(groups: Any, control: Any) -> tuple[Any, Any]:
@@ -316,20 +316,28 @@ def memorization_of(
     others: Sequence[Sequence[Pair]] = (),
     *,
     joint: JointCode,
+    combine: Literal["best"] | MixedCode = "best",
     baseline: Literal["uniform"] | CodeLengths = "uniform",
     groups: Sequence[tuple[str, ...] | None] = (),
 ) -> Memorization:
     """memU and its warnings, from two code lengths of the samples and two of the control, by further oracles too."""
     settings = {
         "joint": joint,
+        "combine": combine,
         "baseline": "uniform" if isinstance(baseline, str) else describe_model(baseline.settings["model"]),
         "token_count_code": "Elias gamma" if _differ([pairs, *others]) else None,
         "has_control": len(pairs) > 1,
         "versions": versions(),
     }
+    ours = pairs[0][0].settings["model"]
+    if holds(pairs[0][1].settings["model"], ours):
+        raise InputError(
+            f"the target ({ours['name']}) is a member of the oracle ({pairs[0][1].settings['model']['name']}): that "
+            "hides what it has memorized. Leave it out."
+        )
     further = [(pairs[0][1], pairs[1][1]) for pairs in others if len(pairs) > 1]
     warn_of_one_model(pairs)
-    result = combine(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further, _checked(groups))
+    result = combined(pairs, settings, _baseline_bits(baseline, pairs[0][0], settings), further, _checked(groups))
     warn_of_doubts(result)
     return result
 

@@ -184,7 +184,7 @@ class Memorization(Selection, InParts, Result):
         if len(table) != len(pairs[0][0]):
             raise saved.damaged("its tables differ in length")
         target_bits = with_count(pairs[0][0].bits, pairs[0][0], settings)
-        return combine(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits, others, groups)
+        return combined(pairs, settings, table["mem_bits"].to_numpy(np.float64) + target_bits, others, groups)
 
     def summary(self) -> dict[str, Any]:
         """The figures of the table, by name; unknown ones are None."""
@@ -293,7 +293,7 @@ class Memorization(Selection, InParts, Result):
         return lines
 
 
-def combine(
+def combined(
     pairs: Sequence[Pair],
     settings: dict[str, Any],
     baseline_bits: Float64[np.ndarray, " sample"],

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Shaped
 from memorization.coding.joint import JointCode, joint_bits
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.pair import token_count_bits
-from memorization.unintended.joint import tokens_for
+from memorization.unintended.joint import names_of, tokens_for
 from memorization.unintended.ngram import (
     TOKENS_READ,
     Tokens,
@@ -201,8 +201,4 @@ def same_tokens(sets: Sets, others: Sets) -> bool:
 
 
 def _names(oracles: Sequence[Sets]) -> list[str]:
-    """The models' names, numbered where several are called the same."""
-    names = [str(sets[0].settings["model"]["name"]) for sets in oracles]
-    return [
-        name if names.count(name) == 1 else f"{name} ({names[: k + 1].count(name)})" for k, name in enumerate(names)
-    ]
+    return names_of([sets[0].settings["model"] for sets in oracles])
