@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from memorization.lab.quickstart import Quickstart
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted((ROOT / "docs").rglob("*.md"))]
 # A fence, perhaps marked in the line before as not to be run, with the reason.
 FENCE = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -51,7 +51,16 @@ DIGEST = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{12}\b")
 TOLERANCE, MOST = 0.2, 0.75
 # The pages are what users run, and types are not executed where they do.
 pytestmark = pytest.mark.usefixtures("no_type_checker")
-VARIES = {"doctor"}  # versions and devices are the machine's
+# Commands that are not the library's, by their first word, and why the pages' test does not run them.
+ELSEWHERE = {
+    "pip": "installs packages",
+    "make": "CI runs the targets of the Makefile",
+    "jupyter": "the tests run the notebooks",
+    "python": "a script of examples/ or benchmarks/: minutes",
+    "pytest": "a test of its own",
+}
+# Examples of docstrings that are not doctests.
+NOT_DOCTESTS = {"memorization/lab/quickstart.py": "trains for half a minute; test_quickstart.py runs the same"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,21 @@ def run_command(command: str) -> str:
             failed = bool(end.code)
     message = [line for line in complained.getvalue().splitlines() if line.startswith("memorization:")]
     return "\n".join([*message, ""]) if failed else REUSED.sub("", printed.getvalue())
+
+
+def runs_here(block: Block) -> bool:
+    """Whether the pages' test runs a block: all Python and all of the library's commands, unless a reason is given."""
+    own = block.language == "sh" and words_of(block.body)[0] == "memorization"
+    return block.reason is None and (block.language == "python" or own)
+
+
+def run_commands(block: Block) -> str:
+    """What the commands of a block print. One whose output is not shown must succeed."""
+    lines = block.body.replace("\\\n", " ").splitlines()
+    printed = [run_command(line) for line in lines if words_of(line)]
+    for output in printed if block.output is None else ():
+        assert not output.startswith("memorization:"), output
+    return "".join(printed)
 
 
 def skeleton(output: str) -> str:
@@ -190,35 +214,39 @@ def provide_quickstart(text: str, folder: Path, request: pytest.FixtureRequest) 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_blocks_run_and_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
-    text = page.read_text(encoding="utf-8")
-    found = [block for block in blocks(text) if block.language == "python" and block.reason is None]
+def test_blocks_run_and_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+    """Python and commands in the order of the page, in one folder, as a reader runs them."""
+    found = [block for block in blocks(page.read_text(encoding="utf-8")) if runs_here(block)]
     provide_quickstart("".join(block.body for block in found), folder, request)
     namespace: dict[str, Any] = {}
     comparison = Comparison()
     for block in found:
-        trained, printed = comparison.trains(block.body), run_python(block.body, namespace)
+        if block.language == "python":
+            trained, printed = comparison.trains(block.body), run_python(block.body, namespace)
+        else:
+            trained, printed = bool(TRAINS.search(block.body)), run_commands(block)
         if block.output is not None:
             comparison.check(printed, block.output, trained=trained, source=block.body)
     comparison.finish()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_print_what_is_shown(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
-    found, namespace = blocks(page.read_text(encoding="utf-8")), {}
-    shown = [block for block in found if block.language == "sh" and block.reason is None and block.output is not None]
-    provide_quickstart("".join(block.body for block in shown), folder, request)
-    if any(".to_csv(" in block.body for block in found):  # files that the page's commands read
-        for block in found:
-            if block.language == "python" and block.reason is None:
-                run_python(block.body, namespace)
-    comparison = Comparison()
-    for block in shown:
-        words = block.body.split()
-        if words[0] == "memorization" and words[1] not in VARIES:
-            trained, printed = bool(TRAINS.search(block.body)), run_command(block.body)
-            comparison.check(printed, block.output or "", trained=trained, source=block.body)
-    comparison.finish()
+def test_what_is_not_run_has_a_reason() -> None:
+    """The whole list: `pytest -s -k not_run_has_a_reason tests/test_docs.py`."""
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8")):
+            if block.language in ("python", "sh") and not runs_here(block):
+                first = block.body.partition("\n")[0]
+                reason = block.reason or ELSEWHERE.get(words_of(first)[0])
+                assert reason, f"{page.relative_to(ROOT)}: {first}"
+                print(f"{page.relative_to(ROOT)}: {first}\n    not run: {reason}")
+    fenced = {
+        str(source.relative_to(ROOT))
+        for source in (ROOT / "memorization").rglob("*.py")
+        if re.search(r"^ *```|doctest: \+SKIP", source.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert fenced == set(NOT_DOCTESTS)  # all other examples of docstrings are doctests
+    for name, reason in NOT_DOCTESTS.items():
+        print(f"{name}: the example of its docstring\n    not run: {reason}")
 
 
 @pytest.mark.parametrize(
@@ -297,8 +325,8 @@ def _write_outputs(page: Path) -> None:
     for block in blocks(text):
         if block.language == "python" and block.reason is None:
             printed = run_python(block.body, namespace)
-        elif block.language == "sh" and block.reason is None and block.body.startswith("memorization"):
-            printed = run_command(block.body) if block.output_span is not None else ""
+        elif runs_here(block):
+            printed = run_commands(block)
         else:
             continue
         if block.output_span is not None:
