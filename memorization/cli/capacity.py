@@ -18,7 +18,7 @@ from memorization.cli.options import (
     one_of,
     read_batch_size,
 )
-from memorization.cli.output import claim, save, save_picture
+from memorization.cli.output import claim, draw, save
 from memorization.errors import InputError
 
 _ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
@@ -147,9 +147,7 @@ def capacity(
     save(result, output)
     table = result.curve if isinstance(result, Capacity) else result.to_pandas()
     table.to_csv(output / "capacity.csv", index=False)
-    save_picture(result.plot().figure, output / "capacity.png", also="pdf")
-    if isinstance(result, Capacity) and result.curve["steps"].nunique() > 1:
-        save_picture(result.plot(against="steps").figure, output / "rounds.png", also="pdf")
+    draw(result, output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from memorization.cli.options import (
     read_batch_size,
     token,
 )
-from memorization.cli.output import claim, save, save_picture
+from memorization.cli.output import claim, draw, save
 
 
 def identifiers(
@@ -87,4 +87,4 @@ def identifiers(
     )
     print(result)
     save(result, output)
-    save_picture(result.plot().figure, output / "identifiers.png")
+    draw(result, output)

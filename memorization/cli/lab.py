@@ -18,7 +18,8 @@ from memorization.cli.options import (
     SeqLen,
     TextColumn,
 )
-from memorization.cli.output import KEPT, NOT_WRITTEN, claim, save, save_picture
+from memorization.cli.output import KEPT, NOT_WRITTEN, claim, draw, save
+from memorization.results import check_free
 
 
 def text_sweep(
@@ -115,7 +116,7 @@ def text_sweep(
     )
     print(result)
     save(result, output)
-    save_picture(result.plot(), output / "sweep.png")
+    draw(result, output)
     result.cells.to_csv(output / "cells.csv", index=False)
     laws = result.laws()
     if len(laws):
@@ -131,14 +132,15 @@ def quickstart(
 ) -> None:
     """Offline demonstration: train a target and an oracle, and measure both. About a minute and a half on one core."""
     from memorization.lab.quickstart import run_quickstart
-    from memorization.report.quickstart import plot_quickstart
 
+    check_free(output, overwrite=True)
     KEPT.set(f"a model that is trained is kept in {output}, and the same command goes on from there")
     result = run_quickstart(output, seed=seed, progress=not quiet)
     print(result)
-    picture = output / "quickstart.png"
-    plot_quickstart(result, picture)
-    print(f"\nPicture: {picture}   ({result.seconds:.0f} s in all)")
+    print()
+    save(result, output)
+    draw(result, output)
+    print(f"{result.seconds:.0f} s in all")
 
 
 def doctor() -> None:

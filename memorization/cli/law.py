@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memorization.cli.options import Output, Overwrite, one_of
-from memorization.cli.output import claim, save, save_picture
+from memorization.cli.output import claim, draw, save
 from memorization.errors import ExtrapolationWarning, InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def fit(
     if unused:
         print(f"  not used     columns {', '.join(unused)}")
     save(law, output)
-    save_picture(law.plot().figure, output / "law.png")
+    draw(law, output)
 
 
 def predict(

@@ -39,7 +39,7 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import claim, save, save_picture
+from memorization.cli.output import claim, draw, save
 from memorization.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def measure(
     print(result)
     print(_most_memorized(result))
     save(result, output)
+    draw(result, output)
 
 
 def bits(
@@ -192,6 +193,7 @@ def bits(
     print(result)
     if output is not None:
         save(result, output)
+        draw(result, output)
 
 
 def attack(
@@ -253,7 +255,7 @@ def attack(
     )
     print(result)
     save(result, output)
-    save_picture(result.plot().figure, output / "roc.png")
+    draw(result, output)
 
 
 def extract(
@@ -328,8 +330,7 @@ def extract(
     )
     print(result)
     save(result, output)
-    save_picture(result.plot().figure, output / "extraction.png")
-    save_picture(result.plot(against="tries").figure, output / "tries.png")
+    draw(result, output)
 
 
 def _model_or_lengths(name: str) -> "str | CodeLengths":

@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from memorization.errors import InputError, ResultError
+from memorization.report.draw import pictures
 from memorization.results import Result, check_free
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 2, 1, 130
+# Of every picture: one to look at, and two that can be enlarged, for papers and for pages.
+FORMATS = ("png", "pdf", "svg")
+DPI = 200
+MOST_MARKS = 2000  # of a line, that vector files hold as shapes
 # What an interruption leaves of a command, in words, as far as it has come.
 KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
 
@@ -63,12 +70,36 @@ def complain(message: str) -> None:
     print(f"memorization: {message}", file=sys.stderr)
 
 
-def save_picture(figure: "Figure | Any", path: Path, also: str | None = None) -> None:
-    """Write a picture, also in another format, say where, and close it."""
+def draw(result: Result, output: Path, formats: Sequence[str] = FORMATS) -> None:
+    """Write every picture of a result into a folder; one that there is nothing for is a line on standard error."""
+    for name, picture in pictures(result).items():
+        try:
+            figure = picture()
+        except InputError as error:
+            complain(f"no picture {name}: {error}")
+            continue
+        save_picture(figure, output / f"{name}.{formats[0]}", formats)
+
+
+def save_picture(drawn: "Figure | Axes", path: Path, formats: Sequence[str] = FORMATS) -> None:
+    """Write a picture in these formats, say where, and close it.
+
+    Args:
+        drawn: a figure, or one of its axes.
+        path: of the picture; its ending is replaced by each format.
+        formats: of png, pdf and svg.
+    """
     import matplotlib.pyplot as plt
 
-    figure.savefig(path, dpi=150)
-    if also is not None:
-        figure.savefig(path.with_suffix(f".{also}"))
+    figure: Any = getattr(drawn, "figure", None) or drawn
+    for line in (line for ax in figure.axes for line in ax.lines):
+        if len(line.get_xdata()) > MOST_MARKS:  # 10,000 samples would make a file of megabytes that viewers draw slowly
+            line.set_rasterized(True)
+    # Text stays text, to be searched, copied and edited; and the same picture is the same file.
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "memorization", "pdf.fonttype": 42}):
+        for one in formats:
+            undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(one)
+            figure.savefig(path.with_suffix(f".{one}"), dpi=DPI, metadata=undated)
     plt.close(figure)
-    print(f"picture: {path}" + (f", also as .{also}" if also else ""))
+    others = " and ".join(f".{one}" for one in formats[1:])
+    print(f"picture: {path.with_suffix(f'.{formats[0]}')}" + (f", also as {others}" if others else ""))

@@ -31,7 +31,7 @@ from memorization.cli.options import (
     read_batch_size,
     token,
 )
-from memorization.cli.output import claim, save, save_picture
+from memorization.cli.output import claim, draw, save
 from memorization.errors import InputError
 
 
@@ -116,7 +116,7 @@ def spans(
     )
     print(result.describe(tries=tries))
     save(result, output)
-    save_picture(result.plot().figure, output / "spans.png")
+    draw(result, output)
 
 
 def _asked(spans: list[str], column: str | None) -> dict[str, str] | str:

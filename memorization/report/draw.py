@@ -1,6 +1,8 @@
-"""The picture of each result: found by the name of its class, imported when drawn."""
+"""The pictures of each result: found by the name of its class, imported when drawn."""
 
 import importlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from memorization.errors import InputError
@@ -8,7 +10,7 @@ from memorization.errors import InputError
 if TYPE_CHECKING:
     from memorization.results import Result
 
-__all__ = ["PICTURES", "draw"]
+__all__ = ["PICTURES", "draw", "pictures"]
 
 PICTURES: dict[str, tuple[str, str]] = {
     "Capacity": ("capacity", "plot_capacity"),
@@ -28,6 +30,15 @@ PICTURES: dict[str, tuple[str, str]] = {
     "TextSweep": ("text_sweep", "plot_text_sweep"),
 }
 
+# Files of pictures that do not go by the name of the module that draws them.
+_FILES = {
+    "CapacityComparison": "capacity",
+    "MIScalingLaw": "law",
+    "Membership": "roc",
+    "MembershipAudit": "roc",
+    "TextSweep": "sweep",
+}
+
 
 def draw(result: "Result", *args: Any, **options: Any) -> Any:
     """The picture of a result, or of one derived from its class; what `result.plot` does.
@@ -35,8 +46,69 @@ def draw(result: "Result", *args: Any, **options: Any) -> Any:
     Raises:
         InputError: results of this class have no picture.
     """
+    module, function = PICTURES[_kind(result)]
+    return getattr(importlib.import_module(f"memorization.report.{module}"), function)(result, *args, **options)
+
+
+def pictures(result: "Result") -> dict[str, Callable[[], Any]]:
+    """What draws each picture of a result and returns its Axes or Figure, by the name of the file without ending.
+
+    Raises:
+        InputError: results of this class have no picture.
+    """
+    kind = _kind(result)
+    found = {_FILES.get(kind, PICTURES[kind][0]): partial(draw, result)}
+    return found | dict(_MORE[kind](result) if kind in _MORE else ())
+
+
+def _kind(result: Any) -> str:
     for cls in type(result).__mro__:
         if cls.__name__ in PICTURES:
-            module, function = PICTURES[cls.__name__]
-            return getattr(importlib.import_module(f"memorization.report.{module}"), function)(result, *args, **options)
+            return cls.__name__
     raise InputError(f"there is no picture of a {type(result).__name__}; there is one of {', '.join(PICTURES)}.")
+
+
+_Named = Iterator[tuple[str, Callable[[], Any]]]
+
+
+def _of_capacity(result: Any) -> _Named:
+    steps = result.curve["steps"]
+    if steps.nunique() > 1 and not steps.isna().any():
+        yield "rounds", partial(draw, result, against="steps")
+
+
+def _of_extraction(result: Any) -> _Named:
+    if len(result.tries_to_pandas()):
+        yield "tries", partial(draw, result, against="tries")
+
+
+def _of_memorization(result: Any) -> _Named:
+    if result.ladder is not None:
+        yield "ladder", partial(draw, result.ladder)
+
+
+def _of_quickstart(result: Any) -> _Named:
+    if (result.target_dir / "tokenizer.json").is_file() and result.members_path.is_file():
+        # In place of the plain one: with the tokens of the most memorized sample, whose text is in these files.
+        yield "quickstart", partial(_quickstart, result)
+    yield from _of_memorization(result.members)
+
+
+def _quickstart(result: Any) -> Any:
+    from memorization.report.quickstart import quickstart_figure
+
+    return quickstart_figure(result)
+
+
+def _of_spans(result: Any) -> _Named:
+    yield "spans_per_byte", partial(draw, result, per_byte=True)
+
+
+# The pictures of a kind beside its first.
+_MORE: dict[str, Callable[[Any], _Named]] = {
+    "Capacity": _of_capacity,
+    "Extraction": _of_extraction,
+    "Memorization": _of_memorization,
+    "Quickstart": _of_quickstart,
+    "SpanMemorization": _of_spans,
+}

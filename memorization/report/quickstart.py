@@ -10,10 +10,11 @@ from memorization.report.memorization import plot_memorization
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from memorization.lab.quickstart import Quickstart
 
-__all__ = ["draw_quickstart", "plot_quickstart"]
+__all__ = ["draw_quickstart", "plot_quickstart", "quickstart_figure"]
 
 _TITLE: dict[str, Any] = {"loc": "left", "fontweight": "bold", "pad": 42}
 
@@ -25,16 +26,32 @@ def plot_quickstart(quickstart: "Quickstart", path: Path) -> None:
         quickstart: what `run_quickstart` returns.
         path: file to write; its ending chooses the format (png, pdf, svg).
     """
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
+
+    figure = quickstart_figure(quickstart)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def quickstart_figure(quickstart: "Quickstart") -> "Figure":
+    """memU in bits of members and held-out samples, and below it the tokens of the most memorized member.
+
+    Args:
+        quickstart: what `run_quickstart` returns; its files are read for the text.
+
+    Returns:
+        The Figure, with two Axes.
+    """
+    import matplotlib.pyplot as plt  # so that a notebook shows the picture
 
     members = quickstart.members
     most = int(np.argmax(members.signed_bits))
-    figure = Figure(figsize=(13.0, 8.2), layout="constrained")
+    figure = plt.figure(figsize=(13.0, 8.2), layout="constrained")
     above, below = figure.subplots(2, 1)
     draw_quickstart(quickstart, above)
     plot_token_bits(members.target, members.oracle, most, quickstart.token_strings(most), below)
     below.set_title(f"The most memorized sample (memU {members.bits[most]:.1f} bits), token by token", **_TITLE)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def draw_quickstart(quickstart: "Quickstart", ax: "Axes | None" = None) -> "Axes":

@@ -1,7 +1,7 @@
 """What pictures share: colours that everybody can tell apart, axes, ticks, and legends that cover no data."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -10,11 +10,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-__all__ = ["BLUE", "COLOURS", "GREY", "VERMILION", "bin_edges", "legend_above", "new_axes", "plain_ticks"]
+__all__ = ["ABOVE", "BLUE", "COLOURS", "GREY", "VERMILION", "bin_edges", "legend_above", "new_axes", "plain_ticks"]
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey print by lightness.
 VERMILION, BLUE, GREY = "#D55E00", "#0072B2", "#6B6B6B"
 COLOURS = (VERMILION, BLUE, "#009E73", "#CC79A7", "#E69F00")
+# A legend that stands on the axes.
+ABOVE: dict[str, Any] = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1.01),
+    "frameon": False,
+    "borderaxespad": 0,
+    "fontsize": 9,
+}
 
 
 def new_axes(ax: "Axes | None", inches: tuple[float, float]) -> "Axes":
@@ -29,7 +37,7 @@ def new_axes(ax: "Axes | None", inches: tuple[float, float]) -> "Axes":
 
 def legend_above(ax: "Axes", columns: int = 1) -> None:
     """A legend above the axes covers no data; short lines fit narrow axes."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, frameon=False, borderaxespad=0, fontsize=9)
+    ax.legend(**ABOVE, ncols=columns)
 
 
 def plain_ticks(axis: "Axis", low: float, high: float) -> None:

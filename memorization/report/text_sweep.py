@@ -1,17 +1,18 @@
 """Pictures of a sweep over text: what training on more and more of it does to models of several sizes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from memorization.errors import InputError, NotIdentifiedWarning
-from memorization.report.style import GREY, new_axes, plain_ticks
+from memorization.report.style import ABOVE, GREY, new_axes, plain_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from memorization.lab.text.result import TextSweep
     from memorization.scaling_law import Covariate
@@ -34,7 +35,7 @@ def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
         )
     import matplotlib.pyplot as plt  # so that a notebook shows the picture
 
-    figure, axes = plt.subplots(2, 2, figsize=(15.5, 11.0), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(13.0, 10.5), layout="constrained")
     drawn: list[tuple[Callable[..., Any], str]] = [
         (plot_bits_per_token, "Bits per token of members and of test samples"),
         (plot_memu, "Unintended memorization of the members"),
@@ -42,12 +43,13 @@ def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
         (plot_extraction_rates, "Extraction of members and of test samples"),
     ]
     for ax, (draw, title) in zip(axes.flat, drawn, strict=True):
-        draw(sweep, ax)
-        ax.set_title(title, loc="left", fontweight="bold", pad=8)
+        draw(sweep, ax, sizes=False)
+        ax.set_title(title, loc="left", fontweight="bold", pad=38)  # above a legend of two rows
+    figure.legend(handles=_size_handles(sweep), loc="outside upper left", ncols=6, frameon=False)
     return figure
 
 
-def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None, *, sizes: bool = True) -> "Axes":
     """Bits per token of members (dashed) and test samples (solid) against data/capacity, with a line at ratio 1.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed.
@@ -55,28 +57,31 @@ def plot_bits_per_token(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     Args:
         sweep: what `text_sweep` returns.
         ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+        sizes: whether the legend says which colour is which model size.
 
     Returns:
         The Axes.
     """
     ax = new_axes(ax, (8.0, 5.0))
-    for n_params, runs, colour in _sizes(sweep):
-        _band(ax, runs, "data_per_capacity", "test_bits_per_token", colour, "-", f"{n_params:,} parameters: test")
-        _band(ax, runs, "data_per_capacity", "train_bits_per_token", colour, "--", "members")
+    for _, runs, colour in _sizes(sweep):
+        _band(ax, runs, "data_per_capacity", "test_bits_per_token", colour, "-")
+        _band(ax, runs, "data_per_capacity", "train_bits_per_token", colour, "--")
     ax.axvline(1.0, color=GREY, linewidth=1.0, linestyle=":", zorder=1)
     ax.text(1.0, 0.02, " data = capacity", color=GREY, fontsize=9, transform=ax.get_xaxis_transform(), va="bottom")
     oracle = sweep.settings["oracle"]["bits_per_token"]
-    ax.axhline(oracle, color=GREY, linewidth=1.0, zorder=1, label=f"oracle on test samples: {oracle:.2f}")
+    ax.axhline(oracle, color=GREY, linewidth=1.0, zorder=1)
     ax.set(xscale="log", yscale="log")
     plain_ticks(ax.xaxis, *ax.get_xlim())
     plain_ticks(ax.yaxis, *ax.get_ylim())
     ax.set_xlabel(f"data, bits under the oracle / capacity,\n{sweep.capacity_in_words}")
     ax.set_ylabel("bits per token")
-    _legend_beside(ax)
+    lines = {"test samples": "-", "members": "--"}
+    thin = _grey("-", f"oracle on test samples: {oracle:.2f}", linewidth=1.0)
+    _legend(ax, sweep if sizes else None, lines, [thin])
     return ax
 
 
-def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None, *, sizes: bool = True) -> "Axes":
     """memU of all members, bits per parameter, against data-set size: unseen oracle, and (dashed) the seen one.
 
     Dotted: what as many test samples show, of which nothing was memorized. Where it is no longer small, the oracle is
@@ -85,32 +90,37 @@ def plot_memu(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     Args:
         sweep: what `text_sweep` returns.
         ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+        sizes: whether the legend says which colour is which model size.
 
     Returns:
         The Axes.
     """
     ax = new_axes(ax, (8.0, 5.0))
+    lines = {"oracle that has not seen them": "-", "oracle that has": "--", "equally many test samples": ":"}
+    if sweep.cells["memu_seen_bits"].isna().all():
+        del lines["oracle that has"]
     for n_params, runs, colour in _sizes(sweep):
         scaled = runs.assign(unseen=runs["memu_bits"] / n_params, seen=runs["memu_seen_bits"] / n_params)
         scaled["null"] = runs["test_memu_bits_a_sample"] * runs["n_samples"] / n_params
-        _band(ax, scaled, "n_samples", "unseen", colour, "-", f"{n_params:,} parameters")
+        _band(ax, scaled, "n_samples", "unseen", colour, "-")
         if scaled["seen"].notna().any():
-            _band(ax, scaled, "n_samples", "seen", colour, "--", "oracle that has seen them")
-        _band(ax, scaled, "n_samples", "null", colour, ":", "equally many test samples")
+            _band(ax, scaled, "n_samples", "seen", colour, "--")
+        _band(ax, scaled, "n_samples", "null", colour, ":")
     ax.set(xscale="log", ylim=(0, None))
     plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("data-set size, samples")
     ax.set_ylabel("memU of all members, bits per parameter")
-    _legend_beside(ax)
+    _legend(ax, sweep if sizes else None, lines)
     return ax
 
 
-def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None, *, sizes: bool = True) -> "Axes":
     """F1 of the loss threshold against samples per parameter, one colour a model size, with the fitted laws.
 
     Args:
         sweep: what `text_sweep` returns.
         ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+        sizes: whether the legend says which colour is which model size.
 
     Returns:
         The Axes.
@@ -120,10 +130,11 @@ def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
     ax = new_axes(ax, (8.0, 5.0))
     for n_params, runs, colour in _sizes(sweep):
         ratio = runs["n_samples"] / n_params
-        ax.plot(ratio, runs["f1_loss"], "o", color=colour, markersize=5, zorder=3, label=f"{n_params:,} parameters")
+        ax.plot(ratio, runs["f1_loss"], "o", color=colour, markersize=5, zorder=3)
     ratios = sweep.cells["n_samples"] / sweep.cells["n_params"]
     ratio = np.geomspace(ratios.min(), ratios.max(), 300)
     styles: dict[Covariate, str] = {"capacity/data": "-", "data/capacity": "--"}
+    laws = []
     for covariate, style in styles.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotIdentifiedWarning)
@@ -134,22 +145,23 @@ def plot_f1(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
         doubt = ", not identified" if "not_identified" in law.settings else ""
         label = f"law in {covariate}: scatter {law.residual:.3f}{doubt}"
         x = ratio if covariate == "data/capacity" else 1 / ratio
-        ax.plot(ratio, law.curve(x), style, color="black", linewidth=1.3, zorder=2, label=label)
+        laws += ax.plot(ratio, law.curve(x), style, color="black", linewidth=1.3, zorder=2, label=label)
     ax.axhline(0.5, color=GREY, linewidth=1.0, linestyle=":", zorder=1)
     ax.set(xscale="log", ylim=(0.45, 1.03))
     plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel(f"samples of {sweep.settings['seq_len']} tokens / parameters")
     ax.set_ylabel("F1 of the loss threshold")
-    _legend_beside(ax)
+    _legend(ax, sweep if sizes else None, {}, laws, columns=1)
     return ax
 
 
-def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes":
+def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None, *, sizes: bool = True) -> "Axes":
     """Share of members (solid) and test samples (dashed) that the longest prefix extracts, against data-set size.
 
     Args:
         sweep: what `text_sweep` returns.
         ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+        sizes: whether the legend says which colour is which model size.
 
     Returns:
         The Axes.
@@ -158,9 +170,9 @@ def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes
 
     ax = new_axes(ax, (8.0, 5.0))
     prefix = max(sweep.settings["prefix_tokens"])
-    for n_params, runs, colour in _sizes(sweep):
-        _band(ax, runs, "n_samples", f"extracted_{prefix}", colour, "-", f"{n_params:,} parameters: members")
-        _band(ax, runs, "n_samples", f"extracted_test_{prefix}", colour, "--", "test samples")
+    for _, runs, colour in _sizes(sweep):
+        _band(ax, runs, "n_samples", f"extracted_{prefix}", colour, "-")
+        _band(ax, runs, "n_samples", f"extracted_test_{prefix}", colour, "--")
     # Linear below one test sample, where a rate of 0 has its place.
     ax.set_xscale("log")
     least = 1 / sweep.settings["n_test"]
@@ -172,7 +184,7 @@ def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None) -> "Axes
     plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("data-set size, samples")
     ax.set_ylabel(f"share extracted from {prefix} tokens")
-    _legend_beside(ax)
+    _legend(ax, sweep if sizes else None, {"members": "-", "test samples": "--"})
     return ax
 
 
@@ -188,24 +200,44 @@ def _sizes(sweep: "TextSweep") -> "list[tuple[int, pd.DataFrame, Any]]":
     return [(size, cells[cells["n_params"] == size], colour) for size, colour in zip(sizes, colours, strict=True)][::-1]
 
 
-def _band(ax: "Axes", runs: "pd.DataFrame", x: str, y: str, colour: Any, style: str, label: str) -> None:
+def _band(ax: "Axes", runs: "pd.DataFrame", x: str, y: str, colour: Any, style: str) -> None:
     """Mean over seeds as a line, and from the lowest to the highest seed as a band."""
     table = runs.groupby("n_samples").agg(x=(x, "mean"), mean=(y, "mean"), low=(y, "min"), high=(y, "max"))
     marker = "o" if style == "-" else ""
-    ax.plot(
-        table["x"],
-        table["mean"],
-        style,
-        marker=marker,
-        markersize=4,
-        color=colour,
-        linewidth=1.5,
-        label=label,
-        zorder=3,
-    )
+    how: dict[str, Any] = {"color": colour, "markersize": 4, "linewidth": 1.5, "zorder": 3}
+    ax.plot(table["x"], table["mean"], style, marker=marker, **how)
     ax.fill_between(table["x"], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0, zorder=2)
 
 
-def _legend_beside(ax: "Axes") -> None:
-    """A legend beside the axes, where many lines leave no room for it inside."""
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, borderaxespad=0, fontsize=8)
+def _grey(style: str, label: str, **how: Any) -> "Line2D":
+    """A line of the legend that stands for lines of every colour."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=GREY, linestyle=style, label=label, **{"linewidth": 1.5, "markersize": 4, **how})
+
+
+def _size_handles(sweep: "TextSweep") -> "list[Line2D]":
+    """A line of the legend for each model size, the smallest first."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=colour, marker="o", markersize=5, linewidth=1.5, label=f"{size:,} parameters")
+        for size, _, colour in reversed(_sizes(sweep))
+    ]
+
+
+def _legend(
+    ax: "Axes", sweep: "TextSweep | None", lines: dict[str, str], more: "Sequence[Line2D]" = (), columns: int = 3
+) -> None:
+    """A legend above the axes: what each style of line is, once, and above it, of a sweep, what each colour is."""
+    from matplotlib.lines import Line2D
+
+    styles = [_grey(style, label, marker="o" if style == "-" else "") for label, style in lines.items()] + [*more]
+    colours = [] if sweep is None else _size_handles(sweep)
+    rows = [row[k : k + columns] for row in (colours, styles) for k in range(0, len(row), columns)]
+    if rows:
+        width = max(map(len, rows))
+        blank = Line2D([], [], linestyle="", label=" ")
+        grid = [row + [blank] * (width - len(row)) for row in rows]
+        # A legend is filled column by column.
+        ax.legend(handles=[row[k] for k in range(width) for row in grid], **ABOVE, ncols=width)
