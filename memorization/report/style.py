@@ -55,7 +55,7 @@ def plain_ticks(axis: "Axis", low: float, high: float) -> None:
 
 
 def bin_edges(
-    groups: Sequence[Float64[np.ndarray, " value"]], within: tuple[float, float] | None = None
+    groups: Sequence[Float64[np.ndarray, "_"]], within: tuple[float, float] | None = None
 ) -> Float64[np.ndarray, " edge"]:
     """Edges of equal bins that cover all groups (and the interval `within`), one edge at 0 where 0 lies inside."""
     values = np.concatenate([*groups, np.array(within or ())])

@@ -209,7 +209,7 @@ def _band(ax: "Axes", runs: "pd.DataFrame", x: str, y: str, colour: Any, style: 
     ax.fill_between(table["x"], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0, zorder=2)
 
 
-def _grey(style: str, label: str, **how: Any) -> "Line2D":
+def _grey(style: Any, label: str, **how: Any) -> "Line2D":
     """A line of the legend that stands for lines of every colour."""
     from matplotlib.lines import Line2D
 
