@@ -8,17 +8,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 HERE = Path(__file__).resolve().parent
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add examples/NAME.md and its pictures for each notebook of this folder."""
+    from mkdocs.structure.files import File
+
     for notebook in sorted(HERE.glob("*.ipynb")):
         text, pictures = page(notebook)
         files.append(File.generated(config, f"examples/{notebook.stem}.md", content=text))

@@ -10,7 +10,9 @@ runs `memorization quickstart` in FOLDER, which is made, and writes what the blo
 
 import ast
 import contextlib
+import importlib.util
 import io
+import json
 import os
 import re
 import shlex
@@ -312,6 +314,26 @@ def test_every_fence_is_understood(page: Path) -> None:
     known = {"python", "sh", "text", "bibtex"}  # a console block would be copied with its prompts and outputs
     assert {block.language for block in blocks(text)} <= known
     assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(blocks(text))
+
+
+def test_every_notebook_is_a_page_with_its_outputs() -> None:
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "examples" / "pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
+        assert f": examples/{notebook.stem}.md\n" in navigation
+        text, pictures = pages.page(notebook)
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]).rstrip() for cell in cells if cell["cell_type"] == "code"]
+        shown = blocks(text)
+        assert [block.body.rstrip() for block in shown if block.language == "python"] == code
+        assert sum(block.output is not None for block in shown) > 2
+        assert pictures
+        assert set(re.findall(r"\]\((\S+\.png)\)", text)) == set(pictures)
+        assert all(content.startswith(b"\x89PNG") for content in pictures.values())
 
 
 def test_the_readme_begins_with_eight_lines_that_assert_something() -> None:
