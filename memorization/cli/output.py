@@ -70,15 +70,26 @@ def complain(message: str) -> None:
     print(f"memorization: {message}", file=sys.stderr)
 
 
-def draw(result: Result, output: Path, formats: Sequence[str] = FORMATS) -> None:
-    """Write every picture of a result into a folder; one that there is nothing for is a line on standard error."""
-    for name, picture in pictures(result).items():
+def draw(result: Result, output: Path, formats: Sequence[str] = FORMATS, named: str | None = None) -> None:
+    """Write every picture of a result into a folder; one that there is nothing for is a line on standard error.
+
+    Args:
+        result: of any kind that has pictures.
+        output: a folder that is there.
+        formats: of png, pdf and svg.
+        named: name of the first picture in place of its own; others are called `named`-NAME.
+    """
+    drawn = pictures(result)
+    first = next(iter(drawn))
+    for name, picture in drawn.items():
+        if named is not None:
+            name = named if name == first else f"{named}-{name}"
         try:
             figure = picture()
         except InputError as error:
             complain(f"no picture {name}: {error}")
             continue
-        save_picture(figure, output / f"{name}.{formats[0]}", formats)
+        save_picture(figure, output / name, formats)
 
 
 def save_picture(drawn: "Figure | Axes", path: Path, formats: Sequence[str] = FORMATS) -> None:
@@ -86,20 +97,22 @@ def save_picture(drawn: "Figure | Axes", path: Path, formats: Sequence[str] = FO
 
     Args:
         drawn: a figure, or one of its axes.
-        path: of the picture; its ending is replaced by each format.
+        path: of the picture, without the ending of a format or with one.
         formats: of png, pdf and svg.
     """
     import matplotlib.pyplot as plt
 
+    stem = path.with_suffix("") if path.suffix.lower().removeprefix(".") in FORMATS else path
+    files = {one: stem.with_name(f"{stem.name}.{one}") for one in formats}
     figure: Any = getattr(drawn, "figure", None) or drawn
     for line in (line for ax in figure.axes for line in ax.lines):
         if len(line.get_xdata()) > MOST_MARKS:  # 10,000 samples would make a file of megabytes that viewers draw slowly
             line.set_rasterized(True)
     # Text stays text, to be searched, copied and edited; and the same picture is the same file.
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "memorization", "pdf.fonttype": 42}):
-        for one in formats:
+        for one, file in files.items():
             undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(one)
-            figure.savefig(path.with_suffix(f".{one}"), dpi=DPI, metadata=undated)
+            figure.savefig(file, dpi=DPI, metadata=undated)
     plt.close(figure)
     others = " and ".join(f".{one}" for one in formats[1:])
-    print(f"picture: {path.with_suffix(f'.{formats[0]}')}" + (f", also as {others}" if others else ""))
+    print(f"picture: {files[formats[0]]}" + (f", also as {others}" if others else ""))

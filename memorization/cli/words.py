@@ -30,7 +30,12 @@ OLD_OPTIONS = {
 }
 OLD_POSITIONS = {"fit": "--runs"}
 # Arguments that no parameter of a command is named after, and the option that sets them there.
-ARGUMENTS = {"capacity": {"n_samples": "--multiple"}}
+_OF_SAVING = {"overwrite": "--overwrite"}  # of the command that saves a damaged result again
+ARGUMENTS = {
+    "capacity": {"n_samples": "--multiple"},
+    "show": _OF_SAVING,
+    "plot": _OF_SAVING,
+}
 # Words of plain English as well: options only where a value follows at once.
 _PLAIN_WORDS = ("samples", "target", "oracle", "model", "control", "output", "data", "runs", "law", "params", "tokens")
 # What --quiet tells the libraries below us, which read it when they are loaded.
@@ -119,7 +124,7 @@ def in_options(message: str, options: Mapping[str, str], flags: set[str]) -> str
 
     def with_value(found: re.Match[str]) -> str:
         option, value = options[found["name"]], found["value"]
-        if option in flags or not value:
+        if option in flags or value in (None, "True"):
             return option
         bare = value.strip("\"'")
         return f"{option} {bare if bare == shlex.quote(bare) else value}"
