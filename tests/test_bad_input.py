@@ -1143,5 +1143,5 @@ def test_shares_and_levels_that_are_no_numbers(value):
         audit_membership(UNIFORM, *sets, k_percent=value)
     with pytest.raises(InputError, match="level must be a number between 0 and 1"):
         audit_membership(UNIFORM, *sets, level=value)
-    with pytest.raises(InputError, match="near is a Jaccard similarity above 0"):
+    with pytest.raises(InputError, match="near must be a Jaccard similarity above 0"):
         duplicate_counts(sets[0], near=value)

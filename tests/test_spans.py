@@ -452,7 +452,8 @@ def test_the_command(model_folder, tmp_path, capsys):
     assert "SpanMemorization of phone, name in 5 samples; 3 control samples" in told
     assert "100 tries" in told
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("fields.parquet", "spans.parquet", "settings.json", "spans.png")
+        *("fields.parquet", "spans.parquet", "settings.json"),
+        *(f"{name}.{ending}" for name in ("spans", "spans_per_byte") for ending in ("png", "pdf", "svg")),
     }
     asked += ["--overwrite"]
     for wrong, message in (

@@ -164,7 +164,7 @@ def deduplicate(samples: SamplesLike, *, n_tokens: int | None = None) -> Dedupli
 def check_near_options(near: float, shingle_tokens: int, n_permutations: int = N_PERMUTATIONS, seed: int = SEED) -> int:
     """Refuse options of `duplicate_counts` that are out of range; `shingle_tokens` as an int."""
     if not 0 < as_number(near) <= 1:
-        raise InputError(f"near is a Jaccard similarity above 0 and at most 1, such as 0.8; it is {near!r}.")
+        raise InputError(f"near must be a Jaccard similarity above 0 and at most 1, such as 0.8; it is {near!r}.")
     shingle_tokens = check_integer("shingle_tokens", shingle_tokens)
     check_seed(seed)
     bands_and_rows(near, check_integer("n_permutations", n_permutations, at_least=2))
