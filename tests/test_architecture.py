@@ -266,6 +266,7 @@ EXPLAINED = {
     "spans",
     "membership_metrics",
     "open_model",
+    "rarity",
     "read_windows",
     "run_quickstart",
     "text_sweep",
