@@ -234,7 +234,9 @@ def test_coded_bits_add_up(codes):
 
 
 def test_nothing_costs_nothing():
-    nothing = TokenCode(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    nothing = TokenCode(
+        np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
+    )
     assert coded_bits([]).shape == (0,)
     assert_allclose(coded_bits([nothing]), [0.0], atol=1e-12)
     assert encode(nothing).tolist() == [0, 1]  # what a coder begins with
@@ -288,7 +290,7 @@ def test_missing_and_additional_words_are_detected():
 
 
 def interval(left: int, frequency: int) -> TokenCode:
-    return TokenCode(np.zeros(1), np.ones(1, np.int64), np.array([left]), np.array([frequency]))
+    return TokenCode(np.zeros(1), np.ones(1, np.int64), np.array([left]), np.array([frequency]), np.zeros(1, bool))
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_tables(tiny_gpt2):
     assert table.columns.tolist() == ["sample", "bits", "ideal_bits", "n_tokens", "n_bytes"]
     assert table["sample"].tolist() == [0, 1, 2]
     assert table["bits"].tolist() == lengths.bits.tolist()
-    assert tokens.columns.tolist() == ["sample", "position", "token_id", "bits"]
+    assert tokens.columns.tolist() == ["sample", "position", "token_id", "bits", "greedy"]
     assert tokens["sample"].tolist() == [0, 0, 0, 1, 2, 2]
     assert tokens["position"].tolist() == [0, 1, 2, 0, 0, 1]
     assert tokens["token_id"].tolist() == [1, 2, 3, 4, 5, 6]

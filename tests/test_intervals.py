@@ -377,8 +377,40 @@ def test_the_slack_where_the_largest_has_just_half_of_the_grid():
 
 def test_the_symbol_with_just_the_frequency_that_needs_no_refinement():
     """A rule of the format at equality: a bucket of 2^12 cells is followed by its place, one of 4095 by a refinement first."""
-    columns = np.array([[12.5] * 2, [1.0] * 2, [4096.0, 4095.0], [-12.5] * 2, [1.0] * 2, [GRID - 4.0] * 2, [0.0] * 2])
+    columns = np.array(
+        [[12.5] * 2, [0.0] * 2, [1.0] * 2, [4096.0, 4095.0], [-12.5] * 2, [1.0] * 2, [GRID - 4.0] * 2, [0.0] * 2]
+    )
     found = intervals._assemble(columns)
     assert found.n_steps.tolist() == [2, 3]
     assert found.frequency[:2].tolist() == [4096, GRID - 4]
     assert found.frequency[3] == round(2.0**-12.5 * GRID / 4095 * GRID)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vocab_size", [2, 3, 16, 17, 1000])
+def test_greedy_is_the_first_of_the_largest(vocab_size, dtype):
+    """Logits that are whole numbers have many equal ones, within a bucket and across buckets."""
+    generator = torch.Generator().manual_seed(vocab_size)
+    for n_values in (1, 2, 6, 40):
+        logits = torch.randint(n_values, (200, vocab_size), generator=generator).to(dtype)
+        largest = (logits == logits.amax(1, keepdim=True)).int()
+        for ids in (
+            largest.argmax(1),
+            vocab_size - 1 - largest.flip(1).argmax(1),
+            (largest.argmax(1) + 1) % vocab_size,
+        ):
+            found = code_tokens(logits, torch.arange(200), ids).greedy
+            assert found.tolist() == (largest.argmax(1) == ids).tolist()
+
+
+def test_no_token_without_a_code_is_greedy():
+    logits = torch.tensor([[math.nan, 0.0], [-math.inf, -math.inf], [-math.inf, 0.0]])
+    assert code_tokens(logits, torch.arange(3), torch.tensor([0, 0, 0])).greedy.tolist() == [False] * 3
+
+
+def test_greedy_goes_with_its_tokens_when_codes_are_split_and_put_together():
+    logits = torch.eye(4)
+    code = code_tokens(logits, torch.arange(4), torch.tensor([0, 0, 2, 0]))
+    assert [part.greedy.tolist() for part in code.split([1, 3])] == [[True], [False, True, False]]
+    assert TokenCode.concatenate(code.split([1, 3])).greedy.tolist() == [True, False, True, False]
+    assert not any(one.greedy.any() for one in code_uniformly(np.arange(4), 4))

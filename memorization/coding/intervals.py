@@ -46,6 +46,7 @@ UNSPLIT_ELEMENTS = 1 << 15
 # probability 0.
 MOST_BITS = 65_536.0
 _LN2 = math.log(2.0)
+_NOT_LARGEST, _LARGEST, _ONE_OF_EQUALS = 0.0, 1.0, 2.0  # what the logit of a token is; of equal ones the first counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,19 +59,21 @@ class TokenCode:
         n_steps: intervals that each token takes, int64.
         left: left edge of each interval on the grid of 2^24 cells, int64, at least 1.
         frequency: width of each interval, int64, at least 1; left + frequency is at most 2^24 - 1.
+        greedy: whether each token is the arg max of its logits, of equal ones the first, bool.
     """
 
     ideal_bits: Float64[np.ndarray, " token"]
     n_steps: Int64[np.ndarray, " token"]
     left: Int64[np.ndarray, " step"]
     frequency: Int64[np.ndarray, " step"]
+    greedy: Bool[np.ndarray, " token"]
 
     def split(self, n_tokens: Sequence[int]) -> "list[TokenCode]":
         """The code of the first n_tokens[0] tokens, of the next n_tokens[1], and so on."""
         token_edges = edges_of(n_tokens)
         step_edges = edges_of(self.n_steps)[token_edges]
         return [
-            TokenCode(self.ideal_bits[a:b], self.n_steps[a:b], self.left[c:d], self.frequency[c:d])
+            TokenCode(self.ideal_bits[a:b], self.n_steps[a:b], self.left[c:d], self.frequency[c:d], self.greedy[a:b])
             for (a, b), (c, d) in zip(pairwise(token_edges), pairwise(step_edges), strict=True)
         ]
 
@@ -82,6 +85,7 @@ class TokenCode:
             np.concatenate([c.n_steps for c in codes]),
             np.concatenate([c.left for c in codes]),
             np.concatenate([c.frequency for c in codes]),
+            np.concatenate([c.greedy for c in codes]),
         )
 
 
@@ -127,7 +131,7 @@ def code_tokens(
 def code_uniformly(ids: Int64[np.ndarray, " token"], vocab_size: int) -> list[TokenCode]:
     """The code of tokens under the uniform distribution: what `code_tokens` gives for logits of 0.
 
-    Equal tokens share one code, and no pass over the vocabulary is made.
+    Equal tokens share one code, and no pass over the vocabulary is made. None is greedy: nobody was asked.
     """
     distinct, which = np.unique(ids, return_inverse=True)
     width = bucket_width(vocab_size)
@@ -140,14 +144,16 @@ def code_uniformly(ids: Int64[np.ndarray, " token"], vocab_size: int) -> list[To
         inner = torch.zeros(exists.shape, dtype=torch.float64).masked_fill(~exists, -math.inf)
         row_max = torch.zeros((len(inner), 1), dtype=torch.float64)
         parts.append(_stages(sizes.expand(len(inner), -1), inner, row_max, bucket, place, exists))
-    table = _assemble(torch.cat(parts, dim=1).numpy()).split([1] * len(distinct))
+    columns = torch.cat(parts, dim=1)
+    columns[1] = _NOT_LARGEST
+    table = _assemble(columns.numpy()).split([1] * len(distinct))
     return [table[k] for k in which]
 
 
 def _code_chunk(
     logits: Float[Tensor, "token vocab"], ids: Int64[Tensor, " token"], buffer: Float[Tensor, "token vocab"]
-) -> Float64[Tensor, "7 token"]:
-    """Ideal bits; then for either stage left, frequency and log2 p. The one pass over the whole vocabulary is here."""
+) -> Float64[Tensor, "8 token"]:
+    """Ideal bits and greedy; then for either stage left, frequency and log2 p. The one pass over all logits is here."""
     vocab_size, width = logits.shape[1], bucket_width(logits.shape[1])
     row_max = logits.amax(dim=1, keepdim=True).float()
     torch.sub(logits, row_max, out=buffer).exp_()
@@ -162,7 +168,12 @@ def _code_chunk(
         bucket_mass, inner, row_max, bucket, place, exists = (
             t.cpu() for t in (bucket_mass, inner, row_max, bucket, place, exists)
         )
-    return _stages(bucket_mass.double(), inner.double(), row_max.double(), bucket, place, exists)
+    found = _stages(bucket_mass.double(), inner.double(), row_max.double(), bucket, place, exists)
+    equals = (found[1] == _ONE_OF_EQUALS).nonzero()[:, 0]
+    if len(equals):
+        chosen = equals.to(logits.device)
+        found[1, equals] = (logits[chosen].argmax(dim=1) == ids[chosen]).to(found.device, found.dtype)
+    return found
 
 
 def _places(ids: Int64[Tensor, " token"], vocab_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -180,7 +191,7 @@ def _stages(
     bucket: Int64[Tensor, "token 1"],
     place: Int64[Tensor, "token 1"],
     exists: Bool[Tensor, "token place"],
-) -> Float64[Tensor, "7 token"]:
+) -> Float64[Tensor, "8 token"]:
     """What `_code_chunk` returns, from columns of which there are O(sqrt V), so that float64 is affordable."""
     own_logit = inner.gather(1, place)
     inner_max = inner.amax(dim=1, keepdim=True)
@@ -196,6 +207,12 @@ def _stages(
     log2_total = torch.where(total > 1.5, total.log2(), (others + torch.expm1(-gap)).log1p() / _LN2)
     ideal_bits = gap / _LN2 + log2_total
     ideal_bits = ideal_bits.masked_fill(ideal_bits > MOST_BITS, math.inf)
+    # A bucket that holds a logit equal to the largest weighs 1 at least.
+    before = torch.arange(bucket_mass.shape[1], device=bucket.device) < bucket
+    in_bucket = torch.arange(inner.shape[1], device=place.device) < place
+    equal = ((bucket_mass >= 1) & before).any(dim=1, keepdim=True)
+    equal |= ((inner == row_max) & in_bucket).any(dim=1, keepdim=True)
+    greedy = torch.where(gap == 0, torch.where(equal, _ONE_OF_EQUALS, _LARGEST), _NOT_LARGEST)
 
     # Both from what a decoder knows when it needs them: the bucket's from all but the place in it. From a log-sum-exp
     # of the bucket, since its mass relative to the row's largest token underflows in float32 at 104 nats.
@@ -204,7 +221,7 @@ def _stages(
     left_bucket, frequency_bucket = _on_grid(bucket_mass, bucket, torch.ones_like(bucket_mass, dtype=torch.bool))
     left_inner, frequency_inner = _on_grid(inner_mass, place, exists)
     stages = (left_bucket, frequency_bucket, log2_p_bucket, left_inner, frequency_inner, log2_p_inner)
-    return torch.cat([ideal_bits, *stages], dim=1).T
+    return torch.cat([ideal_bits, greedy.double(), *stages], dim=1).T
 
 
 def _on_grid(
@@ -227,9 +244,9 @@ def _on_grid(
     return left, frequency
 
 
-def _assemble(columns: Float64[np.ndarray, "7 token"]) -> TokenCode:
+def _assemble(columns: Float64[np.ndarray, "8 token"]) -> TokenCode:
     """Bucket, its refinements, place, its refinements: as one list of steps."""
-    ideal_bits, *stages = columns
+    ideal_bits, greedy, *stages = columns
     finite = np.isfinite(ideal_bits)
     lefts, frequencies, repeats = [], [], []
     for left, frequency, log2_p in (stages[:3], stages[3:]):
@@ -249,4 +266,5 @@ def _assemble(columns: Float64[np.ndarray, "7 token"]) -> TokenCode:
         n_steps=n_repeats.sum(axis=1),
         left=np.repeat(np.stack(lefts, axis=1).ravel(), flat).astype(np.int64),
         frequency=np.repeat(np.stack(frequencies, axis=1).ravel(), flat).astype(np.int64),
+        greedy=greedy == _LARGEST,
     )

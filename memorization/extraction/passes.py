@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float64
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.decoding import Decoding
 from memorization.extraction.rates import NAMES, SETS
-from memorization.measure.code_lengths import check_ids, tokenize
-from memorization.measure.context import FirstToken, Sequences, resolve_first_token, sequences_of
+from memorization.measure.code_lengths import tokenize
+from memorization.measure.context import FirstToken, Sequences, check_ids, resolve_first_token, sequences_of
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import OpenModel
 from memorization.measure.passes import Window, places_predicted, read_windows

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_uniformly
 from memorization.errors import InputError
 from memorization.integers import edges_of
 from memorization.measure.byte_bits import BYTE_COLUMNS, BitsOfBytes, coded_bytes, saved_bytes
-from memorization.measure.context import FirstToken, Sequences, resolve_first_token, sequences_of, warn_of_chat_marker
+from memorization.measure.context import (
+    FirstToken,
+    Sequences,
+    check_ids,
+    resolve_first_token,
+    sequences_of,
+    warn_of_chat_marker,
+)
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.later_windows import warn_of_later_windows
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
@@ -42,6 +49,8 @@ class CodeLengths(BitsOfBytes, Result):
         settings: everything that was decided, by the caller or for the caller; fingerprints and versions.
         token_ids: the coded tokens, int64, laid out like token_bits.
         token_bytes: first byte of each in its text and byte after its last, int64; None of ids. See `bits_by_byte`.
+        token_greedy: whether each is what greedy decoding gives after the true tokens before it, bool; False of a first
+            token that the model was not asked for. None where it is not known (saved by an earlier version).
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -53,6 +62,7 @@ class CodeLengths(BitsOfBytes, Result):
     settings: dict[str, Any]
     token_ids: Int64[np.ndarray, " token"]
     token_bytes: Int64[np.ndarray, "token 2"] | None = None
+    token_greedy: Bool[np.ndarray, " token"] | None = None
 
     @property
     def total_bits(self) -> float:
@@ -84,13 +94,14 @@ class CodeLengths(BitsOfBytes, Result):
         return pd.DataFrame({"sample": self.index, **columns})
 
     def tokens_to_pandas(self) -> "pd.DataFrame":
-        """One row a coded token: sample, position (among its coded tokens), token_id, bits; of texts its bytes."""
+        """One row a coded token: sample, position (among its coded tokens), token_id, bits, greedy; of texts bytes."""
         import pandas as pd
 
         sample = np.repeat(self.index, self.n_tokens)
         position = np.arange(len(sample)) - np.repeat(self.token_offsets[:-1], self.n_tokens)
         columns = {"sample": sample, "position": position, "token_id": self.token_ids, "bits": self.token_bits}
-        return pd.DataFrame(columns | self._byte_columns())
+        greedy = {} if self.token_greedy is None else {"greedy": self.token_greedy}
+        return pd.DataFrame(columns | greedy | self._byte_columns())
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"samples": self.to_pandas(), "tokens": self.tokens_to_pandas()}
@@ -101,7 +112,7 @@ class CodeLengths(BitsOfBytes, Result):
     @classmethod
     def _from_saved(cls, saved: Saved) -> "CodeLengths":
         samples = saved.table("samples", ("bits", "ideal_bits", "n_tokens", "n_bytes"))
-        tokens = saved.table("tokens", ("token_id", "bits"), optional=BYTE_COLUMNS)
+        tokens = saved.table("tokens", ("token_id", "bits"), optional=(*BYTE_COLUMNS, "greedy"))
         n_tokens = samples["n_tokens"].to_numpy(np.int64)
         if int(n_tokens.sum()) != len(tokens):
             raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(tokens)}")
@@ -115,6 +126,7 @@ class CodeLengths(BitsOfBytes, Result):
             settings=saved.need("first_token", "samples", "model"),
             token_ids=tokens["token_id"].to_numpy(np.int64),
             token_bytes=saved_bytes(tokens),
+            token_greedy=tokens["greedy"].to_numpy(bool) if "greedy" in tokens else None,
         )
 
     def __len__(self) -> int:
@@ -298,7 +310,7 @@ def measure(
     sequences = sequences_of(samples, first, max_length)
     coded = sequences.coded
     heads = _coded_apart(model, samples, sequences, first, uniform_vocab_size, batch_size)
-    bits, token_bits = np.zeros(len(coded)), [np.zeros(0)] * len(coded)
+    bits, token_bits, greedy = np.zeros(len(coded)), [np.zeros(0)] * len(coded), [np.zeros(0, bool)] * len(coded)
     scored = [i for i, mask in enumerate(sequences.scored) if mask.any()]
 
     def name_token(k: int, position: int) -> str:
@@ -309,7 +321,7 @@ def measure(
     def keep(k: int, code: TokenCode) -> None:
         i = scored[k]
         whole = TokenCode.concatenate([heads[i], code]) if i in heads else code
-        bits[i], token_bits[i] = coded_bits([whole])[0], whole.ideal_bits
+        bits[i], token_bits[i], greedy[i] = coded_bits([whole])[0], whole.ideal_bits, whole.greedy
 
     batches = score(
         model,
@@ -324,7 +336,7 @@ def measure(
         scored=[sequences.scored[i] for i in scored],
     )
     for i in heads.keys() - scored:  # samples of a single token
-        bits[i], token_bits[i] = coded_bits([heads[i]])[0], heads[i].ideal_bits
+        bits[i], token_bits[i], greedy[i] = coded_bits([heads[i]])[0], heads[i].ideal_bits, heads[i].greedy
     warn_of_later_windows(model, sequences, token_bits, first, max_length, stride)
     n_tokens = np.array([len(ids) for ids in coded], dtype=np.int64)
     return CodeLengths(
@@ -349,6 +361,7 @@ def measure(
         },
         token_ids=np.concatenate(coded),
         token_bytes=coded_bytes(samples, coded, model.tokenizer),
+        token_greedy=np.concatenate(greedy),
     )
 
 
@@ -378,20 +391,3 @@ def _coded_apart(
             progress=False,
         )
     return found
-
-
-def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -> None:
-    """Refuse token ids, and a context token, that the model `name` does not have."""
-    if first.id is not None and not 0 <= first.id < vocab_size:
-        raise InputError(f"the context token has id {first.id}, outside the model's vocabulary [0, {vocab_size}).")
-    assert samples.ids is not None
-    flat = np.concatenate(samples.ids)
-    bad = np.flatnonzero((flat < 0) | (flat >= vocab_size))
-    if len(bad):
-        edges = edges_of(np.array([len(ids) for ids in samples.ids]))
-        i = int(np.searchsorted(edges, bad[0], side="right")) - 1
-        raise InputError(
-            f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample "
-            f"{samples.index[i]} at position {bad[0] - edges[i]}. Were they made with another model's tokenizer? "
-            f"The model here is {name}."
-        )

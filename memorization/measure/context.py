@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from memorization.errors import FirstTokenWarning, InputError, warn
-from memorization.integers import as_integer
+from memorization.integers import as_integer, edges_of
 from memorization.measure.tokenizers import vocabulary_size
 from memorization.samples import Samples
 
@@ -253,3 +253,20 @@ def sequences_of(samples: Samples, first: FirstToken, max_length: int | None = N
         found.apart.append(apart)
         found.scored.append(scored)
     return found
+
+
+def check_ids(samples: Samples, vocab_size: int, first: FirstToken, name: str) -> None:
+    """Refuse token ids, and a context token, that the model `name` does not have."""
+    if first.id is not None and not 0 <= first.id < vocab_size:
+        raise InputError(f"the context token has id {first.id}, outside the model's vocabulary [0, {vocab_size}).")
+    assert samples.ids is not None
+    flat = np.concatenate(samples.ids)
+    bad = np.flatnonzero((flat < 0) | (flat >= vocab_size))
+    if len(bad):
+        edges = edges_of(np.array([len(ids) for ids in samples.ids]))
+        i = int(np.searchsorted(edges, bad[0], side="right")) - 1
+        raise InputError(
+            f"token ids must lie in [0, {vocab_size}); {len(bad)} do not, the first is {flat[bad[0]]} in sample "
+            f"{samples.index[i]} at position {bad[0] - edges[i]}. Were they made with another model's tokenizer? "
+            f"The model here is {name}."
+        )
