@@ -98,7 +98,12 @@ class SplitLeakWarning(MeasurementWarning):
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
-    """Warn at the caller's line: the nearest one outside this library, however deep in it the warning arises."""
+    """Warn at the caller's line: the nearest one outside this library, however deep in it the warning arises.
+
+    Args:
+        message: the text, or a warning.
+        category: class of the warning, where the message is a text.
+    """
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         frame = frame.f_back

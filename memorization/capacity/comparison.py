@@ -23,6 +23,13 @@ class CapacityComparison(Result):
         capacities: by the name of the architecture.
         anchors: the name of the GPT-2 style model of equal size that each name is compared with; empty without anchor.
         settings: what was decided for the caller.
+
+    Examples:
+        >>> from memorization import CapacityComparison, fit_capacity
+        >>> mine, theirs = (fit_capacity([1_000], [bits]) for bits in (3_000.0, 3_600.0))
+        >>> both = CapacityComparison({"mine": mine, "GPT-2": theirs}, {"mine": "GPT-2", "GPT-2": "GPT-2"})
+        >>> round(both.ratio("mine")[0], 3)
+        0.833
     """
 
     capacities: Mapping[str, Capacity]
@@ -36,6 +43,12 @@ class CapacityComparison(Result):
         """Bits per parameter over those of GPT-2 of equal size, and the standard error of that, between seeds.
 
         NaN where there is no anchor, one holds nothing, or one seed leaves the scatter unknown.
+
+        Args:
+            name: of the architecture, as in the table.
+
+        Returns:
+            The ratio and its standard error.
         """
         beside = self.anchors.get(name)
         if beside is None:

@@ -46,6 +46,12 @@ class Capacity(Result):
         seq_len: tokens of a sample; None where not given.
         vocab_size: None where not given.
         settings: what was decided for the caller.
+
+    Examples:
+        >>> from memorization import fit_capacity
+        >>> found = fit_capacity([1_000, 2_000, 4_000], [3_600.0, 7_200.0, 14_400.0])
+        >>> round(found.bits_per_param, 6), len(found.to_pandas())
+        (3.6, 3)
     """
 
     bits_per_param: float

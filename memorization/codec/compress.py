@@ -131,8 +131,12 @@ def decompress(
         allow_pickle: load pickled weights, which can run code.
         progress: a bar on stderr for what takes longer than a second.
 
+    Returns:
+        The data, of the kind that was compressed.
+
     Raises:
-        ContainerError: the blob is damaged, cut short, of another format version, or was not made by `compress`.
+        InputError: the blob is no bytes.
+        ContainerError: it is damaged, cut short, of another format version, or was not made by `compress`.
         OtherModelError: the weights, their dtype or the tokenizer are others than those that compressed.
         NotReproducedError: the model gave other logits than it did when it compressed, as it may with other kernels.
 

@@ -61,6 +61,14 @@ class Extraction(Result):
         member_groups: the document of each member, or where these are not known and some members are equal, a label
             that equal ones share; None where each is on its own. Intervals and p-values go by them.
         heldout_groups: the same of the held-out samples.
+
+    Examples:
+        >>> import torch
+        >>> from memorization import extract
+        >>> after = torch.eye(8).roll(1, 1) * 50  # a model that counts
+        >>> found = extract(lambda ids: after[ids], [[0, 1, 2, 3]], prefix_tokens=[1], first_token=0, progress=False)
+        >>> found.extracted(1).tolist(), found.rate(1).member_rate
+        ([True], 1.0)
     """
 
     member_correct: Bool[np.ndarray, " member_token"]
@@ -93,19 +101,31 @@ class Extraction(Result):
     def extracted(self, prefix_tokens: int) -> Bool[np.ndarray, " member"]:
         """Of each member, whether a prefix of this length gives back the suffix.
 
+        Args:
+            prefix_tokens: length of the prefix.
+
+        Returns:
+            Bool, one a member.
+
         Raises:
             InputError: a prefix that is not an integer of at least 1, or for which a member is too short.
         """
         return self._extracted("members", prefix_tokens)
 
     def heldout_extracted(self, prefix_tokens: int) -> Bool[np.ndarray, " heldout"]:
-        """The same of each held-out sample."""
+        """As `extracted(prefix_tokens)`, of each held-out sample."""
         return self._extracted("heldout", prefix_tokens)
 
     def suffix_bits(self, prefix_tokens: int) -> Float64[np.ndarray, " member"]:
-        """Of each member -log2 of the probability that one sampled continuation of the prefix is the suffix.
+        """Of each member the bits of its suffix: -log2 of the probability that one sampled continuation is it.
 
         By the decoding of the settings; inf where it never is. `tries` says how often one must sample.
+
+        Args:
+            prefix_tokens: length of the prefix.
+
+        Returns:
+            Bits, float64, one a member.
 
         Raises:
             InputError: as for `extracted`; or the result is one of version 0.1.0, which knows no probabilities.
@@ -113,13 +133,19 @@ class Extraction(Result):
         return self._suffix_bits("members", prefix_tokens, self.member_bits)
 
     def heldout_suffix_bits(self, prefix_tokens: int) -> Float64[np.ndarray, " heldout"]:
-        """The same of each held-out sample."""
+        """Bits as of `suffix_bits(prefix_tokens)`, of each held-out sample."""
         return self._suffix_bits("heldout", prefix_tokens, self.heldout_bits)
 
     def worst_windows(self, suffix_tokens: int) -> tuple[Int64[np.ndarray, " member"], Float64[np.ndarray, " member"]]:
         """Where in each member the run of so many tokens begins that comes out most easily, and its bits.
 
         All of the member before the run is given. See `memorization.extraction.worst_windows`.
+
+        Args:
+            suffix_tokens: length of the run.
+
+        Returns:
+            First token of the run, int64, and bits of the run, float64, one a member.
         """
         return worst_windows(known(self.member_bits), self.member_offsets, suffix_tokens)
 
@@ -134,6 +160,9 @@ class Extraction(Result):
                 continuations, with probability p at least.
             p: between 0 and 1.
             beyond_oracle: count only what the oracle does not give within as many tries.
+
+        Returns:
+            Shares of members and held-out samples with their intervals.
 
         Raises:
             InputError: a prefix that is not an integer of at least 1, or for which a sample is too short; fewer tries

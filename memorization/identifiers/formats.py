@@ -114,7 +114,15 @@ class Format:
         return not self.luhn or text[-1] == _luhn_digit(text[:-1])
 
     def draw(self, found: str, generator: np.random.Generator) -> str:
-        """A string of the format that shares the given characters of `found`, each equally probable."""
+        """A string of the format that shares the given characters of `found`, each equally probable.
+
+        Args:
+            found: a string of the format.
+            generator: what is drawn with.
+
+        Returns:
+            The string.
+        """
         characters = list(found[: self.n_given]) + [one[0] for one in self.alphabets[self.n_given :]]
         for i in self.random:
             characters[i] = self.alphabets[i][int(generator.integers(len(self.alphabets[i])))]
@@ -123,7 +131,16 @@ class Format:
         return "".join(characters)
 
     def probes(self, found: str, n_more: int, generator: np.random.Generator) -> list[str]:
-        """A draw that begins with each of the characters that may come first, and so many more."""
+        """A draw that begins with each of the characters that may come first, and so many more.
+
+        Args:
+            found: a string of the format, whose given characters are kept.
+            n_more: further draws.
+            generator: what is drawn with.
+
+        Returns:
+            The strings.
+        """
         drawn = [self.draw(found, generator) for _ in range(n_more)]
         first = self.random[0]
         for character in self.alphabets[first]:
@@ -133,7 +150,14 @@ class Format:
         return drawn
 
     def made_up(self, found: str) -> bool:
-        """Whether a string is so regular that hardly a draw is: one character repeated, 1234..., a block repeated."""
+        """Whether a string is so regular that hardly a draw is: one character repeated, 1234..., a block repeated.
+
+        Args:
+            found: the string.
+
+        Returns:
+            Whether it is left out as an example.
+        """
         k = max(len(self.alphabets[i]) for i in self.random)
         values = [self.alphabets[i].index(found[i]) for i in self.random if len(self.alphabets[i]) == k]
         n = len(values)
@@ -178,7 +202,7 @@ class UniformTokens:
 
     @property
     def bits(self) -> float:
-        """log2 of the number of canaries: what the exact oracle needs for one."""
+        """Bits of one canary: log2 of the number of canaries, which is what the exact oracle needs for one."""
         return self.length * math.log2(self.vocab_size)
 
 

@@ -43,6 +43,12 @@ class IdentifierAudit(Result):
             a way that no probe has shown.
         draw_bits: what it needs for fresh draws in the same place, float64 (identifier, draw); NaN likewise.
         settings: what was decided, by the caller or for the caller.
+
+    Examples:
+        >>> from memorization import UniformModel, audit_identifiers
+        >>> found = audit_identifiers(UniformModel(512), [[1, 2, 3, 4]], "tokens:4x512", progress=False)
+        >>> found.format_bits.tolist(), found.signed_bits.tolist()
+        ([36.0], [0.0])
     """
 
     index: Int64[np.ndarray, " identifier"]
@@ -68,7 +74,7 @@ class IdentifierAudit(Result):
 
     @property
     def draw_signed_bits(self) -> Float64[np.ndarray, "identifier draw"]:
-        """The same as `signed_bits` for the fresh draws, which no model has seen."""
+        """Bits as of `signed_bits`, of the fresh draws, which no model has seen."""
         return np.asarray(self.format_bits[:, None] - self.draw_bits)
 
     @property
@@ -110,6 +116,9 @@ class IdentifierAudit(Result):
             by: "e_value" for e-BH, under any dependence; "rank" for Benjamini and Hochberg's procedure on the ranks
                 among fresh draws, which sees what a model knows of strings that it still finds unlikely.
 
+        Returns:
+            Rates between 0 and 1, one an identifier; NaN where nothing is known.
+
         Raises:
             InputError: ranks without draws, or another word.
         """
@@ -130,6 +139,9 @@ class IdentifierAudit(Result):
             fdr: false discovery rate.
             min_bits: of these, only those of which at least so many bits are memorized.
             by: as for `q_value`.
+
+        Returns:
+            Bool, one an identifier.
 
         Raises:
             InputError: a rate outside (0, 1); ranks among too few draws to select even if all were memorized.

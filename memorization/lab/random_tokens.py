@@ -13,6 +13,15 @@ __all__ = ["random_tokens"]
 def random_tokens(n_samples: int, seq_len: int, vocab_size: int, seed: int) -> Int[Tensor, "sample position"]:
     """Uniform random token ids, int64, (n_samples, seq_len); a smaller set is the beginning of a larger one.
 
+    Args:
+        n_samples: how many.
+        seq_len: tokens of each.
+        vocab_size: ids are drawn uniformly from [0, vocab_size).
+        seed: of the draw.
+
+    Returns:
+        Token ids, int64, (n_samples, seq_len): seq_len x log2(vocab_size) bits a sample.
+
     Raises:
         InputError: something else than integers, or fewer than one sample, token or id.
 

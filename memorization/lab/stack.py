@@ -94,6 +94,9 @@ def train_stack(
             in a thread beside others, pass what was found before they started.
         on_steps: called with the number of steps done since the last call, about every 50 steps.
 
+    Returns:
+        Bits per token of each model at its last steps, and what else is known of the training.
+
     Raises:
         InputError: the lists differ in length, samples differ in theirs, or a number is out of range.
         ModelError: a model is random in training mode.

@@ -83,7 +83,15 @@ class Store:
         self._write(self._name(cell), {"cell": dict(cell), "result": dict(result)})
 
     def once(self, name: str, decide: Callable[[], Any]) -> Any:
-        """A decision that must not change when the experiment goes on later: made the first time, read afterwards."""
+        """A decision that must not change when the experiment goes on later: made the first time, read afterwards.
+
+        Args:
+            name: of the decision.
+            decide: makes it, as JSON takes it.
+
+        Returns:
+            The decision.
+        """
         found = self._read(f"{name}.json")
         if found is None:
             found = {name: decide()}

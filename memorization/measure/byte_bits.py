@@ -200,6 +200,16 @@ def token_edges(
         texts: that the tokenizer gives back.
         rows: their token ids.
         tokenizer: of transformers, or wrapped.
+
+    Returns:
+        Of each text int64, one edge more than tokens; or None.
+
+    Examples:
+        >>> class Letters:
+        ...     def decode(self, ids, **_):
+        ...         return "".join(chr(97 + i) for i in ids)
+        >>> token_edges(["abc"], [np.arange(3)], Letters())[0].tolist()
+        [0, 1, 2, 3]
     """
     found: list[Int64[np.ndarray, " edge"] | None] = [None] * len(texts)
     left = list(range(len(texts)))

@@ -51,6 +51,12 @@ class CodeLengths(BitsOfBytes, Result):
         token_bytes: first byte of each in its text and byte after its last, int64; None of ids. See `bits_by_byte`.
         token_greedy: whether each is what greedy decoding gives after the true tokens before it, bool; False of a first
             token that the model was not asked for. None where it is not known (saved by an earlier version).
+
+    Examples:
+        >>> from memorization import UniformModel, compress_bits
+        >>> lengths = compress_bits(UniformModel(256), [[1, 2, 3], [4]])
+        >>> lengths.ideal_bits.tolist(), lengths.bits_per_token > 7.9
+        ([24.0, 8.0], True)
     """
 
     bits: Float64[np.ndarray, " sample"]

@@ -59,6 +59,7 @@ class OpenModel:
         tokenizer: None where none is at hand.
         record: name, class, fingerprint of the weights, logits of the probe, parameter counts, dtype, device: what goes
             into a result's settings.
+        device: where it lies: what its inputs are moved to.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -110,6 +111,9 @@ def open_model(
         allow_pickle: load pickled weights, which can run code.
         max_length: inputs that the check for causality may use.
         progress: let transformers show its bars while it loads.
+
+    Returns:
+        A context manager that gives the `OpenModel`.
 
     Raises:
         InputError: options that do not go with the model, such as another device for one that is open.

@@ -59,6 +59,11 @@ def reference_attack(target: CodeLengths, oracle: CodeLengths) -> Float64[np.nda
         ResultError: the two are of other samples.
         InputError: they code the samples in different tokens.
 
+    Examples:
+        >>> from memorization import UniformModel, compress_bits
+        >>> reference_attack(*(compress_bits(UniformModel(size), [[1, 2]]) for size in (16, 64))).tolist()
+        [4.0]
+
     Source:
         Carlini et al., arXiv:2112.03570, difficulty calibration.
     """
@@ -87,6 +92,13 @@ def zlib_attack(target: CodeLengths, samples: SamplesLike) -> Float64[np.ndarray
         InputError: the samples are token ids.
         ResultError: the code lengths are of other texts.
 
+    Examples:
+        >>> from memorization import UniformModel, compress_bits
+        >>> letters = (lambda text: list(text.encode()), lambda ids: bytes(ids).decode())
+        >>> texts = ["to be"]  # 5 tokens of 8 bits, and 104 bits after zlib
+        >>> zlib_attack(compress_bits(UniformModel(256), texts, tokenizer=letters), texts).round(3).tolist()
+        [-0.385]
+
     Source:
         Carlini et al., arXiv:2012.07805, which divides the loss *per token* by zlib's *total* and so favours long
         samples.
@@ -103,6 +115,12 @@ def zlib_attack(target: CodeLengths, samples: SamplesLike) -> Float64[np.ndarray
 
 def zlib_bits(texts: Sequence[str]) -> Float64[np.ndarray, " sample"]:
     """Bits of each text after zlib (level 9), header and checksum included.
+
+    Args:
+        texts: any.
+
+    Returns:
+        Bits, float64, one a text.
 
     Examples:
         >>> zlib_bits([""]).tolist()
@@ -125,6 +143,11 @@ def min_k_attack(target: CodeLengths, *, k_percent: float = 20.0) -> Float64[np.
 
     Raises:
         InputError: k_percent outside (0, 100].
+
+    Examples:
+        >>> from memorization import UniformModel, compress_bits
+        >>> min_k_attack(compress_bits(UniformModel(16), [[1, 2], [3, 4, 5]]), k_percent=50).tolist()
+        [-4.0, -4.0]
 
     Source:
         Shi et al., arXiv:2310.16789.
@@ -155,6 +178,15 @@ def min_k_plus_plus_attack(
 
     Raises:
         InputError: arrays of another length, or values that are negative or not finite.
+
+    Examples:
+        A token of 4 bits where 6 are expected, with a standard deviation of 1, is 2 above the mean.
+
+        >>> import numpy as np
+        >>> from memorization import UniformModel, compress_bits
+        >>> lengths = compress_bits(UniformModel(16), [[3]])
+        >>> min_k_plus_plus_attack(lengths, np.array([6.0]), np.array([1.0])).tolist()
+        [2.0]
 
     Source:
         Zhang et al., arXiv:2404.02936.
@@ -202,6 +234,15 @@ def token_moments(
             that the model read.
         ResultError: the model gives the tokens other bits: it is not the one that was measured; or other samples came.
         ModelError: the model cannot be loaded.
+
+    Examples:
+        Under a uniform model all tokens cost the same.
+
+        >>> from memorization import UniformModel, compress_bits
+        >>> model = UniformModel(16)
+        >>> mean, sd = token_moments(model, compress_bits(model, [[1, 2]]), progress=False)
+        >>> mean.tolist(), sd.tolist()
+        ([4.0, 4.0], [0.0, 0.0])
     """
     batch_size = check_batch_size(batch_size)
     first = FirstToken.from_record(lengths.settings["first_token"])
@@ -327,7 +368,21 @@ def _moments_of_windows(
 
 
 def check_k_percent(k_percent: Any) -> float:
-    """The share as a float, refused outside (0, 100]."""
+    """The share as a float, refused outside (0, 100].
+
+    Args:
+        k_percent: what came.
+
+    Returns:
+        The share in percent.
+
+    Raises:
+        InputError: it is no number above 0 and at most 100.
+
+    Examples:
+        >>> check_k_percent(20)
+        20.0
+    """
     share = as_number(k_percent)
     if not 0 < share <= 100:
         raise InputError(f"k_percent must lie above 0 and at most at 100; it is {k_percent!r}.")

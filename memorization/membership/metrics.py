@@ -186,6 +186,13 @@ def f1_and_auc(member_scores: ArrayLike, nonmember_scores: ArrayLike) -> tuple[f
 
     For sweeps over many models, whose scatter between seeds says more.
 
+    Args:
+        member_scores: higher means member; (n,).
+        nonmember_scores: as many, (n,).
+
+    Returns:
+        F1 and AUC, between 0 and 1.
+
     Raises:
         InputError: fewer than two of either, unequal numbers, or scores that are not finite.
 
@@ -211,6 +218,16 @@ def f1_and_auc_intervals(
     """Intervals of both over whole documents, as `membership_metrics` has them, by name: "f1" and "auc".
 
     Unknown where either set is of one document.
+
+    Args:
+        member_scores: as for `f1_and_auc`.
+        nonmember_scores: as for `f1_and_auc`.
+        groups: the document of each member, and of each non-member.
+        level: of the intervals.
+        seed: of the resampling of documents.
+
+    Returns:
+        Intervals by name.
 
     Raises:
         InputError: as for `f1_and_auc`, or another number of labels.

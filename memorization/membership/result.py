@@ -49,6 +49,11 @@ class Membership(Result):
         member_p_values: of each member against the non-members, float64 (`stats.significance.conformal_p_values`); NaN
             where an earlier version saved a result with documents.
         settings: what was decided for the caller.
+
+    Examples:
+        >>> from memorization.membership import membership_metrics
+        >>> membership_metrics([3.0, 2.0, 4.0], [0.0, 1.0, 0.5]).auc
+        1.0
     """
 
     f1: float
@@ -183,6 +188,12 @@ class MembershipAudit(Result):
             min_k_plus_plus.
         bag_of_words: how well word counts alone tell members from non-members; None where it was not computed.
         settings: what was decided for the caller; why_no_bag_of_words where there is none.
+
+    Examples:
+        >>> from memorization.membership import MembershipAudit, membership_metrics
+        >>> audit = MembershipAudit({"loss": membership_metrics([3.0, 2.0], [0.0, 1.0])}, None, {})
+        >>> audit.attacks["loss"].auc
+        1.0
     """
 
     attacks: dict[str, Membership]

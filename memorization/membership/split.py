@@ -95,6 +95,13 @@ def bag_of_words_auc(
         the correction 5 to 10 %. Of 200 splits of 12 and 12 documents of 6 samples, each document with words of its
         own, none was with groups, and all were without.
 
+    Examples:
+        Two sets of the same words cannot be told apart.
+
+        >>> found = bag_of_words_auc(["the house met"] * 8, ["the house met"] * 8)
+        >>> found.auc, found.leaks
+        (0.5, False)
+
     Source:
         Meeus et al., arXiv:2406.17975; Das et al., arXiv:2406.16201; Nadeau and Bengio, doi:10.1023/A:1024068626366.
     """

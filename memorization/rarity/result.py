@@ -51,6 +51,12 @@ class Rarity(Result):
         index: position of each sample in the input, int64; differs from its place here where lossy texts were skipped.
         previews: how each sample begins: text, or ids without a tokenizer.
         settings: what was decided, by the caller or for the caller.
+
+    Examples:
+        >>> from memorization import which_samples
+        >>> found = which_samples([0.0, 2.0, 9.0], [[1, 1], [1, 2], [3, 4]])
+        >>> found.top(1)["sample"].tolist()
+        [2]
     """
 
     signed_bits: Float64[np.ndarray, " sample"]
@@ -80,7 +86,17 @@ class Rarity(Result):
         return lengths_vary(self.n_tokens)
 
     def top(self, k: int = 20) -> "pd.DataFrame":
-        """The k most memorized samples, in bits a sample, highest first, with the columns of `to_pandas`."""
+        """The k most memorized samples, in bits a sample, highest first, with the columns of `to_pandas`.
+
+        Args:
+            k: how many.
+
+        Returns:
+            One row a sample.
+
+        Raises:
+            InputError: k is below 1.
+        """
         if k < 1:
             raise InputError(f"k must be at least 1; it is {k}.")
         return self.to_pandas().iloc[np.argsort(-self.signed_bits, kind="stable")[:k]].reset_index(drop=True)

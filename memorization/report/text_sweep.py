@@ -25,6 +25,9 @@ def plot_text_sweep(sweep: "TextSweep", ax: "Axes | None" = None) -> "Figure":
         sweep: what `text_sweep` returns.
         ax: None. Four pictures do not fit on one Axes; the functions below draw one each.
 
+    Returns:
+        The Figure.
+
     Raises:
         InputError: an ax was given.
     """

@@ -51,6 +51,14 @@ class Result(Pictured):
     """What the functions of this library return: numbers with their settings, which can be saved, loaded and drawn.
 
     Arrays are read-only. Two results are equal only if they are the same object: compare their numbers.
+
+    Examples:
+        >>> import tempfile
+        >>> from memorization import UniformModel, compress_bits, load
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     compress_bits(UniformModel(2048), [list(range(64))]).save(folder)
+        ...     type(load(folder)).__name__
+        'CodeLengths'
     """
 
     __slots__ = ()

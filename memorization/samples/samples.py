@@ -180,7 +180,7 @@ class Samples:
         return self.leave_out(lossy)
 
     def first(self, n_samples: int) -> "Samples":
-        """The first so many of the samples."""
+        """The first `n_samples` of the samples."""
         if n_samples >= len(self):
             return self
         last = int(self.index[n_samples - 1])

@@ -70,6 +70,14 @@ def f1_of_gap(
 ) -> Float64[np.ndarray, "*shape"]:
     """The gap law of numbers that are already there, such as the columns of a table: one F1 a row; NaN stays NaN.
 
+    Args:
+        gap_bits: mean bits of others less mean bits of members.
+        member_sd_bits: standard deviation of the members' bits.
+        other_sd_bits: of the others'; the three are broadcast.
+
+    Returns:
+        F1, float64, between 0.5 and 1.
+
     Raises:
         InputError: a standard deviation below 0.
 

@@ -52,6 +52,12 @@ class MIScalingLaw(Result):
         k: exponent, no unit: above 0 for "data/capacity", below 0 for "capacity/data"; NaN in the logistic form.
         left_out_residual: root mean square of F1 around the law fitted without models of the same capacity: what a
             model of a new size is to expect. NaN where all have one size, or where it is unknown.
+
+    Examples:
+        >>> from memorization import MIScalingLaw
+        >>> law = MIScalingLaw.published()
+        >>> round(law.predict(1.5e9, 78_125_000).item(), 4)
+        0.7375
     """
 
     c1: float
@@ -163,6 +169,13 @@ class MIScalingLaw(Result):
         """Whether F1 of these sizes lies among the points of the law: False where it would be extrapolated.
 
         False everywhere if the law does not know where its points were.
+
+        Args:
+            capacity: in the law's capacity_unit.
+            dataset_size: in its dataset_unit.
+
+        Returns:
+            Bool, of the shape that both are broadcast to.
 
         Raises:
             InputError: a size that is not positive.

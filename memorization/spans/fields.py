@@ -43,11 +43,11 @@ class Spans(ReadOnly):
 
     @property
     def signed_bits(self) -> Float64[np.ndarray, " span"]:
-        """What the target saves over the oracle on each span. Over the parts of a text it adds up to the whole's."""
+        """Bits that the target saves over the oracle on each span; over the parts of a text they add up to its own."""
         return np.asarray(self.oracle_bits - self.target_bits)
 
     def bits(self, joint: JointCode) -> Float64[np.ndarray, " span"]:
-        """memU of each span by itself: H(x | oracle) - H(x | oracle, target)."""
+        """memU in bits of each span by itself, by the code `joint`: H(x | oracle) - H(x | oracle, target)."""
         return np.asarray(self.oracle_bits - joint_bits(self.target_bits, self.oracle_bits, joint))
 
     def of(self, name: str) -> Bool[np.ndarray, " span"]:
@@ -103,7 +103,7 @@ class Field(ReadOnly):
 
     @property
     def bits_per_byte(self) -> float:
-        """memU a byte, over all spans."""
+        """memU in bits a byte, over all spans."""
         return self.bits / self.mean_bytes
 
     def extractable(self, tries: int) -> float:
@@ -114,7 +114,7 @@ class Field(ReadOnly):
         return _share(self.log2_p, tries)
 
     def control_extractable(self, tries: int) -> float:
-        """The same share of the control's spans."""
+        """The same share of the control's spans, within so many `tries`."""
         return _share(self.control_log2_p, tries)
 
 

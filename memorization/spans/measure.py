@@ -177,9 +177,20 @@ def spans_of(
         text_column: column of a file or data set.
         limit: only the first so many samples, and control samples.
 
+    Returns:
+        As of `measure_spans`.
+
     Raises:
         InputError: as for `measure_spans`; or a control here and none there.
         ResultError: other samples than those measured.
+
+    Examples:
+        >>> from memorization import UniformModel, unintended_memorization
+        >>> letters = (lambda text: list(text.encode()), lambda ids: bytes(ids).decode())
+        >>> texts, models = ["id 17, Ann", "id 4, Bo"], (UniformModel(128), UniformModel(256))  # 7 bits a letter, and 8
+        >>> measured = unintended_memorization(*models, texts, target_tokenizer=letters, oracle_tokenizer=letters)
+        >>> spans_of(measured, texts, {"id": r"[0-9]+"}).field("id").bits
+        1.5
     """
     wanted = spans if isinstance(spans, str) else expressions_of(spans)
     if (control is None) != (measured.control is None):

@@ -35,6 +35,16 @@ class SpanMemorization(Result):
         spans: of the samples.
         control: of texts that neither model has seen; None where none were given.
         settings: what was decided, by the caller or for the caller.
+
+    Examples:
+        >>> from memorization import UniformModel, measure_spans
+        >>> letters = (lambda text: list(text.encode()), lambda ids: bytes(ids).decode())
+        >>> texts, models = ["id 17, Ann", "id 4, Bo"], (UniformModel(128), UniformModel(256))  # 7 bits a letter, and 8
+        >>> found = measure_spans(
+        ...     *models, texts, {"id": r"[0-9]+"}, target_tokenizer=letters, oracle_tokenizer=letters, progress=False
+        ... )
+        >>> found.names, found.field("id").n_spans
+        (['id', 'rest'], 2)
     """
 
     spans: Spans
@@ -69,6 +79,9 @@ class SpanMemorization(Result):
 
         Args:
             tries: extractable is the share of spans with at most log2(tries) bits under the target.
+
+        Returns:
+            One row a name.
         """
         import pandas as pd
 

@@ -56,7 +56,7 @@ class Control(Means):
 
     @property
     def ideal_signed_bits(self) -> Float64[np.ndarray, " control"]:
-        """The signed difference of each control sample from -log2 p, as `Memorization.ideal_signed_bits`."""
+        """The signed difference of each control sample in bits of -log2 p, as `Memorization.ideal_signed_bits`."""
         return ideal_signed_bits(self.target, self.oracle)
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -57,6 +57,14 @@ class Memorization(Selection, InParts, Result):
             "oracle". "n_repeated" counts samples that are the same as an earlier one.
         other_oracles: code lengths of samples and control under each further oracle that was given.
         groups: the document of each sample; None where each is on its own.
+
+    Examples:
+        >>> import torch
+        >>> from memorization import UniformModel, unintended_memorization
+        >>> after = torch.eye(256).roll(1, 1) * 50  # a model that counts
+        >>> found = unintended_memorization(lambda ids: after[ids], UniformModel(256), [[1, 2, 3]], first_token=0)
+        >>> found.signed_bits.round().tolist()
+        [24.0]
     """
 
     bits: Float64[np.ndarray, " sample"]
@@ -75,7 +83,7 @@ class Memorization(Selection, InParts, Result):
 
     @property
     def total_bits(self) -> float:
-        """memU of all samples together: an estimate of the data set's, too high by what the oracle lacks.
+        """memU of all samples together, in bits: an estimate of the data set's, too high by what the oracle lacks.
 
         It is a lower bound only for independent samples and conditional information under their true distribution
         (paper, section 2).

@@ -153,7 +153,8 @@ def canary_dose_response(
 
     Raises:
         InputError: options that cannot be used, or background ids outside the vocabulary.
-        ModelError: a model that has the wrong output or diverges.
+        ModelError: a model that has the wrong output.
+        DivergedError: a model diverges.
         ResultError: the store belongs to another experiment.
 
     Warns:

@@ -25,6 +25,9 @@ def make_canaries(n_canaries: int, seq_len: int, vocab_size: int, *, seed: int =
         vocab_size: ids are drawn uniformly from [0, vocab_size).
         seed: of the draw. `random_tokens` with the same seed draws others.
 
+    Returns:
+        Token ids, int64, (n_canaries, seq_len).
+
     Raises:
         InputError: a number out of range.
 

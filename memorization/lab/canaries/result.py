@@ -43,6 +43,13 @@ class DoseResponse(Result):
         trend_p_value: one-sided, for "memU does not rise": permutations of the canaries within a run, 0.0001 being the
             least there is.
         settings: what was decided, by the caller or for the caller.
+
+    Examples:
+        >>> from memorization import UniformModel
+        >>> from memorization.lab.canaries import dose_response, make_canaries
+        >>> found = dose_response(UniformModel(16), make_canaries(4, 8, 16), [0, 0, 1, 1], vocab_size=16, first_token=0)
+        >>> found.information_bits, found.to_pandas()["mean_bits"].tolist()
+        (32.0, [0.0, 0.0])
     """
 
     canaries: "pd.DataFrame"
@@ -53,7 +60,7 @@ class DoseResponse(Result):
 
     @property
     def max_excess_bits(self) -> float:
-        """The most that a canary's signed_bits exceed its information; above 1 the measurement is at fault."""
+        """The most bits by which a canary's signed_bits exceed its information; above 1 the measurement is at fault."""
         return float(self.canaries["signed_bits"].max()) - self.information_bits
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -153,8 +153,19 @@ def fixed_length(
 def documents_of(files: Sequence[Path] | None, text_column: str = "text") -> list[str]:
     """Texts of several files in order; without files, the paragraphs of the addresses that the package carries.
 
+    Args:
+        files: .txt (one text a line), .jsonl, .csv or .parquet; None is the package's own text.
+        text_column: column of a file that holds the texts.
+
+    Returns:
+        The texts.
+
     Raises:
         InputError: a file that cannot be read, or that holds token ids.
+
+    Examples:
+        >>> len(documents_of(None)) > 1_000
+        True
     """
     return grouped_documents_of(files, text_column)[0]
 
@@ -162,12 +173,25 @@ def documents_of(files: Sequence[Path] | None, text_column: str = "text") -> lis
 def grouped_documents_of(
     files: Sequence[Path] | None, text_column: str = "text", groups: str | None = None
 ) -> tuple[list[str], list[str] | None]:
-    """The same, and the label of each text in the column `groups`; None without such a column.
+    """Texts as of `documents_of`, and the label of each in the column `groups`; None without such a column.
 
     A label that comes in several files is one document.
 
+    Args:
+        files: as for `documents_of`.
+        text_column: as for `documents_of`.
+        groups: column that names the document of each text; None: each text is one.
+
+    Returns:
+        The texts and their labels.
+
     Raises:
         InputError: as for `documents_of`, or a file without the column.
+
+    Examples:
+        >>> texts, labels = grouped_documents_of(None)
+        >>> len(texts) == len(documents_of(None)), labels
+        (True, None)
     """
     if not files:
         if groups is not None:
@@ -191,8 +215,20 @@ def grouped_documents_of(
 def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     """A byte-level BPE tokenizer of these texts, `END_OF_TEXT` being id 0. It gives every text back.
 
+    Args:
+        texts: that it is trained on.
+        vocab_size: tokens, at least 257.
+
+    Returns:
+        A tokenizer of the package tokenizers.
+
     Raises:
         InputError: a vocabulary that does not hold the 256 bytes and END_OF_TEXT.
+
+    Examples:
+        >>> bpe = byte_level_bpe(["the house", "the senate"], vocab_size=260)
+        >>> bpe.decode(bpe.encode("the").ids), bpe.get_vocab_size()
+        ('the', 260)
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -210,7 +246,20 @@ def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
 
 
 def with_end_of_text(bpe: "Tokenizer", max_length: int) -> "PreTrainedTokenizerFast":
-    """The tokenizer as transformers takes it, END_OF_TEXT being what begins and ends a text."""
+    """The tokenizer as transformers takes it, END_OF_TEXT being what begins and ends a text.
+
+    Args:
+        bpe: what `byte_level_bpe` returns.
+        max_length: tokens that a model takes.
+
+    Returns:
+        A tokenizer of transformers, with BOS and EOS.
+
+    Examples:
+        >>> tokenizer = with_end_of_text(byte_level_bpe(["the house"], vocab_size=258), max_length=8)
+        >>> tokenizer.bos_token_id, tokenizer.model_max_length
+        (0, 8)
+    """
     from transformers import PreTrainedTokenizerFast
 
     # clean_up_tokenization_spaces would turn "is n't" into "isn't": decode(encode(text)) must be the text.

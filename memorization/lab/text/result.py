@@ -147,6 +147,9 @@ class TextSweep(Result):
                 (mean over seeds), less what as many test samples show.
             n_params: one model size; None: all.
 
+        Returns:
+            The fitted law.
+
         Raises:
             InputError: too few runs, or no such size.
 
@@ -210,6 +213,14 @@ class TextSweep(Result):
         Columns: sample (row of `ids`), target_bits, oracle_bits, oracle_seen_bits, signed_bits and seen_signed_bits
         (oracle less target).
 
+        Args:
+            n_params: parameters of the model.
+            n_samples: size of its data set.
+            seed: of the run; None: the first.
+
+        Returns:
+            One row a member.
+
         Raises:
             InputError: there is no such run.
         """
@@ -232,6 +243,14 @@ class TextSweep(Result):
         """Which members of a run are memorized: memU under the unseen oracle against rarity and duplicates.
 
         Intervals and p-values of the correlations are of whole documents.
+
+        Args:
+            n_params: as for `members`.
+            n_samples: as for `members`.
+            seed: as for `members`.
+
+        Returns:
+            A row a member, and rank correlations.
         """
         from memorization.rarity import which_samples
 
@@ -296,6 +315,13 @@ class TextSweep(Result):
 
         Other results draw on one Axes and return it. For one of the four on an Axes of your own, take a function of
         `memorization.report.text_sweep`.
+
+        Args:
+            ax: None. Four pictures do not fit on one Axes.
+            options: none.
+
+        Returns:
+            The Figure.
 
         Raises:
             InputError: an ax was given.

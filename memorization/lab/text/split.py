@@ -44,6 +44,9 @@ def split_documents(document: Int64[np.ndarray, " sample"], n_test: int, draws: 
         n_test: test samples.
         draws: what is drawn with.
 
+    Returns:
+        Numbers of the test samples and of those of the pool, and how many were left out.
+
     Raises:
         InputError: all samples are of one document, or the test samples leave no document for the pool.
 
@@ -76,6 +79,13 @@ def split_documents(document: Int64[np.ndarray, " sample"], n_test: int, draws: 
 
 def folds_of(document: Int64[np.ndarray, " sample"], n_folds: int) -> Int64[np.ndarray, " sample"]:
     """The fold of each sample: whole documents, the largest first, each to the fold that is smallest by then.
+
+    Args:
+        document: of each sample, a number.
+        n_folds: how many.
+
+    Returns:
+        Numbers of folds, from 0, one a sample.
 
     Raises:
         InputError: fewer documents than folds.
