@@ -211,3 +211,60 @@ def test_the_source_is_named(path):
     name = path.rsplit(".", 1)[1]
     named_there = bool(section(doc_of(FUNCTIONS[path]), "Source", "Sources").strip())
     assert named_there != (name in NO_SOURCE or name.startswith("plot_")), "named, or with a reason in NO_SOURCE"
+
+
+# Signatures that say Any where no alias of a type could say more, and why.
+_JSON = "nested records of JSON, read by key"
+_TOKENIZER = "an object of transformers, tokenizers or tiktoken, of which only what is called is needed"
+ANY = {
+    "settings": _JSON,  # of every result
+    "OpenModel.record": _JSON,
+    "as_measured.record": _JSON,
+    "record.return": _JSON,
+    "summary.return": _JSON,
+    **dict.fromkeys(("get.cell", "get.return", "put.cell", "put.result", "once.decide", "once.return"), _JSON),
+    **dict.fromkeys(("OpenModel.tokenizer", "TextSweep.tokenizer", "FixedLength.tokenizer"), _TOKENIZER),
+    **dict.fromkeys(("token_edges.tokenizer", "tokenize.tokenizer"), _TOKENIZER),
+    "Deduplicated.samples": "of the kind that came: texts, lists or an array",
+    "check_k_percent.k_percent": "whatever came, which it refuses or takes",
+    "plot.options": "each picture has its own, which its function names and checks",
+    "compare_capacities.options": "those of capacity_bits_per_param, which names and checks them",
+}
+
+
+def annotated(tree: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    """Parameters, what comes back, and fields, as the source has them: aliases of types that are Any at run time too."""
+    if isinstance(tree, ast.ClassDef):
+        for node in tree.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                yield node.target.id, node.annotation
+        return
+    arguments = tree.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    yield from ((one.arg, one.annotation) for one in every if one is not None and one.annotation is not None)
+    if tree.returns is not None:
+        yield "return", tree.returns
+
+
+def say_any(path: str, value: Any) -> list[str]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(value)))).body
+    assert isinstance(tree, ast.FunctionDef | ast.ClassDef)
+    return [
+        f"{path.rsplit('.', 1)[1]}.{name}"
+        for name, annotation in annotated(tree)
+        if not name.startswith("_") and re.search(r"\bAny\b", ast.unparse(annotation))
+    ]
+
+
+@pytest.mark.parametrize("path", [*PUBLIC, *MEMBERS])
+def test_no_signature_says_any_where_a_type_could(path):
+    assert not [
+        one for one in say_any(path, (PUBLIC | MEMBERS)[path]) if one not in ANY and one.split(".")[1] not in ANY
+    ]
+
+
+def test_what_is_explained_is_there():
+    found = {one for path, value in (PUBLIC | MEMBERS).items() for one in say_any(path, value)}
+    assert set(ANY) <= found | {one.split(".")[1] for one in found}
+    names = {path.rsplit(".", 1)[1] for path in PUBLIC}
+    assert set(NO_SOURCE) | set(NO_EXAMPLE) <= names

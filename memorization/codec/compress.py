@@ -10,7 +10,7 @@ import torch
 from memorization.codec.container import Container, Entry, pack, unpack
 from memorization.codec.first_token import context_of
 from memorization.codec.marks import NO_TOKENIZER, check_model, here, model_mark, tokenizer_mark, why_not_reproduced
-from memorization.codec.parts import Data, One, Part, back, data_digest, pack_raw, parts_of, unpack_raw
+from memorization.codec.parts import Data, DataLike, One, Part, back, data_digest, pack_raw, parts_of, unpack_raw
 from memorization.coding.streams import Reader, interval_bits, write
 from memorization.coding.tables import Interval, NoCodeError, Tables
 from memorization.errors import InputError, NotReproducedError
@@ -25,7 +25,7 @@ __all__ = ["compress", "decompress", "encode"]
 
 def compress(
     model: ModelLike,
-    data: Any,
+    data: DataLike,
     *,
     tokenizer: TokenizerLike | None = None,
     first_token: str | int = "auto",

@@ -4,7 +4,7 @@ import lzma
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -13,11 +13,20 @@ from memorization.errors import ContainerError, InputError
 from memorization.samples.round_trip import decode, encode_exactly
 from memorization.samples.token_ids import id_array, is_int, is_tensor, kind_of, to_numpy
 
-__all__ = ["Data", "One", "Part", "back", "data_digest", "pack_raw", "parts_of", "unpack_raw"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Data", "DataLike", "One", "Part", "back", "data_digest", "pack_raw", "parts_of", "unpack_raw"]
 
 # One sample, and what `compress` takes and `decompress` gives back: one, or a list of them.
 One: TypeAlias = bytes | str | list[int]
 Data: TypeAlias = One | list[One]
+# What `compress` takes: arrays of ids, too.
+if TYPE_CHECKING:
+    _OneLike: TypeAlias = bytes | str | Sequence[int] | np.ndarray[Any, Any] | torch.Tensor
+    DataLike: TypeAlias = _OneLike | Sequence[_OneLike]
+else:
+    DataLike = Any  # what else comes is refused in words
 _PRESET = lzma.PRESET_EXTREME | 6  # a dictionary of 8 MB; the 64 MB of 9 take 40 ms to lay out
 
 

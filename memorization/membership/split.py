@@ -96,9 +96,9 @@ def bag_of_words_auc(
         own, none was with groups, and all were without.
 
     Examples:
-        Two sets of the same words cannot be told apart.
+        Two sets of the same words cannot be told apart by them.
 
-        >>> found = bag_of_words_auc(["the house met"] * 8, ["the house met"] * 8)
+        >>> found = bag_of_words_auc(["the house met"] * 8, ["met the house"] * 8)
         >>> found.auc, found.leaks
         (0.5, False)
 

@@ -1,6 +1,6 @@
 """The gap law: F1 of a loss threshold from how far the code lengths of members and others lie apart."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float64
@@ -8,6 +8,17 @@ from jaxtyping import Float64
 from memorization.errors import InputError
 from memorization.scaling_law.points import numbers_of
 from memorization.stats.arrays import ArrayLike
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    class _HasBits(Protocol):  # of CodeLengths, which are of a floor above
+        @property
+        def ideal_bits(self) -> np.ndarray: ...
+
+    BitsLike: TypeAlias = ArrayLike | _HasBits
+else:
+    BitsLike = Any  # what else comes is refused in words
 
 __all__ = ["GapLaw", "f1_of_gap", "gap_law"]
 
@@ -28,7 +39,7 @@ class GapLaw(NamedTuple):
     other_sd_bits: float
 
 
-def gap_law(members: Any, others: Any) -> GapLaw:
+def gap_law(members: BitsLike, others: BitsLike) -> GapLaw:
     """F1 of a loss threshold from the bits of members and of others: Phi(gap / (sd of members + sd of others)).
 
     Two normals and the point where as many members lie above as others below: no constant is fitted. What size, data
