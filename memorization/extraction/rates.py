@@ -11,7 +11,7 @@ from memorization.errors import InputError
 from memorization.integers import as_number
 from memorization.results import ReadOnly
 from memorization.stats.binomial import clopper_pearson, korn_graubard
-from memorization.stats.levels import Interval
+from memorization.stats.levels import Interval, with_interval
 
 NAMES = {"members": "sample", "heldout": "control sample"}
 SETS = {"members": "samples", "heldout": "control"}
@@ -107,3 +107,12 @@ def documents_of_both(
         np.arange(n).astype(str) if of is None else np.array(of) for of, n in zip(labels, n_each, strict=True)
     )
     return ours, theirs
+
+
+def line_of(name: str, row: ExtractionRate, with_heldout: bool) -> str:
+    """A row of the printed table."""
+    line = f"  {name:<13}{with_interval(row.member_rate, row.member_interval, '.3g'):<28}"
+    if with_heldout:
+        line += f"{with_interval(row.heldout_rate, row.heldout_interval, '.3g'):<28}"
+        line += with_interval(row.excess, row.excess_interval, ".3g")
+    return line

@@ -18,6 +18,7 @@ from memorization.extraction.rates import (
     check_tries,
     documents_of_both,
     known,
+    line_of,
     prefix_needed,
     share,
 )
@@ -63,10 +64,11 @@ class Extraction(Result):
         heldout_groups: the same of the held-out samples.
 
     Examples:
-        >>> import torch
-        >>> from memorization import extract
+        >>> import torch, memorization
         >>> after = torch.eye(8).roll(1, 1) * 50  # a model that counts
-        >>> found = extract(lambda ids: after[ids], [[0, 1, 2, 3]], prefix_tokens=[1], first_token=0, progress=False)
+        >>> found = memorization.extract(
+        ...     lambda ids: after[ids], [[0, 1, 2, 3]], prefix_tokens=[1], first_token=0, progress=False
+        ... )
         >>> found.extracted(1).tolist(), found.rate(1).member_rate
         ([True], 1.0)
     """
@@ -99,13 +101,7 @@ class Extraction(Result):
         return [self.rate(prefix) for prefix in self.settings["prefix_tokens"]]
 
     def extracted(self, prefix_tokens: int) -> Bool[np.ndarray, " member"]:
-        """Of each member, whether a prefix of this length gives back the suffix.
-
-        Args:
-            prefix_tokens: length of the prefix.
-
-        Returns:
-            Bool, one a member.
+        """Of each member, whether a prefix of `prefix_tokens` tokens gives back the suffix.
 
         Raises:
             InputError: a prefix that is not an integer of at least 1, or for which a member is too short.
@@ -117,15 +113,9 @@ class Extraction(Result):
         return self._extracted("heldout", prefix_tokens)
 
     def suffix_bits(self, prefix_tokens: int) -> Float64[np.ndarray, " member"]:
-        """Of each member the bits of its suffix: -log2 of the probability that one sampled continuation is it.
+        """Of each member -log2 of the probability, in bits, of sampling the suffix after `prefix_tokens` tokens.
 
         By the decoding of the settings; inf where it never is. `tries` says how often one must sample.
-
-        Args:
-            prefix_tokens: length of the prefix.
-
-        Returns:
-            Bits, float64, one a member.
 
         Raises:
             InputError: as for `extracted`; or the result is one of version 0.1.0, which knows no probabilities.
@@ -137,15 +127,9 @@ class Extraction(Result):
         return self._suffix_bits("heldout", prefix_tokens, self.heldout_bits)
 
     def worst_windows(self, suffix_tokens: int) -> tuple[Int64[np.ndarray, " member"], Float64[np.ndarray, " member"]]:
-        """Where in each member the run of so many tokens begins that comes out most easily, and its bits.
+        """Where in each member the run of `suffix_tokens` tokens begins that comes out most easily, and its bits.
 
         All of the member before the run is given. See `memorization.extraction.worst_windows`.
-
-        Args:
-            suffix_tokens: length of the run.
-
-        Returns:
-            First token of the run, int64, and bits of the run, float64, one a member.
         """
         return worst_windows(known(self.member_bits), self.member_offsets, suffix_tokens)
 
@@ -345,13 +329,7 @@ class Extraction(Result):
         lines = [f"Extraction of {sets}: share given back exactly by greedy decoding; {level}"]
         lines.append(f"  {'prefix':<13}{'members':<28}" + (f"{'held-out':<28}excess" if n_heldout else ""))
         for row in self.rates:
-            line = (
-                f"  {f'{row.prefix_tokens} tokens':<13}{with_interval(row.member_rate, row.member_interval, '.3g'):<28}"
-            )
-            if n_heldout:
-                line += f"{with_interval(row.heldout_rate, row.heldout_interval, '.3g'):<28}"
-                line += with_interval(row.excess, row.excess_interval, ".3g")
-            lines.append(line.rstrip())
+            lines.append(line_of(f"{row.prefix_tokens} tokens", row, bool(n_heldout)).rstrip())
         if not n_heldout:
             lines.append("  held-out     no held-out samples: some of this may be generalization")
         lines += self._tries_lines(bool(n_heldout))
@@ -365,8 +343,8 @@ class Extraction(Result):
                 f"  cut          {n_cut:,} samples are longer than the model's window, which holds their beginning"
             )
         lines.append(f"  suffix       {'the whole rest of each sample' if suffix is None else f'{suffix} tokens'}")
-        context = "none" if first["id"] is None else f"id {first['id']}"
-        context = context if first["token"] is None else f"{first['token']!r} ({context})"
+        number = "none" if first["id"] is None else f"id {first['id']}"
+        context = number if first["token"] is None else f"{first['token']!r} ({number})"
         lines.append(f"  context      {context} before the first token")
         lines.append(f"  model        {describe_model(self.settings['model'])}")
         lines += left_out({"members": self.settings["members"], "held-out samples": self.settings["heldout"]})
@@ -376,16 +354,11 @@ class Extraction(Result):
         if self.member_bits is None or not self.settings["prefix_tokens"]:
             return []
         prefix, decoding = self.settings["prefix_tokens"][0], Decoding(**self.settings["decoding"])
-        given = f"from {prefix} tokens" if prefix else "from the prompt"
-        lines = [f"  sampled at {decoding.describe()}, {given}: share that comes out with probability 1/2"]
+        given = f"{prefix} tokens" if prefix else "the prompt"
+        lines = [f"  sampled at {decoding.describe()}, from {given}: share that comes out with probability 1/2"]
         for n in _SHOWN_TRIES:
-            row = self.rate(prefix, n)
             name = "1 try" if n == 1 else f"{n:,} tries"
-            line = f"  {name:<13}{with_interval(row.member_rate, row.member_interval, '.3g'):<28}"
-            if with_heldout:
-                line += f"{with_interval(row.heldout_rate, row.heldout_interval, '.3g'):<28}"
-                line += with_interval(row.excess, row.excess_interval, ".3g")
-            lines.append(line)
+            lines.append(line_of(name, self.rate(prefix, n), with_heldout))
         if self.member_oracle_bits is not None:
             beyond = self.rate(prefix, n := _SHOWN_TRIES[-1], beyond_oracle=True)
             of_it = with_interval(beyond.member_rate, beyond.member_interval, ".3g")

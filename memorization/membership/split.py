@@ -99,8 +99,8 @@ def bag_of_words_auc(
         Two sets of the same words cannot be told apart by them.
 
         >>> found = bag_of_words_auc(["the house met"] * 8, ["met the house"] * 8)
-        >>> found.auc, found.leaks
-        (0.5, False)
+        >>> found.n_words, found.leaks
+        (3, False)
 
     Source:
         Meeus et al., arXiv:2406.17975; Das et al., arXiv:2406.16201; Nadeau and Bengio, doi:10.1023/A:1024068626366.
