@@ -65,10 +65,8 @@ class Extraction(Result):
 
     Examples:
         >>> import torch, memorization
-        >>> after = torch.eye(8).roll(1, 1) * 50  # a model that counts
-        >>> found = memorization.extract(
-        ...     lambda ids: after[ids], [[0, 1, 2, 3]], prefix_tokens=[1], first_token=0, progress=False
-        ... )
+        >>> counts = lambda ids: torch.eye(8).roll(1, 1)[ids] * 50
+        >>> found = memorization.extract(counts, [[0, 1, 2, 3]], prefix_tokens=[1], first_token=0, progress=False)
         >>> found.extracted(1).tolist(), found.rate(1).member_rate
         ([True], 1.0)
     """
