@@ -10,6 +10,8 @@ from memorization.results import pictures_from
 
 if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type checkers
     from memorization import errors
+    from memorization.auditing.measure import audit
+    from memorization.auditing.result import Audit
     from memorization.capacity.comparison import CapacityComparison
     from memorization.capacity.fit import fit_capacity
     from memorization.capacity.result import Capacity
@@ -50,6 +52,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
 __all__ = [
+    "Audit",
     "Capacity",
     "CapacityComparison",
     "CodeLengths",
@@ -72,6 +75,7 @@ __all__ = [
     "TextSweep",
     "UniformModel",
     "attack_ceiling",
+    "audit",
     "audit_identifiers",
     "audit_membership",
     "canary_dose_response",
@@ -98,6 +102,7 @@ __all__ = [
 # Where each public name lives. They are imported when first used: what trains models needs more than what measures
 # them.
 _HOMES = {
+    "Audit": "auditing.result",
     "Capacity": "capacity.result",
     "CapacityComparison": "capacity.comparison",
     "CodeLengths": "measure.code_lengths",
@@ -120,6 +125,7 @@ _HOMES = {
     "TextSweep": "lab.text.result",
     "UniformModel": "measure.opening",
     "attack_ceiling": "scaling_law.ceiling",
+    "audit": "auditing.measure",
     "audit_identifiers": "identifiers.measure",
     "audit_membership": "membership.audit",
     "canary_dose_response": "lab.canaries.experiment",

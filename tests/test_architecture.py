@@ -39,6 +39,7 @@ FLOORS = [
     "rarity",
     "extraction",
     "identifiers",
+    "auditing",  # all of these of one checkpoint, for people who decide
     "data",
     "lab",
     "report",

@@ -199,7 +199,14 @@ def extract(
             "oracle": None,
             "tokenizer": tokenizer_record(opened.tokenizer),
             "versions": versions(),
-            "examples": examples_of(opened, read["members"], found["members"], (used or auto[:1])[0], suffix),
+            "examples": examples_of(
+                opened,
+                read["members"].sequences,
+                read["members"].samples.index,
+                found["members"],
+                (used or auto[:1])[0],
+                suffix,
+            ),
         }
         own = oracle_tokenizer is not None or isinstance(oracle, (str, os.PathLike))
         shared = oracle_tokenizer if own else opened.tokenizer

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.decoding import Decoding
@@ -183,33 +183,39 @@ def documents_of(part: Read) -> tuple[str, ...] | None:
 
 
 def examples_of(
-    model: OpenModel, part: Read, given: TokensGiven, prefix: int, suffix: int | None
+    model: OpenModel,
+    sequences: Sequences,
+    index: Int64[np.ndarray, " sample"],
+    given: TokensGiven,
+    prefix: int,
+    suffix: int | None,
 ) -> list[dict[str, Any]]:
     """The samples that come out most easily: prefix, true suffix, greedy continuation and log2 of its probability.
 
     The one place where tokens are generated, greedily, 50 at most: from the first one on that is not the true one.
     """
-    coded, n_tokens = part.sequences.coded, [len(ids) for ids in part.sequences.coded]
+    coded, n_tokens = sequences.coded, [len(ids) for ids in sequences.coded]
     edges = np.cumsum([0, *n_tokens])
     stop = [n if suffix is None else prefix + suffix for n in n_tokens]
     own = np.array([given.bits[a + prefix : a + end].sum() for a, end in zip(edges[:-1], stop, strict=True)])
     examples = []
     for k in np.argsort(own, kind="stable")[:_N_EXAMPLES].tolist():
-        apart, n_new = part.sequences.apart[k], stop[k] - prefix
-        places = np.flatnonzero(part.sequences.scored[k])[max(prefix - apart, 0) :][:n_new]
+        apart, n_new = sequences.apart[k], stop[k] - prefix
+        places = np.flatnonzero(sequences.scored[k])[max(prefix - apart, 0) :][:n_new]
         n_before = int(places[0]) if len(places) else 0
-        # From something, and without gaps: else there is no continuation to compare.
+        # From something, without gaps, within one window: else there is no continuation to compare.
         whole = n_before > 0 and len(places) == n_new and places[-1] - places[0] + 1 == n_new
+        whole = whole and (model.max_length is None or len(sequences.read[k]) <= model.max_length + 1)
         wrong = np.flatnonzero(~given.correct[edges[k] + prefix : edges[k] + stop[k]])
         n_right = int(wrong[0]) if len(wrong) else n_new
-        read = part.sequences.read[k][: n_before + n_right].tolist()
+        read = sequences.read[k][: n_before + n_right].tolist()
         with torch.no_grad():
             for _ in range(min(n_new - n_right, _MOST_GENERATED) if whole else 0):
                 logits = model.logits(torch.tensor([read], device=model.device))
                 read.append(int(logits[0, -1].argmax()))
         examples.append(
             {
-                "sample": int(part.samples.index[k]),
+                "sample": int(index[k]),
                 "prefix": _shown(model, coded[k][:prefix]),
                 "suffix": _shown(model, coded[k][prefix : stop[k]]),
                 "greedy": _shown(model, np.array(read[n_before:], dtype=np.int64)) if whole else None,

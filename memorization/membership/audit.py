@@ -193,6 +193,30 @@ def audit_membership(
         memorized = memorization_of(pairs, joint="max")
         assert memorized.control is not None
         lengths = [memorized.target, memorized.control.target]
+    return attacks_on(lengths, memorized, sets, moments, k_percent=k_percent, level=level, seed=seed)
+
+
+def attacks_on(
+    lengths: list[CodeLengths],
+    memorized: Memorization | None,
+    sets: list[Samples],
+    moments: list[tuple[np.ndarray, np.ndarray]],
+    *,
+    k_percent: float = 20.0,
+    level: float = 0.95,
+    seed: int = 0,
+) -> MembershipAudit:
+    """All attacks that can be made with what was measured: no model is run.
+
+    Args:
+        lengths: of samples and of control samples, under the target.
+        memorized: the same under target and oracle; None leaves the reference attack out.
+        sets: samples and control samples, as they were read.
+        moments: of both, by `token_moments`; empty leaves min_k_plus_plus out.
+        k_percent: as for `audit_membership`, as are all that follow.
+        level: of the intervals.
+        seed: of bootstraps and folds.
+    """
     scores = _scores(lengths, memorized, sets, moments, k_percent)
     words, why = _bag_of_words(sets, level, seed)
     measured = lengths[0].settings

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "draw", "pictures"]
 
 PICTURES: dict[str, tuple[str, str]] = {
+    "Audit": ("audit", "plot_audit"),
     "Capacity": ("capacity", "plot_capacity"),
     "CapacityComparison": ("capacity_comparison", "plot_capacity_comparison"),
     "CodeLengths": ("code_lengths", "plot_code_lengths"),

@@ -6,6 +6,7 @@ SETTINGS = "settings.json"
 
 # The class of each kind of saved result, and its module, which is imported when a result of it is loaded.
 KINDS: dict[str, str] = {
+    "Audit": "memorization.auditing.result",
     "Capacity": "memorization.capacity.result",
     "CapacityComparison": "memorization.capacity.comparison",
     "CodeLengths": "memorization.measure.code_lengths",

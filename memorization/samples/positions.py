@@ -35,7 +35,8 @@ def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -
 
 def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
     """Positions in the input of the samples of a measurement with this record (`Samples.record`)."""
-    return positions_kept(n_samples, [*record.get("blank_skipped", ()), *record["lossy_skipped"]])
+    left_out = [*record.get("blank_skipped", ()), *record["lossy_skipped"], *record.get("too_short", ())]
+    return positions_kept(n_samples, left_out)
 
 
 def positions_kept(n_samples: int, skipped: Sequence[int]) -> Int64[np.ndarray, " sample"]:

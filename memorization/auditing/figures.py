@@ -1,0 +1,138 @@
+"""The figures of an audit by name, and which of them may be too low."""
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memorization.errors import InputError, NothingSelectedWarning
+from memorization.extraction import Extraction
+from memorization.unintended import Memorization
+
+if TYPE_CHECKING:
+    from memorization.auditing.result import Audit
+
+__all__ = ["FDR", "FIGURES", "TRIES", "figures_of", "lower_bounds", "memorized_of"]
+
+FDR = 0.05
+TRIES = 10_000
+_ATTACKS = ("loss", "reference", "zlib", "min_k")
+# Each figure in words, for help texts, reports and the docs.
+FIGURES = {
+    "n_records": "records measured",
+    "n_control": "unseen records measured beside them",
+    "memorized": f"records memorized, at a false discovery rate of {100 * FDR:g} %",
+    "memorized_share": "their share, from 0 to 1",
+    "worst_bits": "memU of the record with most of it, bits",
+    "mean_bits": "memU of a record, mean, bits",
+    "net_bits": "memU of all records over what the control shows, bits",
+    "net_bits_low": "its 95 % interval, lower end",
+    "net_bits_high": "and upper end",
+    "set_p_value": "p-value that records are known no better than unseen ones",
+    "capacity_share": "net memU over 3.6 bits a parameter of the target",
+    "extracted": "records given back word for word by greedy decoding, from the longest prefix reported",
+    "extracted_share": "their share of the records that are long enough",
+    "extracted_control_share": "the same share of the control, which is generalization",
+    "extractable": f"records that come out in {TRIES:,} sampled tries with probability 1/2, from the same prefix",
+    "extractable_share": "their share of the records that are long enough",
+    "extractable_control_share": "the same share of the control",
+    **{f"auc_{name}": f"AUC of the {name} attack, 0.5 is chance" for name in _ATTACKS},
+    "auc_best": "the highest of them",
+    "repeated": "records that stand in the data more than once",
+}
+
+
+def figures_of(audit: "Audit") -> dict[str, float]:
+    """Every figure of `FIGURES`; NaN where it is unknown."""
+    memorization, control = audit.memorization, audit.memorization.control
+    chosen = memorized_of(memorization)
+    known = chosen is not None
+    found: dict[str, float] = dict.fromkeys(FIGURES, math.nan)
+    found |= {
+        "n_records": len(memorization),
+        "memorized": float(chosen.sum()) if chosen is not None else math.nan,
+        "memorized_share": float(chosen.mean()) if chosen is not None and known else math.nan,
+        "worst_bits": float(memorization.bits.max()),
+        "mean_bits": memorization.mean_bits,
+        "set_p_value": memorization.set_p_value,
+        "capacity_share": memorization.capacity_share,
+        "repeated": float(_repeated(memorization)),
+    }
+    if control is not None:
+        low, high = control.net_interval
+        found |= {"n_control": len(control.bits), "net_bits": control.net_bits}
+        found |= {"net_bits_low": low, "net_bits_high": high}
+    if audit.extraction is not None:
+        found |= _of_extraction(audit.extraction)
+    if audit.membership is not None:
+        areas = {name: one.auc for name, one in audit.membership.attacks.items()}
+        found |= {f"auc_{name}": areas.get(name, math.nan) for name in _ATTACKS}
+        found["auc_best"] = max(areas.values())
+    return found
+
+
+def _of_extraction(extraction: Extraction) -> dict[str, float]:
+    if not extraction.settings["prefix_tokens"]:
+        return {}
+    prefix = extraction.settings["prefix_tokens"][-1]
+    greedy, sampled = extraction.rate(prefix), extraction.rate(prefix, TRIES)
+    return {
+        "extracted": float(extraction.extracted(prefix).sum()),
+        "extracted_share": greedy.member_rate,
+        "extracted_control_share": greedy.heldout_rate,
+        "extractable": round(sampled.member_rate * sampled.n_members),
+        "extractable_share": sampled.member_rate,
+        "extractable_control_share": sampled.heldout_rate,
+    }
+
+
+def memorized_of(memorization: Memorization) -> np.ndarray | None:
+    """Which records are selected as memorized; None where none are and that shows nothing."""
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            chosen = memorization.memorized(FDR)
+    except InputError:
+        return None
+    unseen = any(issubclass(one.category, NothingSelectedWarning) for one in said)
+    return None if unseen and not chosen.any() else chosen
+
+
+def _repeated(memorization: Memorization) -> int:
+    """Records that have an equal one, the first of each among them."""
+    labels = memorization.documents if memorization.groups is None else None
+    if labels is None:
+        return int(memorization.settings["n_repeated"])
+    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return int((counts[which] > 1).sum())
+
+
+def lower_bounds(audit: "Audit") -> dict[str, str]:
+    """Figures whose true values may be higher than what was measured, and why.
+
+    An oracle that has seen the records, or that is the target itself, hides what was memorized; a control too small
+    leaves it unselected; and where parts of records are known by heart, records as a whole may not show it.
+    """
+    kinds = {kind for kind, _ in audit.warnings}
+    reasons = []
+    if "SameModelWarning" in kinds:
+        reasons.append("target and oracle are the same model")
+    if "SeenByOracleWarning" in kinds:
+        reasons.append("the oracle may have seen the records")
+    if "LengthMismatchWarning" in kinds:
+        reasons.append("records and control differ in length")
+    if audit.memorization.in_parts_lines():
+        reasons.append("parts of records are known by heart, which whole records do not show")
+    of_memory = ["worst_bits", "mean_bits", "net_bits", "net_bits_low", "net_bits_high", "capacity_share"]
+    found = dict.fromkeys((*of_memory, "memorized", "memorized_share"), " and ".join(reasons)) if reasons else {}
+    if memorized_of(audit.memorization) is None:
+        found |= dict.fromkeys(("memorized", "memorized_share"), "the control is too small to tell")
+    if audit.extraction is None:
+        found |= dict.fromkeys((name for name in FIGURES if name.startswith("extract")), audit.missing["extraction"])
+    elif n_short := len(audit.extraction.settings["members"].get("too_short", ())):
+        why = f"{n_short:,} records are too short for a prefix and a suffix"
+        found |= dict.fromkeys(("extracted", "extractable"), why)
+    if audit.membership is None:
+        found |= dict.fromkeys((name for name in FIGURES if name.startswith("auc")), audit.missing["membership"])
+    return found

@@ -1,0 +1,137 @@
+"""Conditions on the figures of an audit, such as "extracted > 0": what must not be so."""
+
+import math
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from memorization.errors import InputError
+
+__all__ = ["Check", "Condition", "check_policy", "read_policy"]
+
+_COMPARISONS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_CONDITION = re.compile(r"\s*([A-Za-z_][\w.+-]*)\s*(>=|<=|==|!=|>|<)\s*([^\s].*?)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A figure, a comparison and a number: what must not be so.
+
+    Attributes:
+        figure: its name, as `Audit.figures` has it.
+        comparison: ">", ">=", "<", "<=", "==" or "!=".
+        limit: the number that it is compared with.
+    """
+
+    figure: str
+    comparison: str
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.comparison} {self.limit:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of a condition.
+
+    Attributes:
+        condition: as it was asked.
+        value: of the figure; NaN where it is unknown.
+        outcome: "passed"; "failed" where the condition holds; "cannot tell" where the figure is unknown, or too low to
+            be believed. What cannot be told does not pass.
+        why: in words.
+    """
+
+    condition: str
+    value: float
+    outcome: Literal["passed", "failed", "cannot tell"]
+    why: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is known that the condition does not hold."""
+        return self.outcome == "passed"
+
+
+def read_policy(conditions: Iterable[str], figures: Iterable[str]) -> list[Condition]:
+    """Conditions from words, before anything is measured.
+
+    Args:
+        conditions: such as "extracted > 0".
+        figures: names that may be used.
+
+    Raises:
+        InputError: a condition that cannot be read, or that names an unknown figure.
+
+    Examples:
+        >>> [str(one) for one in read_policy(["memorized_share>0.01"], ["memorized_share"])]
+        ['memorized_share > 0.01']
+    """
+    names = list(figures)
+    return [_read(condition, names) for condition in conditions]
+
+
+def _read(condition: str, names: list[str]) -> Condition:
+    found = _CONDITION.fullmatch(condition) if isinstance(condition, str) else None
+    if found is None:
+        raise InputError(
+            f"fail_on must be a figure, a comparison and a number, such as 'extracted > 0'; it is {condition!r}. "
+            f"Comparisons are {', '.join(_COMPARISONS)}."
+        )
+    name, comparison, number = found.groups()
+    if name not in names:
+        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(names)}."
+        raise InputError(f"fail_on names the figure {name!r}, which no audit has. {hint}")
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = math.nan
+    if math.isnan(limit):
+        raise InputError(f"fail_on compares {name} with {number!r}, which is no number, in {condition!r}.")
+    return Condition(name, comparison, limit)
+
+
+def check_policy(
+    conditions: Sequence[Condition], figures: Mapping[str, float], at_least: Mapping[str, str] | None = None
+) -> list[Check]:
+    """What came of each condition.
+
+    Args:
+        conditions: as `read_policy` gives them.
+        figures: the values by name; NaN where unknown.
+        at_least: figures of which the value is known to be a lower bound alone, and why.
+
+    Returns:
+        A check a condition. It cannot be told where a figure is unknown, and where one that may be higher than its
+        value does not meet a condition that a higher one might.
+    """
+    return [_check(one, figures[one.figure], (at_least or {}).get(one.figure)) for one in conditions]
+
+
+def _check(condition: Condition, value: float, bound: str | None) -> Check:
+    told = str(condition)
+    if math.isnan(value):
+        return Check(told, value, "cannot tell", f"{condition.figure} is unknown{f': {bound}' if bound else ''}")
+    holds = _COMPARISONS[condition.comparison](value, condition.limit)
+    shown = f"{condition.figure} is {value:g}"
+    if bound is None:
+        return Check(told, value, "failed" if holds else "passed", shown)
+    # The true value is this one or a higher one: a condition is settled where no higher value changes it.
+    settled = holds if condition.comparison in (">", ">=") else not holds and condition.comparison in ("<", "<=")
+    if condition.comparison in ("==", "!=") and value > condition.limit:
+        settled = True
+    if settled:
+        return Check(told, value, "failed" if holds else "passed", f"{shown} or more")
+    return Check(told, value, "cannot tell", f"{condition.figure} is at least {value:g}: {bound}")

@@ -1,0 +1,154 @@
+"""What an audit found, in sentences for people who decide."""
+
+import math
+from typing import TYPE_CHECKING
+
+from memorization.auditing.figures import FDR, TRIES
+from memorization.results import counted
+
+if TYPE_CHECKING:
+    from memorization.auditing.result import Audit
+
+__all__ = ["not_shown", "sentences_of"]
+
+_SURE = 0.01  # a p-value
+_ATTACK = 0.05  # of an AUC above chance: what is worth a warning word
+
+
+def sentences_of(audit: "Audit") -> list[str]:
+    """The findings, the most important first."""
+    return [
+        _memorized(audit),
+        _worst(audit),
+        *_together(audit),
+        *_extracted(audit),
+        *_membership(audit),
+        *_repeats(audit),
+        _oracle(audit),
+    ]
+
+
+def _memorized(audit: "Audit") -> str:
+    figures, n = audit.figures(), len(audit.memorization)
+    bound = audit.lower_bounds().get("memorized")
+    if math.isnan(figures["memorized"]):
+        return f"Cannot tell which of the {counted(n, 'record')} are memorized: {bound or 'there is no control'}."
+    k = int(figures["memorized"])
+    of_all = f"{k:,} of {counted(n, 'record')} {'is' if k == 1 else 'are'} memorized"
+    if bound is not None:
+        told = f"At least {of_all}" if k else f"None of {counted(n, 'record')} is seen to be memorized"
+        return f"{told}, and it may be more: {bound}."
+    if not k:
+        return f"None of {counted(n, 'record')} is found to be memorized, at a false discovery rate of {100 * FDR:g} %."
+    weak = "; the oracle is weak, so this may be generalization" if audit.memorization.verdict == "weak" else ""
+    return f"{of_all} (false discovery rate {100 * FDR:g} %){weak}."
+
+
+def _worst(audit: "Audit") -> str:
+    memorization, k = audit.memorization, int(audit.memorization.signed_bits.argmax())
+    bits, without = memorization.bits[k], memorization.oracle.bits[k]
+    name = audit.name_of(k)
+    if bits <= 0:
+        return f"The worst is {name}: the target needs no fewer bits for it than a model that has not seen it."
+    return (
+        f"The worst is {name}: the target codes it in {memorization.target.bits[k]:,.0f} bits, a model that has not "
+        f"seen it in {without:,.0f}; {bits:,.0f} bits of it are memorized."
+    )
+
+
+def _together(audit: "Audit") -> list[str]:
+    control = audit.memorization.control
+    if control is None:
+        return []
+    low, high = control.net_interval
+    p = audit.memorization.set_p_value
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return [f"All together hold {control.net_bits:,.0f} bits more than unseen records (interval unknown)."]
+    span = f"{control.net_bits:,.0f} bits ({low:,.0f} to {high:,.0f})"
+    if low > 0:
+        told = f"All together hold {span} more than unseen records would show, {control.net_bits / 8000:,.1f} kB"
+    elif p < _SURE:
+        told = f"Records are known better than unseen ones; how much of it is memorized cannot be told: {span}"
+    else:
+        told = f"All together, {span} more than unseen records would show: memorization cannot be told from none"
+    more = [f"{told} (p = {p:.2g})."]
+    parts = audit.memorization.in_parts
+    if audit.memorization.in_parts_lines():
+        more.append(
+            f"Parts of records are known by heart: {parts.low:,.1f} to {parts.high:,.1f} bits a record more than whole "
+            "records show."
+        )
+    return more
+
+
+def _extracted(audit: "Audit") -> list[str]:
+    extraction = audit.extraction
+    if extraction is None or not extraction.settings["prefix_tokens"]:
+        return [f"Extraction was not measured: {audit.missing.get('extraction', 'records are too short')}."]
+    figures, prefix = audit.figures(), extraction.settings["prefix_tokens"][-1]
+    n = len(extraction.member_offsets) - 1
+    k, k_sampled = int(figures["extracted"]), int(figures["extractable"])
+    given = f"its first {prefix} tokens" if prefix else "its prompt"
+    told = (
+        f"Given {given}, the target writes the rest of {k:,} of {counted(n, 'record')} word for word by greedy "
+        f"decoding, and of {k_sampled:,} in {TRIES:,} sampled tries (probability 1/2)"
+    )
+    if len(extraction.heldout_offsets) > 1:
+        told += (
+            f"; of unseen records {100 * figures['extracted_control_share']:.3g} % and "
+            f"{100 * figures['extractable_control_share']:.3g} %"
+        )
+    n_short = len(extraction.settings["members"].get("too_short", ()))
+    if n_short:
+        told += f". {counted(n_short, 'record')} {'is' if n_short == 1 else 'are'} too short to ask"
+    return [f"{told}."]
+
+
+def _membership(audit: "Audit") -> list[str]:
+    if audit.membership is None:
+        return [f"Membership attacks were not measured: {audit.missing['membership']}."]
+    attacks = audit.membership.attacks
+    name = max(attacks, key=lambda one: attacks[one].auc)
+    best = attacks[name]
+    low, high = best.auc_interval
+    told = f"The best attack ({name}) tells records from unseen ones with AUC {best.auc:.3f} ({low:.3f} to {high:.3f})"
+    if low > 0.5 + _ATTACK:
+        told += ": who was in the data can be inferred"
+    words = audit.membership.bag_of_words
+    if words is not None and words.auc_interval.low > 0.5:
+        told += f"; but word counts alone reach {words.auc:.3f}, so the two sets are not drawn alike"
+    return [f"{told}; 0.5 is chance."]
+
+
+def _repeats(audit: "Audit") -> list[str]:
+    n = int(audit.figures()["repeated"])
+    if not n:
+        return []
+    return [f"{counted(n, 'record')} {'stands' if n == 1 else 'stand'} in the data more than once."]
+
+
+def _oracle(audit: "Audit") -> str:
+    ladder = audit.memorization.ladder
+    if ladder is None:
+        return "Nothing says whether the oracle is strong enough: there is no control."
+    told = {
+        "validated": "The oracle is strong enough",
+        "cannot tell": "Whether the oracle is strong enough cannot be told",
+        "weak": "The oracle is too weak, so part of this is generalization",
+    }[ladder.verdict]
+    return f"{told}: {ladder.reason}{'' if ladder.reason.endswith('.') else '.'}"
+
+
+def not_shown(audit: "Audit") -> list[str]:
+    """What an audit of this kind does not show."""
+    told = [
+        "What is memorized of other data than these records.",
+        "What other prompts, decodings or attacks would bring out: extraction was asked with each record's own first "
+        "tokens.",
+        "That a record is safe because it is not selected: what stands in many places, or what the oracle knows too, "
+        "is not counted as memorized.",
+    ]
+    if audit.memorization.verdict != "validated":
+        told.append("That the oracle is the best model of such text: a better one would leave less to be memorized.")
+    told += [f"{name}: {why}." for name, why in audit.missing.items()]
+    return told

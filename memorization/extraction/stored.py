@@ -1,0 +1,144 @@
+"""Extraction from code lengths that were measured already: no model is run."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memorization.errors import InputError
+from memorization.extraction.decoding import Decoding
+from memorization.extraction.result import Extraction
+from memorization.integers import edges_of
+from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.pair import differ_in_tokens
+from memorization.results import versions
+from memorization.unintended import Memorization
+from memorization.unintended.means import sample_keys
+
+__all__ = ["FEWEST_TOKENS", "PREFIXES", "extraction_of"]
+
+PREFIXES = (8, 16, 32)
+_FEWEST = 8  # tokens of a suffix: a shorter one comes out by chance
+FEWEST_TOKENS = PREFIXES[0] + _FEWEST
+
+
+class _Stored(NamedTuple):
+    """What is known of the tokens of one set."""
+
+    correct: np.ndarray
+    offsets: np.ndarray
+    bits: np.ndarray
+    oracle_bits: np.ndarray | None
+    groups: tuple[str, ...] | None
+    record: dict[str, Any]
+
+
+def extraction_of(
+    memorization: Memorization,
+    *,
+    prefix_tokens: Sequence[int] = PREFIXES,
+    fewest_suffix_tokens: int = _FEWEST,
+    level: float = 0.95,
+    examples: Sequence[dict[str, Any]] = (),
+) -> Extraction:
+    """Share of samples that the target gives back, greedily and by sampling, from what `unintended_memorization` kept.
+
+    Bits are those of sampling at temperature 1, and whether greedy decoding gives a token was noted beside them.
+
+    Args:
+        memorization: a measured one; its control are the held-out samples.
+        prefix_tokens: lengths of the prefixes. Those are reported that leave a suffix in every sample that is long
+            enough for the shortest.
+        fewest_suffix_tokens: samples with fewer tokens after the shortest prefix are left out, and counted:
+            settings["members"]["too_short"].
+        level: of the intervals.
+        examples: for settings["examples"].
+
+    Returns:
+        The same as `extract`. The suffix is the whole rest of each sample, read in the windows of the measurement where
+        it is longer than one.
+
+    Raises:
+        InputError: code lengths of an earlier version, which do not say what greedy decoding gives, or measured with
+            first_token="skip"; no sample, or no control sample, is long enough.
+    """
+    prefixes = sorted(prefix_tokens)
+    ours, control = (memorization.target, memorization.oracle, memorization.groups), memorization.control
+    least = prefixes[0] + fewest_suffix_tokens
+    members = _stored(*ours, least, "samples")
+    heldout = None
+    if control is not None:
+        heldout = _stored(control.target, control.oracle, control.groups, least, "control samples")
+    lengths = np.concatenate([np.diff(one.offsets) for one in (members, heldout) if one is not None])
+    used = [prefix for prefix in prefixes if prefix + fewest_suffix_tokens <= lengths.min()]
+    nothing, target = np.zeros(0), memorization.target.settings
+    by_oracle = members.oracle_bits is not None
+    return Extraction(
+        member_correct=members.correct,
+        member_offsets=members.offsets,
+        heldout_correct=nothing.astype(bool) if heldout is None else heldout.correct,
+        heldout_offsets=edges_of([]) if heldout is None else heldout.offsets,
+        member_bits=members.bits,
+        heldout_bits=nothing if heldout is None else heldout.bits,
+        member_oracle_bits=members.oracle_bits,
+        heldout_oracle_bits=None if not by_oracle else nothing if heldout is None else heldout.oracle_bits,
+        member_groups=members.groups,
+        heldout_groups=None if heldout is None else heldout.groups,
+        settings={
+            "prefix_tokens": used,
+            "prefix_tokens_left_out": [prefix for prefix in prefixes if prefix not in used],
+            "suffix_tokens": None,
+            "interval_level": level,
+            "decoding": asdict(Decoding.checked(1.0, None, 1.0)),
+            "first_token": target["first_token"],
+            "batch_size": target["batch_size"],
+            "n_cut": {"members": 0, "heldout": 0},
+            "members": members.record,
+            "heldout": None if heldout is None else heldout.record,
+            "groups": memorization.groups is not None,
+            "model": target["model"],
+            "oracle": memorization.oracle.settings["model"] if by_oracle else None,
+            "tokenizer": target["tokenizer"],
+            "versions": versions(),
+            "examples": list(examples),
+        },
+    )
+
+
+def _stored(
+    lengths: CodeLengths, oracle: CodeLengths, groups: tuple[str, ...] | None, least: int, which: str
+) -> _Stored:
+    """What is stored of the samples that have so many tokens at least."""
+    if lengths.token_greedy is None:
+        raise InputError(
+            "these code lengths were saved by an earlier version, and do not say which tokens greedy decoding gives: "
+            "measure again, or use extract, which runs the model."
+        )
+    if lengths.settings["first_token"]["rule"] == "skip":
+        raise InputError('first_token="skip" leaves the first token out of the code lengths, and a prefix needs it.')
+    long_enough = lengths.n_tokens >= least
+    if not long_enough.any():
+        raise InputError(
+            f"extraction needs samples of at least {least} tokens, a prefix and a suffix, and the longest of the "
+            f"{len(lengths)} {which} has {lengths.n_tokens.max()}."
+        )
+    tokens = np.repeat(long_enough, lengths.n_tokens)
+    own = None if differ_in_tokens(lengths, oracle) else oracle.token_bits[tokens]
+    if groups is None:
+        number: dict[Any, int] = {}
+        labels = [str(number.setdefault(key, len(number))) for key in sample_keys(lengths)]
+        groups = tuple(labels) if len(number) < len(labels) else None
+    record = lengths.settings["samples"]
+    return _Stored(
+        correct=lengths.token_greedy[tokens],
+        offsets=edges_of(lengths.n_tokens[long_enough]),
+        bits=lengths.token_bits[tokens],
+        oracle_bits=own,
+        groups=None if groups is None else tuple(np.asarray(groups, dtype=object)[long_enough]),
+        record={
+            **record,
+            "n_samples": int(long_enough.sum()),
+            "too_short": lengths.index[~long_enough].tolist(),
+        },
+    )
