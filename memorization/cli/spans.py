@@ -87,7 +87,7 @@ def spans(
     """memU of named parts of texts, such as a secret and the template around it, each beside a control."""
     from memorization.spans import measure_spans
 
-    asked = _asked(span or [], span_column)
+    asked = spans_asked(span or [], span_column)
     claim(output, overwrite)
     result = measure_spans(
         target,
@@ -119,7 +119,7 @@ def spans(
     draw(result, output)
 
 
-def _asked(spans: list[str], column: str | None) -> dict[str, str] | str:
+def spans_asked(spans: list[str], column: str | None) -> dict[str, str] | str:
     """The expressions by their names, or the column."""
     if bool(spans) == (column is not None):
         raise InputError(
