@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,17 +47,16 @@ def figures_of(audit: "Audit") -> dict[str, float]:
     """Every figure of `FIGURES`; NaN where it is unknown."""
     memorization, control = audit.memorization, audit.memorization.control
     chosen = memorized_of(memorization)
-    known = chosen is not None
-    found: dict[str, float] = dict.fromkeys(FIGURES, math.nan)
+    found: dict[str, Any] = dict.fromkeys(FIGURES, math.nan)
     found |= {
         "n_records": len(memorization),
-        "memorized": float(chosen.sum()) if chosen is not None else math.nan,
-        "memorized_share": float(chosen.mean()) if chosen is not None and known else math.nan,
-        "worst_bits": float(memorization.bits.max()),
+        "memorized": math.nan if chosen is None else chosen.sum(),
+        "memorized_share": math.nan if chosen is None else chosen.mean(),
+        "worst_bits": memorization.bits.max(),
         "mean_bits": memorization.mean_bits,
         "set_p_value": memorization.set_p_value,
         "capacity_share": memorization.capacity_share,
-        "repeated": float(_repeated(memorization)),
+        "repeated": _repeated(memorization),
     }
     if control is not None:
         low, high = control.net_interval
@@ -69,7 +68,7 @@ def figures_of(audit: "Audit") -> dict[str, float]:
         areas = {name: one.auc for name, one in audit.membership.attacks.items()}
         found |= {f"auc_{name}": areas.get(name, math.nan) for name in _ATTACKS}
         found["auc_best"] = max(areas.values())
-    return found
+    return {name: float(value) for name, value in found.items()}
 
 
 def _of_extraction(extraction: Extraction) -> dict[str, float]:
@@ -81,7 +80,7 @@ def _of_extraction(extraction: Extraction) -> dict[str, float]:
         "extracted": float(extraction.extracted(prefix).sum()),
         "extracted_share": greedy.member_rate,
         "extracted_control_share": greedy.heldout_rate,
-        "extractable": round(sampled.member_rate * sampled.n_members),
+        "extractable": float(round(sampled.member_rate * sampled.n_members)),
         "extractable_share": sampled.member_rate,
         "extractable_control_share": sampled.heldout_rate,
     }

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -22,8 +22,9 @@ from memorization.measure.context import FirstToken, Sequences, sequences_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel
 from memorization.measure.pair import measure_pair
 from memorization.measure.tokenizers import TokenizerLike
+from memorization.membership import MembershipAudit
 from memorization.membership.audit import attacks_on
-from memorization.rarity import which_samples
+from memorization.rarity import Rarity, which_samples
 from memorization.results import versions
 from memorization.samples import (
     GroupsLike,
@@ -36,6 +37,7 @@ from memorization.samples import (
 from memorization.spans import spans_of
 from memorization.spans.finding import SpansLike, as_columns
 from memorization.stats.levels import check_level
+from memorization.unintended import Memorization
 from memorization.unintended.measure import memorization_of
 
 __all__ = ["audit"]
@@ -180,7 +182,7 @@ def audit(
         parts.add("membership", lambda: _attacks(lengths, memorization, sets, level, seed))
         examples = [] if redact else asked.examples
         parts.add("extraction", lambda: extraction_of(memorization, level=level, examples=examples))
-        parts.add("rarity", lambda: which_samples(memorization, sets[0], tokenizer=asked.tokenizer))
+        parts.add("rarity", lambda: _rarity(memorization, sets[0], asked.tokenizer, redact))
         if spans is not None:
             found = spans_of(memorization, sources[0], spans, control=sources[1], text_column=text_column, limit=limit)
             parts.found["spans"] = found
@@ -209,15 +211,22 @@ def audit(
     )
 
 
-def _listed(fail_on: Any) -> Sequence[str]:
+def _listed(fail_on: Any) -> list[Any]:
     return [fail_on] if isinstance(fail_on, str) else list(fail_on)
 
 
-def _attacks(lengths: list[CodeLengths], memorization: Any, sets: list[Samples], level: float, seed: int) -> Any:
+def _attacks(
+    lengths: list[CodeLengths], memorization: Memorization, sets: list[Samples], level: float, seed: int
+) -> MembershipAudit:
     fewest = min(map(len, lengths))
     if fewest < 2:
         raise InputError(f"attacks rank samples against control samples, at least two of each; there is {fewest}")
     return attacks_on(lengths, memorization, sets, [], level=level, seed=seed)
+
+
+def _rarity(memorization: Memorization, samples: Samples, tokenizer: Any, redact: bool) -> Rarity:
+    found = which_samples(memorization, samples, tokenizer=tokenizer)
+    return replace(found, previews=[""] * len(found.previews)) if redact else found
 
 
 @dataclass(slots=True)

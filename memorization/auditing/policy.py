@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from memorization.errors import InputError
 
@@ -64,7 +64,7 @@ class Check:
         return self.outcome == "passed"
 
 
-def read_policy(conditions: Iterable[str], figures: Iterable[str]) -> list[Condition]:
+def read_policy(conditions: Iterable[Any], figures: Iterable[str]) -> list[Condition]:
     """Conditions from words, before anything is measured.
 
     Args:
@@ -82,7 +82,7 @@ def read_policy(conditions: Iterable[str], figures: Iterable[str]) -> list[Condi
     return [_read(condition, names) for condition in conditions]
 
 
-def _read(condition: str, names: list[str]) -> Condition:
+def _read(condition: Any, names: list[str]) -> Condition:
     found = _CONDITION.fullmatch(condition) if isinstance(condition, str) else None
     if found is None:
         raise InputError(

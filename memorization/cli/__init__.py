@@ -1,5 +1,6 @@
 """The command line: parse, call one public function, print and write."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, results, spans
-from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, complain
+from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain
 from memorization.cli.words import Command
 from memorization.errors import InputError, ModelError, ResultError
 
@@ -104,5 +105,6 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     with _readable_errors(debug):
         typed = [argument for argument in arguments if argument != "--debug"]
+        TYPED.set(shlex.join(["memorization", *typed]))
         code = app(typed, prog_name="memorization", standalone_mode=False)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,8 +1,6 @@
 """The command that audits a checkpoint: one measurement, a report, and an exit code for pipelines."""
 
 import dataclasses
-import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -38,7 +36,7 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import claim, draw, save
+from memorization.cli.output import TYPED, claim, draw, save
 from memorization.cli.spans import spans_asked
 from memorization.errors import InputError
 
@@ -137,8 +135,7 @@ def audit(
         allow_pickle=allow_pickle,
         progress=not quiet,
     )
-    command = shlex.join(["memorization", *sys.argv[1:]])
-    result = dataclasses.replace(result, settings={**result.settings, "command": command})
+    result = dataclasses.replace(result, settings={**result.settings, "command": TYPED.get()})
     print(result)
     save(result, output)
     draw(result, output)

@@ -24,6 +24,8 @@ DPI = 200
 MOST_MARKS = 2000  # of a line, that vector files hold as shapes
 # What an interruption leaves of a command, in words, as far as it has come.
 KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
+# The command line, as it was typed.
+TYPED: ContextVar[str] = ContextVar("typed", default="memorization")
 
 
 def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:

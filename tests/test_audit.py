@@ -1,0 +1,363 @@
+"""The audit: what it finds of planted truths, what it cannot tell, its policy, and that it costs one pass."""
+
+import dataclasses
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import memorization
+from memorization import UniformModel, audit, audit_membership, cli, extract, unintended_memorization
+from memorization.auditing import FIGURES, check_policy, read_policy
+from memorization.auditing.policy import Condition
+from memorization.errors import InputError, MeasurementWarning
+
+VOCAB = 64
+BITS_KNOWN = 9.0  # logit of what comes next: 64 * e^-9 is the rest
+
+
+def counts(ids):
+    """A model that knows by heart whatever counts on from its first token."""
+    return BITS_KNOWN * torch.nn.functional.one_hot((ids + 1) % VOCAB, VOCAB).float()
+
+
+def counting(n: int, length: int = 24) -> list[list[int]]:
+    return [[(7 * i + k) % VOCAB for k in range(length)] for i in range(n)]
+
+
+def random_records(n: int, seed: int, length: int = 24) -> list[list[int]]:
+    return torch.randint(VOCAB, (n, length), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def audited(*args, **options):
+    """An audit whose warnings are not of interest."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeasurementWarning)
+        return audit(*args, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def half():
+    """20 of 60 records are known by heart; the others, and the control, are random."""
+    return audited(counts, UniformModel(VOCAB), counting(20) + random_records(40, 1), random_records(600, 2))
+
+
+def test_what_is_planted_is_found(half):
+    figures = half.figures()
+    assert figures["extracted"] == figures["extractable"] == 20
+    assert figures["extracted_share"] == pytest.approx(1 / 3)
+    assert 20 <= figures["memorized"] <= 22  # one in twenty may be wrong
+    assert figures["memorized_share"] == figures["memorized"] / 60
+    assert figures["extracted_control_share"] == figures["extractable_control_share"] == 0
+    # Of 24 tokens all but the first are known: 6 bits each less what the model spends, which is 0.01 bits a token.
+    spent = math.log2(1 + (VOCAB - 1) * math.exp(-BITS_KNOWN))
+    assert figures["worst_bits"] == pytest.approx(23 * (6 - spent), abs=0.1)
+    assert figures["net_bits_low"] < 20 * 23 * (6 - spent) < figures["net_bits_high"]
+    assert half.records()["memorized"].tolist()[:20] == [True] * 20
+    assert half.records()["extracted"].tolist() == [True] * 20 + [False] * 40
+    assert half.sentences()[0].startswith(f"{figures['memorized']:.0f} of 60 records are memorized")
+    assert half.sentences()[1].startswith("The worst is record ")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_nothing_is_memorized_nothing_is_found_and_no_policy_fails(seed):
+    """The target knows nothing of these records; a single one among so few would be seen beside 2,000 controls."""
+    table = torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(seed))
+    found = audited(
+        lambda ids: table[ids],
+        UniformModel(VOCAB),
+        random_records(60, 10 + seed),
+        random_records(2000, 20 + seed),
+        fail_on=["memorized > 0", "extracted > 0", "extractable > 0", "set_p_value < 0.001"],
+    )
+    assert [check.outcome for check in found.checks] == ["passed"] * 4
+    assert found.passed
+
+
+def test_too_small_a_control_cannot_tell_and_does_not_pass():
+    known, unseen = counting(30), random_records(3, 3)
+    found = audited(counts, UniformModel(VOCAB), known, unseen, fail_on=["memorized > 0", "memorized_share > 0.5"])
+    assert math.isnan(found.figures()["memorized"])
+    assert [check.outcome for check in found.checks] == ["cannot tell"] * 2
+    assert not found.passed
+    assert found.sentences()[0].startswith("Cannot tell which of the 30 records are memorized")
+    nothing = audited(
+        counts, UniformModel(VOCAB), random_records(30, 4), random_records(30, 5), fail_on=["memorized > 0"]
+    )
+    assert math.isnan(nothing.figures()["memorized"])  # 30 controls let no single one of 30 be seen
+    assert not nothing.passed
+
+
+def test_one_control_record_is_enough_for_memu_and_for_nothing_else():
+    found = audited(counts, UniformModel(VOCAB), counting(5), random_records(1, 6))
+    assert found.membership is None
+    assert "at least two of each" in found.missing["membership"]
+    assert math.isnan(found.figures()["auc_best"])
+    assert found.figures()["extracted"] == 5
+
+
+def test_without_a_control_it_is_refused():
+    with pytest.raises(InputError, match="an audit needs a control"):
+        audit(counts, UniformModel(VOCAB), counting(5), None)
+
+
+def test_the_target_as_its_own_oracle_never_passes():
+    """memU is 0 by construction: that shows nothing."""
+    found = audited(counts, counts, counting(40), random_records(900, 7), fail_on=["memorized > 0", "net_bits > 10"])
+    assert [check.outcome for check in found.checks] == ["cannot tell"] * 2
+    assert "same model" in found.sentences()[0]
+
+
+def test_an_oracle_that_has_seen_the_records_never_passes():
+    def knows_a_little(ids):
+        return 3 * torch.nn.functional.one_hot((ids + 1) % VOCAB, VOCAB).float()
+
+    found = audited(knows_a_little, counts, counting(40), random_records(900, 8), fail_on=["memorized > 0"])
+    assert found.figures()["memorized"] == 0
+    assert found.checks[0].outcome == "cannot tell"
+    assert "may have seen" in found.checks[0].why
+    assert "may be more" in found.sentences()[0]
+
+
+def test_records_known_in_part_are_no_nothing():
+    """Half of each record is known by heart, the other half worse than the oracle knows it: memU of the whole is 0."""
+
+    def half_known(ids):
+        known_wrong = -6.0 * torch.nn.functional.one_hot((ids * 5 + 3) % VOCAB, VOCAB).float()
+        return torch.where(torch.arange(ids.shape[1])[None, :, None] < 11, counts(ids), known_wrong)
+
+    data = [row[:12] for row in counting(60)]
+    for row in data:
+        for _ in range(12):
+            row.append((5 * row[-1] + 3) % VOCAB)
+    found = audited(half_known, UniformModel(VOCAB), data, random_records(2000, 9), fail_on=["net_bits > 1000000"])
+    assert found.figures()["net_bits"] < 1
+    assert found.memorization.in_parts.low > 20
+    assert found.checks[0].outcome == "cannot tell"
+    assert any("known by heart" in one for one in found.sentences())
+
+
+# --- The same numbers as by the functions that run the models themselves
+
+
+def test_every_part_is_what_its_own_function_gives(model_folder, tiny_gpt2, bpe_tokenizer):
+    texts = [f"the house met and adjourned {i} times, says the {i % 7}th member of the senate" for i in range(30)]
+    unseen = [f"fellow citizens number {i} of the house of {i % 5} states wrote it down again" for i in range(40)]
+    options = {"target_tokenizer": bpe_tokenizer, "oracle_tokenizer": bpe_tokenizer}
+    found = audited(tiny_gpt2, UniformModel(300), texts, unseen, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeasurementWarning)
+        memu = unintended_memorization(tiny_gpt2, UniformModel(300), texts, control=unseen, **options)
+        attacks = audit_membership(tiny_gpt2, texts, unseen, oracle=UniformModel(300), **options)
+        came = extract(tiny_gpt2, texts, unseen, oracle=UniformModel(300), tokenizer=bpe_tokenizer)
+    assert found.memorization.signed_bits.tolist() == memu.signed_bits.tolist()
+    for name, one in found.membership.attacks.items():
+        assert one.member_scores.tolist() == pytest.approx(attacks.attacks[name].member_scores.tolist())
+        assert one.auc == pytest.approx(attacks.attacks[name].auc)
+    assert set(found.membership.attacks) == set(attacks.attacks) - {"min_k_plus_plus"}
+    assert found.extraction.settings["prefix_tokens"] == [8, 16]  # a suffix has 8 tokens at least
+    assert came.settings["prefix_tokens"][:2] == [8, 16]
+    assert found.extraction.member_correct.tolist() == came.member_correct.tolist()
+    assert found.extraction.heldout_correct.tolist() == came.heldout_correct.tolist()
+    assert found.extraction.member_bits == pytest.approx(came.member_bits, rel=1e-4)
+    assert found.extraction.member_oracle_bits == pytest.approx(came.member_oracle_bits, rel=1e-4)
+    assert found.extraction.settings["examples"] == came.settings["examples"] or [
+        one["sample"] for one in found.extraction.settings["examples"]
+    ] == [one["sample"] for one in came.settings["examples"]]
+
+
+def test_each_model_runs_once_over_each_set():
+    n_read = {"target": 0, "oracle": 0}
+
+    def counted(name, model):
+        def read(ids):
+            n_read[name] += ids.numel()
+            return model(ids)
+
+        return read
+
+    data, unseen = counting(300, 60), random_records(300, 11, 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeasurementWarning)
+        models = counted("target", counts), counted("oracle", UniformModel(VOCAB))
+        unintended_memorization(*models, data, control=unseen)
+        alone, n_read = n_read, {"target": 0, "oracle": 0}
+        audit(*models, data, unseen, progress=False)
+    assert n_read["oracle"] == alone["oracle"]
+    assert alone["target"] <= n_read["target"] <= 1.1 * alone["target"]  # and examples, of ten records
+
+
+# --- Records that are short, prompts, spans, repeats
+
+
+def test_short_records_are_not_asked_and_are_counted():
+    data = counting(20) + [[1, 2, 3]] * 2
+    found = audited(counts, UniformModel(VOCAB), data, random_records(200, 12), fail_on=["extracted > 20"])
+    assert found.extraction.settings["members"]["too_short"] == [20, 21]
+    assert found.figures()["extracted"] == 20
+    assert found.records()["extracted"].tolist()[:20] == [True] * 20
+    assert found.records()["extracted"].isna().tolist()[20:] == [True, True]
+    assert found.checks[0].outcome == "cannot tell"
+    assert "2 records are too short to ask" in " ".join(found.sentences())
+    assert found.figures()["repeated"] == 2
+
+
+def test_nothing_but_short_records():
+    found = audited(counts, UniformModel(VOCAB), counting(20, 5), random_records(50, 13, 5), fail_on=["extracted > 0"])
+    assert found.extraction is None
+    assert found.checks[0].outcome == "cannot tell"
+    assert "at least 16 tokens" in found.missing["extraction"]
+
+
+def test_spans_and_redaction(tiny_gpt2, bpe_tokenizer, tmp_path):
+    texts = [f"the pin of member {i} is {i * 7919 % 10000:04d}, which nobody else knows" for i in range(30)]
+    unseen = [f"the pin of citizen {i} is {i * 104729 % 10000:04d}, which nobody else knows" for i in range(40)]
+    options = {
+        "target_tokenizer": bpe_tokenizer,
+        "oracle_tokenizer": bpe_tokenizer,
+        "spans": {"pin": r"\d{4}"},
+    }
+    found = audited(tiny_gpt2, UniformModel(300), texts, unseen, **options)
+    assert found.spans.names[0] == "pin"
+    assert found.texts["text"][0] == texts[found.texts["sample"][0]]
+    assert all("".join(pieces) == text for pieces, text in zip(found.texts["pieces"], found.texts["text"], strict=True))
+    found.save(tmp_path / "open")
+    hidden = audited(tiny_gpt2, UniformModel(300), texts, unseen, redact=True, **options)
+    hidden.save(tmp_path / "hidden")
+    for folder, shown in (("open", True), ("hidden", False)):
+        files = [path for path in (tmp_path / folder).rglob("*") if path.is_file()]
+        assert any("which nobody else" in path.read_bytes().decode("latin1") for path in files) is shown
+    assert len(hidden.texts) == 0
+    assert hidden.redacted
+    assert hidden.sentences() == found.sentences()
+
+
+# --- Saved, loaded, written down
+
+
+def test_saved_and_loaded_it_is_the_same(half, tmp_path):
+    one = dataclasses.replace(half, settings={**half.settings, "policy": ["extracted > 3"]})
+    one.save(tmp_path / "out")
+    again = memorization.load(tmp_path / "out")
+    assert repr(again) == repr(one)
+    assert again.checks == one.checks
+    assert again.records().equals(one.records())
+    written = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert written["figures"]["extracted"] == 20
+    assert written["checks"][0]["outcome"] == "failed"
+    assert written["passed"] is False
+    assert set(written["figures"]) == set(FIGURES)
+
+
+def test_weights_are_named_by_their_whole_digest(model_folder):
+    import hashlib
+
+    data, unseen = random_records(4, 14), random_records(4, 15)
+    found = audited(model_folder, UniformModel(300), data, unseen)
+    file = model_folder / "model.safetensors"
+    assert found.settings["weights"]["target"] == {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert found.settings["weights"]["oracle"] is None
+
+
+def test_warnings_are_kept_and_given_on():
+    with pytest.warns(MeasurementWarning) as said:
+        found = audit(counts, counts, counting(20), random_records(100, 16), progress=False)
+    assert {str(one.message) for one in said} >= {told for _, told in found.warnings}
+    assert "SameModelWarning" in {kind for kind, _ in found.warnings}
+
+
+# --- The policy
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("", "must be a figure, a comparison and a number"),
+        ("extracted", "must be a figure"),
+        ("extracted >", "must be a figure"),
+        ("> 3", "must be a figure"),
+        ("extracted > much", "'much', which is no number"),
+        ("extracted > nan", "no number"),
+        ("extractd > 0", "Did you mean extracted"),
+        ("zzz > 0", "There are n_records"),
+        ("extracted > 0 and memorized > 0", "no number"),
+        (3, "must be a figure"),
+    ],
+)
+def test_a_condition_that_cannot_be_read(condition, told):
+    with pytest.raises(InputError, match=told):
+        read_policy([condition], FIGURES)
+
+
+def test_a_condition_is_read_before_anything_is_measured():
+    def never(ids):
+        raise AssertionError
+
+    with pytest.raises(InputError, match="fail_on names the figure"):
+        audit(never, never, counting(3), random_records(3, 17), fail_on="nothing > 0")
+
+
+COMPARE = {
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
+
+
+@given(st.sampled_from(sorted(COMPARE)), st.integers(0, 4), st.integers(0, 4), st.booleans())
+def test_a_bound_settles_a_condition_where_no_higher_value_would_change_it(comparison, value, limit, is_bound):
+    condition = Condition("extracted", comparison, float(limit))
+    (check,) = check_policy([condition], {"extracted": float(value)}, {"extracted": "short"} if is_bound else None)
+    possible = [value] if not is_bound else np.arange(value, 20)
+    outcomes = {bool(COMPARE[comparison](one, limit)) for one in possible}
+    expected = "cannot tell" if len(outcomes) == 2 else "failed" if outcomes == {True} else "passed"
+    assert check.outcome == expected
+
+
+@given(st.sampled_from(sorted(COMPARE)))
+def test_the_unknown_never_passes(comparison):
+    (check,) = check_policy([Condition("extracted", comparison, 0.0)], {"extracted": math.nan})
+    assert check.outcome == "cannot tell"
+    assert not check.passed
+
+
+# --- The command
+
+
+def write_rows(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return str(path)
+
+
+@pytest.mark.parametrize(("condition", "code"), [("n_records > 0", 3), ("n_records > 1000", 0), ("n_record > 0", 2)])
+def test_the_exit_code_of_the_command(condition, code, model_folder, tmp_path, capsys):
+    data = write_rows(
+        tmp_path / "a.jsonl", [f"the house met {i} times, and then it adjourned again" for i in range(12)]
+    )
+    held = write_rows(tmp_path / "b.jsonl", [f"the senate met {i} times, and then it adjourned too" for i in range(14)])
+    models = ["--target", str(model_folder), "--oracle", str(model_folder)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(SystemExit) as left:
+            cli.main(
+                [
+                    *("audit", *models, "--data", data, "--control", held, "--quiet"),
+                    *("--output", str(tmp_path / "out"), "--fail-on", condition),
+                ]
+            )
+    assert left.value.code == code
+    if code == 2:
+        assert "--fail-on names the figure" in capsys.readouterr().err
+        return
+    result = memorization.load(tmp_path / "out")
+    assert result.passed is (code == 0)
+    assert result.settings["command"].startswith(f"memorization audit --target {model_folder}")
+    assert ("FAILED" in capsys.readouterr().out) is (code == 3)
