@@ -268,7 +268,7 @@ def test_an_adapter_without_its_base(adapter, folder):
     shutil.move(folder, folder.parent / "moved")
     message = refusal(adapter)
     assert str(adapter) in message
-    assert f"there is no folder {folder}" in message
+    assert f"the base model {folder}, and that is not there. Looked for: {folder}, " in message
     assert "write its place into base_model_name_or_path" in message
 
 

@@ -58,7 +58,8 @@ def measure(
         list[str],
         typer.Option(
             "--oracle",
-            help="Best model of such text that has not seen it: the same. Several, with --control: a ladder.",
+            help="Best model of such text that has not seen it: the same; base-of-target: the base of an adapter. "
+            "Several, with --control: a ladder.",
         ),
     ],
     samples: Data,
@@ -276,7 +277,11 @@ def extract(
         float, typer.Option(help="Sample of the likeliest tokens alone that reach this probability together.")
     ] = 1.0,
     oracle: Annotated[
-        str | None, typer.Option(help="A model that has not seen the samples: what it gives too can be guessed.")
+        str | None,
+        typer.Option(
+            help="A model that has not seen the samples: what it gives too can be guessed; base-of-target: the base of "
+            "an adapter."
+        ),
     ] = None,
     tokenizer: TargetTokenizer = None,
     oracle_tokenizer: OracleTokenizer = None,

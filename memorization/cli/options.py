@@ -29,7 +29,11 @@ TargetTokenizer = Annotated[
 ]
 OfReference = Annotated[
     str | None,
-    typer.Option("--oracle", help="Model that has seen neither, for the reference attack.  [default: no such attack]"),
+    typer.Option(
+        "--oracle",
+        help="Model that has seen neither, for the reference attack; base-of-target: the base of an adapter.  "
+        "[default: no such attack]",
+    ),
 ]
 OracleTokenizer = Annotated[
     str | None, typer.Option("--oracle-tokenizer", help="Folder or hub id.  [default: the oracle's]")

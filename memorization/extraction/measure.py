@@ -24,6 +24,7 @@ from memorization.extraction.passes import (
 from memorization.extraction.rates import check_long_enough
 from memorization.extraction.result import Extraction
 from memorization.integers import check_integer, edges_of
+from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.context import resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, open_model
@@ -47,6 +48,7 @@ _PAPER_PREFIXES = (8, 16, 32)
 
 
 @renamed_keywords(model="target", members="samples", heldout="control", interval="level")
+@with_base_of_target
 def extract(
     target: ModelLike,
     samples: SamplesLike,
@@ -95,7 +97,8 @@ def extract(
         top_k: only so many of the likeliest tokens; None is all.
         top_p: of what is left only the likeliest that reach this probability together; 1 is all.
         oracle: a model of such text that has not seen the samples, in the same tokens: what it gives within as many
-            tries can be guessed (`Extraction.rate(..., beyond_oracle=True)`).
+            tries can be guessed (`Extraction.rate(..., beyond_oracle=True)`). "base-of-target" as for
+            `unintended_memorization`.
         oracle_tokenizer: None is the oracle's own where it is named.
         tokenizer: this, `batch_size` to `text_column`, `on_lossy_text` and `progress` are as for `compress_bits`.
         first_token: the context before a sample: "bos", an id or a token; with "uniform" and "skip" none, and the first

@@ -2,11 +2,11 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _VALUES = 4096  # of each tensor, evenly spread: reading all of a large model would take longer than a measurement
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -21,14 +21,14 @@ class Weights(NamedTuple):
     unread: dict[str, Any] | None
 
 
-def weights_of(model: nn.Module) -> Weights:
-    """Names, shapes, dtypes and an even spread of the values of all parameters and buffers.
+def weights_of(state: Mapping[str, Any]) -> Weights:
+    """Names, shapes, dtypes and an even spread of the values of all parameters and buffers of a state_dict.
 
     Values that cannot be read (offloaded to disk, packed in a class of its own) are left out and counted.
     """
     digest = hashlib.sha256()
     unread = []
-    for name, value in _state(model):
+    for name, value in _tensors(state):
         if not isinstance(value, Tensor):
             told = repr(value) if isinstance(value, (bool, int, float, str, torch.dtype)) else type(value).__name__
             digest.update(f"{name} {told};".encode())
@@ -36,7 +36,7 @@ def weights_of(model: nn.Module) -> Weights:
                 unread.append(name)
             continue
         digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
-        values = _values(value)
+        values = some_values(value)
         if values is None:
             unread.append(name)
         else:
@@ -44,8 +44,8 @@ def weights_of(model: nn.Module) -> Weights:
     return Weights(digest.hexdigest(), {"n": len(unread), "first": unread[0]} if unread else None)
 
 
-def _state(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, value in model.state_dict().items():
+def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in state.items():
         name = name.replace("_orig_mod.", "")  # torch.compile's
         if isinstance(value, (tuple, list)):  # torch's quantized modules: (weight, bias)
             yield from ((f"{name}.{i}", part) for i, part in enumerate(value))
@@ -53,7 +53,8 @@ def _state(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _values(tensor: Tensor) -> bytes | None:
+def some_values(tensor: Tensor) -> bytes | None:
+    """An even spread of a tensor's values; None where they cannot be read."""
     if tensor.is_meta:
         return None
     for method in ("detach", "dequantize"):

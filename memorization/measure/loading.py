@@ -3,8 +3,8 @@
 Beside `tokenizers.py` the only file below the lab that imports transformers.
 """
 
-import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +12,9 @@ import torch
 from torch import nn
 
 from memorization.errors import InputError, MeasurementWarning, ModelError, warn
-from memorization.measure.failures import first_line, load_failure
-from memorization.measure.folders import (
-    ADAPTER,
-    base_of,
-    check_folder,
-    check_safetensors,
-    check_weights,
-    has,
-    read_json,
-    source_of,
-)
+from memorization.measure.adapter_folders import load_adapter
+from memorization.measure.failures import load_failure
+from memorization.measure.folders import check_folder, check_weights, has
 
 
 class Loaded(NamedTuple):
@@ -30,6 +22,7 @@ class Loaded(NamedTuple):
 
     model: nn.Module
     unexpected: dict[str, Any] | None  # weights that it has no place for: their number, and the first one's name
+    adapter: dict[str, Any] | None = None  # what was found when an adapter was put on its base
 
 
 def load_model(
@@ -55,7 +48,8 @@ def load_model(
     if os.path.exists(name):
         check_folder(folder)
         if not has(folder / "config.json"):
-            return _load_adapter(folder, options, progress, allow_pickle)
+            load = partial(_load, progress=progress)
+            return Loaded(*load_adapter(folder, lambda *of: load(*of)[:2], options, allow_pickle=allow_pickle))
         check_weights(folder, allow_pickle=allow_pickle)
     return _load(name, options, progress)
 
@@ -100,61 +94,3 @@ def _load(name: str, options: dict[str, Any], progress: bool) -> Loaded:
         MeasurementWarning,
     )
     return Loaded(model, {"n": len(unexpected), "first": unexpected[0]})
-
-
-def _load_adapter(folder: Path, options: dict[str, Any], progress: bool, allow_pickle: bool) -> Loaded:
-    """The base that an adapter names, and the adapter on it."""
-    base = base_of(folder)
-    what = f"{folder} holds an adapter (PEFT) for the base model {base}"
-    if importlib.util.find_spec("peft") is None:
-        raise ModelError(
-            f"{what}. To measure both together install peft (pip install 'lm-memorization[peft]'), or merge and save "
-            "them."
-        )
-    weights = folder / "adapter_model.safetensors"
-    if weights.is_file():
-        check_safetensors(weights)
-    elif not (folder / "adapter_model.bin").is_file():
-        raise ModelError(
-            f"{what}, but neither adapter_model.safetensors nor adapter_model.bin. Save or download it again."
-        )
-    elif not allow_pickle:
-        raise ModelError(
-            f"{what}, with pickled weights. They can run code when they are loaded, so they are refused; if you trust "
-            "their source, pass allow_pickle=True."
-        )
-    base_options = {**options, "revision": read_json(folder / ADAPTER).get("revision")}
-    try:
-        source = source_of(base)
-        if os.path.exists(source):
-            check_folder(Path(source))
-            check_weights(Path(source), allow_pickle=allow_pickle)
-        loaded = _load(source, base_options, progress)
-    except ModelError as error:
-        raise ModelError(
-            f"{what}, and the base cannot be loaded: {error} If the base lies elsewhere, write its place into "
-            f"base_model_name_or_path of {folder / ADAPTER}."
-        ) from error
-    import peft
-
-    try:
-        model = peft.PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=False)
-    except Exception as error:
-        raise ModelError(f"{what}, and the adapter could not be put on it: {first_line(error).rstrip('.')}.") from error
-    if weights.is_file():
-        _check_adapter(model, weights, what)
-    return Loaded(model, loaded.unexpected)
-
-
-def _check_adapter(model: Any, weights: Path, what: str) -> None:
-    import peft
-    from safetensors import safe_open
-
-    with safe_open(str(weights), framework="pt") as file:
-        held = set(file.keys())
-    missing = sorted(set(peft.get_peft_model_state_dict(model)) - held)
-    if missing:
-        raise ModelError(
-            f"{what}, and lacks {len(missing)} of the adapter's weights, the first is {missing[0]}. Is it the adapter "
-            "of this base?"
-        )

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memorization.errors import InputError, ModelError
 from memorization.integers import as_integer, check_integer
+from memorization.measure.adapters import adapter_record, base_of_carrier, carrier_of, n_trained_params, parts_of
 from memorization.measure.failures import first_line
 from memorization.measure.fingerprint import weights_of
 from memorization.measure.folders import source_of
@@ -22,6 +23,7 @@ from memorization.measure.surroundings import default_device, undisturbed
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
 from memorization.measure.wrappers import declared_vocab_size, position_limit, unwrapped, where_it_lies
 
+BASE_OF_TARGET = "base-of-target"  # an oracle of verbs that have a target: see measure/base_of_target.py
 _UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
 
 
@@ -134,10 +136,14 @@ def open_model(
         if isinstance(model, OpenModel):
             yield _as_asked(model, tokenizer, device, dtype, revision)
             return
-        source, unexpected = None, None
+        source, unexpected, placed = None, None, None
         if isinstance(model, (str, os.PathLike)):
+            if str(model) == BASE_OF_TARGET:
+                raise InputError(
+                    f'"{BASE_OF_TARGET}" is an oracle, beside a target that is a PEFT adapter; here a model is needed.'
+                )
             source = source_of(model)
-            model, unexpected = load_model(
+            model, unexpected, placed = load_model(
                 source,
                 dtype=dtype,
                 revision=revision,
@@ -173,7 +179,7 @@ def open_model(
             with torch.no_grad():
                 vocab_size, probed = probe(forward, place, declared, shortest, name)
                 record = {
-                    **_record(model, name, revision, place),
+                    **model_record(model, name, revision, place, placed),
                     "unexpected_weights": unexpected,
                     "probe": probed,
                     "vocab_size": vocab_size,
@@ -284,8 +290,19 @@ def _name_of(model: Any, source: str | None) -> str:
     return repr(model) if isinstance(model, UniformModel) else getattr(model, "__qualname__", type(model).__name__)
 
 
-def _record(model: Any, name: str, revision: str | None, device: torch.device) -> dict[str, Any]:
-    """What is known of a model beside what it says: taken after the probe, which makes the weights of lazy modules."""
+def model_record(
+    model: Any,
+    name: str,
+    revision: str | None,
+    device: torch.device,
+    placed: Mapping[str, Any] | None = None,
+    *,
+    without_adapters: bool = False,
+) -> dict[str, Any]:
+    """What is known of a model beside what it says: taken after the probe, which makes the weights of lazy modules.
+
+    `placed`: what loading an adapter from its folder has found. Without adapters it is the base that is described.
+    """
     config = getattr(model, "config", None)
     record: dict[str, Any] = {
         "name": name,
@@ -295,21 +312,32 @@ def _record(model: Any, name: str, revision: str | None, device: torch.device) -
         "unread_weights": None,
         "n_params": None,
         "n_non_embedding_params": None,
+        "n_trained_params": None,
         "uncounted": None,
         "dtype": None,
         "device": str(device),
+        "adapter": None,
     }
     if not isinstance(model, nn.Module):
         return record
-    module = unwrapped(model)
-    weights, why = weights_of(module), uncounted(module)
+    module, carrier = unwrapped(model), carrier_of(model)
+    state, among = module.state_dict(), None
+    if carrier is not None:
+        parts = parts_of(carrier)
+        if without_adapters:
+            module, state, among = base_of_carrier(carrier), parts.base_state, parts.base
+        else:
+            state, among = {**parts.base_state, **parts.adapter_state}, parts.used
+            record["adapter"] = adapter_record(carrier, parts, placed)
+    weights, why = weights_of(state), uncounted(module)
     first = next(module.parameters(), None)
     return record | {
         "class": type(module).__name__,
         "fingerprint": weights.sha256,
         "unread_weights": weights.unread,
-        "n_params": n_params(module) if why is None else None,
-        "n_non_embedding_params": n_non_embedding_params(module) if why is None else None,
+        "n_params": n_params(module, among) if why is None else None,
+        "n_non_embedding_params": n_non_embedding_params(module, among) if why is None else None,
+        "n_trained_params": None if record["adapter"] is None else n_trained_params(carrier, parts, placed),
         "uncounted": why,
         "dtype": str(first.dtype).removeprefix("torch.") if first is not None else None,
     }

@@ -225,11 +225,14 @@ def warn_of_one_model(pairs: Sequence[Pair]) -> None:
         and np.allclose(ours.token_bits, theirs.token_bits, rtol=0, atol=_SAME_BITS)
         for ours, theirs in pairs
     ):
+        one, other = models[0]["name"], models[1]["name"]
+        same = f"target ({one}) and oracle ({other}) give every token the same bits, so memU is 0"
         warn(
-            f"target ({models[0]['name']}) and oracle ({models[1]['name']}) give every token the same bits, so memU "
-            "is 0: they are one model, or differ only where these samples do not look, or behind another first token. "
-            "Adapters such as LoRA change their base model in place, so that it is no oracle any more: load the base "
-            "anew.",
+            f"{same}: the adapter changes none of them, switched on or off. Is it saved untrained (LoRA's B is 0 then)?"
+            if models[1].get("base_of")
+            else f"{same}: they are one model, or differ only where these samples do not look, or behind another first "
+            "token. Adapters such as LoRA change their base model in place, so that it is no oracle any more: pass "
+            'oracle="base-of-target", or load the base anew.',
             SameModelWarning,
         )
 

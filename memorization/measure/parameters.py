@@ -1,18 +1,21 @@
 """How many parameters a model has. The one place that says how they are counted, and which of them are embeddings."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 
-def n_params(model: nn.Module) -> int:
-    """All parameters: a shared one (a tied output head) counts once, a packed one as what it stands for."""
-    return sum(_numel(p) for p in model.parameters()) + _n_packed(model.modules())
+def n_params(model: nn.Module, among: Collection[int] | None = None) -> int:
+    """All parameters: a shared one (a tied output head) counts once, a packed one as what it stands for.
+
+    `among`: only those with these id()s.
+    """
+    return sum(_numel(p) for p in model.parameters() if among is None or id(p) in among) + _n_packed(model.modules())
 
 
-def n_non_embedding_params(model: nn.Module) -> int:
+def n_non_embedding_params(model: nn.Module, among: Collection[int] | None = None) -> int:
     """Parameters outside nn.Embedding modules (tokens, positions) and the output head that transformers names."""
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     find_head = getattr(model, "get_output_embeddings", None)
@@ -21,7 +24,8 @@ def n_non_embedding_params(model: nn.Module) -> int:
     embedding = {id(p) for module in (*tables, *heads) for p in module.parameters()}
     in_heads = {id(module) for head in heads for module in head.modules()}
     body = [module for module in model.modules() if id(module) not in in_heads]
-    return sum(_numel(p) for p in model.parameters() if id(p) not in embedding) + _n_packed(body)
+    counted = [p for p in model.parameters() if id(p) not in embedding and (among is None or id(p) in among)]
+    return sum(_numel(p) for p in counted) + _n_packed(body)
 
 
 def uncounted(model: nn.Module) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memorization.errors import ImpossibleTokenError, ModelError, NotCausalError
+from memorization.measure.adapters import n_virtual_tokens, switched_off
 from memorization.measure.failures import first_line
 from memorization.measure.fingerprint import probe_record
 from memorization.measure.wrappers import unwrapped
@@ -23,10 +24,20 @@ class Forward:
     part is read as the logits, of a mapping the one of that name.
     """
 
+    _around: Callable[[Any], contextlib.AbstractContextManager[None]] | None = None
+
     def __init__(self, model: Callable[..., Any], name: str, place: torch.device | None = None):
-        self._model, self._name, self._place = model, name, place
-        self._options = {"use_cache": False} if _is_of_transformers(model) else {}
+        self.model, self._name, self._place = model, name, place
+        # Tokens that an adapter puts in front have logits, too, and would be put there at every step.
+        self._n_in_front = n_virtual_tokens(model)
+        self._options = {"use_cache": False} if _is_of_transformers(model) and not self._n_in_front else {}
         self.is_open = True
+
+    def without_adapters(self, name: str) -> "Forward":
+        """The same model with its adapters switched off in each call."""
+        forward = Forward(self.model, name, self._place)
+        forward._n_in_front, forward._around = 0, switched_off
+        return forward
 
     @property
     def may_keep_state(self) -> bool:
@@ -36,7 +47,7 @@ class Forward:
     def __call__(self, ids: Tensor) -> Tensor:
         """Logits, or what the model returned in their place."""
         found: Tensor = _logits_in(self._output(ids, **self._options))
-        return found
+        return found[:, self._n_in_front :] if self._n_in_front else found
 
     def step(self, ids: Tensor, state: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Logits of ids that come after what the state has read, and the state that has read them, too; {} before all.
@@ -54,8 +65,9 @@ class Forward:
                 f"{self._name} was opened in a block that has ended, and its mode and device are its owner's again. "
                 "Measure inside the block: with open_model(...) as model."
             )
-        with self._place if self._place is not None else contextlib.nullcontext():
-            return self._model(ids, **options)
+        around = contextlib.nullcontext() if self._around is None else self._around(self.model)
+        with around, self._place if self._place is not None else contextlib.nullcontext():
+            return self.model(ids, **options)
 
 
 def _logits_in(output: Any) -> Any:

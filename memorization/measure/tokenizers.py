@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from memorization.errors import ModelError
+from memorization.measure.adapter_folders import find_base
 from memorization.measure.failures import first_line, load_failure
-from memorization.measure.folders import ADAPTER, base_of, check_folder, check_start, read_json, source_of
+from memorization.measure.folders import ADAPTER, check_folder, check_start, read_json, source_of
 from memorization.measure.foreign_tokenizers import ForeignTokenizer, adopted
 
 _TOKENIZER_FILES = ("tokenizer", "vocab", "merges")  # how the names of a tokenizer's files begin
@@ -70,7 +71,7 @@ def load_tokenizer(
     if folder.is_dir() and not _files_of(folder):
         # transformers would make up an empty tokenizer of the model's type.
         if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
-            return load_tokenizer(base_of(folder), required=required, trust_remote_code=trust_remote_code)
+            return load_tokenizer(find_base(folder), required=required, trust_remote_code=trust_remote_code)
         if not required:
             return None
         raise ModelError(

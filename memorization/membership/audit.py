@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from memorization.errors import InputError, UnequalSetsWarning
 from memorization.integers import check_seed
+from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths, measure_sets
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.pair import measure_pair
@@ -46,6 +47,7 @@ _SHORT = 10  # of a kind: fewer cannot be split into folds for the check of the 
 
 
 @renamed_keywords(members="samples", nonmembers="control", interval="level")
+@with_base_of_target
 def audit_membership(
     target: ModelLike,
     samples: SamplesLike,
@@ -79,7 +81,8 @@ def audit_membership(
         target: the model under audit, as for `compress_bits`. It is loaded once, and so is the oracle.
         samples: of its training data: the members.
         control: samples drawn like `samples` that it has not seen: the non-members.
-        oracle: a model that has seen neither, for the reference attack; None leaves that attack out.
+        oracle: a model that has seen neither, for the reference attack, or "base-of-target", as for
+            `unintended_memorization`; None leaves that attack out.
         target_tokenizer: this and all that follow, up to `allow_pickle`, are as for `unintended_memorization`.
         oracle_tokenizer: None is the oracle's own where it is named.
         target_revision: of a hub model.

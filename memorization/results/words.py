@@ -84,6 +84,7 @@ def describe_model(record: Mapping[str, Any]) -> str:
     """A model record in words."""
     facts = [record["class"]] if record["class"] not in record["name"] else []
     facts += [f"{record['n_params']:,} parameters"] if record["n_params"] is not None else []
+    facts += [f"{record['n_trained_params']:,} of them trained"] if record.get("n_trained_params") is not None else []
     facts += [str(record[key]) for key in ("dtype", "device") if record[key]]
     return f"{record['name']} ({', '.join(facts)})"
 

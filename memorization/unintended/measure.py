@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from memorization.coding.joint import JointCode, MixedCode
 from memorization.errors import InputError
+from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
 from memorization.measure.pair import (
@@ -43,6 +44,7 @@ from memorization.unintended.means import sample_keys
 from memorization.unintended.result import Memorization, combined
 
 
+@with_base_of_target
 def unintended_memorization(
     target: ModelLike | CodeLengths,
     oracle: ModelLike | CodeLengths | Sequence[ModelLike | CodeLengths],
@@ -79,7 +81,8 @@ def unintended_memorization(
     Args:
         target: the model under audit, as for `compress_bits`, or saved `CodeLengths` of the same samples.
         oracle: the best available model of such text, which has not seen the samples; or saved `CodeLengths`; or a list
-            of such oracles, see `combine`.
+            of such oracles, see `combine`. "base-of-target": the base under a target that is a PEFT adapter, in the
+            model that is loaded.
         samples: as for `compress_bits`.
         joint: "max" is the paper's estimator, clipped at 0; "mixture" is a proper code, never below -1 bit; "switch" is
             a code that may change models at every token, never below -2 bits.
@@ -173,7 +176,8 @@ def unintended_memorization(
     for other in oracles[1:]:
         own = oracle_tokenizer
         if own is None and isinstance(other, UniformModel):  # it has the target's tokens, as beside a live target
-            own = target if target_tokenizer is None and isinstance(target, (str, os.PathLike)) else target_tokenizer
+            of_target = target if isinstance(target, (str, os.PathLike)) else getattr(target, "tokenizer", None)
+            own = of_target if target_tokenizer is None else target_tokenizer
         with _opened(
             other,
             tokenizer=own,

@@ -100,6 +100,11 @@ class Memorization(Selection, InParts, Result):
         """The same with non-embedding parameters; NaN where their number is unknown."""
         return self._share(self.target.settings["model"]["n_non_embedding_params"])
 
+    @property
+    def capacity_share_trained(self) -> float:
+        """The same with the parameters that were trained, where the target is an adapter (PEFT); NaN elsewhere."""
+        return self._share(self.target.settings["model"].get("n_trained_params"))
+
     def _share(self, n_params: int | None) -> float:
         bits = self.total_bits if self.control is None else self.control.net_bits
         return bits / (EXPECTED_BITS_PER_PARAM * n_params) if n_params else math.nan
@@ -212,6 +217,7 @@ class Memorization(Selection, InParts, Result):
             "oracle_bits_per_byte": self.oracle.bits_per_byte,
             "capacity_share": self.capacity_share,
             "capacity_share_non_embedding": self.capacity_share_non_embedding,
+            "capacity_share_trained": self.capacity_share_trained,
         }
         if self.control is not None and self.ladder is not None:
             figures |= {
@@ -285,8 +291,8 @@ class Memorization(Selection, InParts, Result):
 
     def _capacity_in_words(self) -> str:
         of_what = "memU" if self.control is None else "net memU"
-        shares = [self.capacity_share, self.capacity_share_non_embedding]
-        whose = ("parameters", "non-embedding parameters")
+        shares = [self.capacity_share, self.capacity_share_non_embedding, self.capacity_share_trained]
+        whose = ("parameters", "non-embedding parameters", "trained parameters")
         told = [f"{100 * one:.3g} % of 3.6 bits x {of}" for one, of in zip(shares, whose, strict=True) if one == one]
         return f"{of_what} is {', '.join(told)}" if told else "unknown: how many parameters the target has is not known"
 
