@@ -269,7 +269,7 @@ def test_an_adapter_without_its_base(adapter, folder):
     message = refusal(adapter)
     assert str(adapter) in message
     assert f"the base model {folder}, and that is not there. Looked for: {folder}, " in message
-    assert "write its place into base_model_name_or_path" in message
+    assert "into base_model_name_or_path of" in message
 
 
 @needs_peft

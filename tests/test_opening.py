@@ -105,7 +105,7 @@ def test_what_was_loaded_here_is_dropped_where_it_is(model_folder, monkeypatch):
     import memorization.measure.opening as opening
 
     loaded = Counted()
-    monkeypatch.setattr(opening, "load_model", lambda *a, **k: (loaded, None))
+    monkeypatch.setattr(opening, "load_model", lambda *a, **k: (loaded, None, None))
     monkeypatch.setattr(opening, "where_it_lies", lambda model, name: (torch.device("meta"), True))
     with open_model(str(model_folder), device="cpu"):
         moves += loaded.moves

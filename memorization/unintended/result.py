@@ -1,7 +1,6 @@
 """The result of `unintended_memorization`: memU of samples and what it is made of."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.capacity import EXPECTED_BITS_PER_PARAM
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
@@ -24,6 +22,7 @@ from memorization.unintended.joint import joint_of, with_count
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means, labels_of, labels_of_both, sample_keys
 from memorization.unintended.selection import Selection
+from memorization.unintended.shares import Shares
 from memorization.unintended.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization(Selection, InParts, Result):
+class Memorization(Selection, InParts, Shares, Result):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
     A saved folder holds memorization.parquet (a row a sample) and control.parquet; target/ and oracle/ (and the same in
@@ -89,25 +88,6 @@ class Memorization(Selection, InParts, Result):
         (paper, section 2).
         """
         return float(self.bits.sum())
-
-    @property
-    def capacity_share(self) -> float:
-        """Net memU (total_bits where there is no control) / (3.6 bits x parameters); NaN where these are unknown."""
-        return self._share(self.target.settings["model"]["n_params"])
-
-    @property
-    def capacity_share_non_embedding(self) -> float:
-        """The same with non-embedding parameters; NaN where their number is unknown."""
-        return self._share(self.target.settings["model"]["n_non_embedding_params"])
-
-    @property
-    def capacity_share_trained(self) -> float:
-        """The same with the parameters that were trained, where the target is an adapter (PEFT); NaN elsewhere."""
-        return self._share(self.target.settings["model"].get("n_trained_params"))
-
-    def _share(self, n_params: int | None) -> float:
-        bits = self.total_bits if self.control is None else self.control.net_bits
-        return bits / (EXPECTED_BITS_PER_PARAM * n_params) if n_params else math.nan
 
     @property
     def ladder(self) -> Ladder | None:
@@ -288,13 +268,6 @@ class Memorization(Selection, InParts, Result):
             ),
         ]
         return "\n".join(lines)
-
-    def _capacity_in_words(self) -> str:
-        of_what = "memU" if self.control is None else "net memU"
-        shares = [self.capacity_share, self.capacity_share_non_embedding, self.capacity_share_trained]
-        whose = ("parameters", "non-embedding parameters", "trained parameters")
-        told = [f"{100 * one:.3g} % of 3.6 bits x {of}" for one, of in zip(shares, whose, strict=True) if one == one]
-        return f"{of_what} is {', '.join(told)}" if told else "unknown: how many parameters the target has is not known"
 
     def _first_tokens(self) -> list[str]:
         """What stands before a sample, once where both models read the same."""
