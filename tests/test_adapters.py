@@ -17,6 +17,7 @@ import transformers
 from memorization import (
     CodeLengths,
     UniformModel,
+    audit,
     audit_membership,
     compress_bits,
     extract,
@@ -435,6 +436,13 @@ def test_a_model_without_an_adapter_has_no_share_of_trained_parameters() -> None
     assert np.isnan(result.capacity_share_trained)
     assert result.summary()["capacity_share_trained"] is None
     assert "trained parameters" not in repr(result)
+
+
+def test_an_audit_takes_the_base_of_its_target(finetuned: Path) -> None:
+    found = audit(finetuned / "adapter", OFF, MEMBERS, HELDOUT, first_token=0, progress=False)
+    assert set(found.settings["weights"]["target"]) == {"adapter_model.safetensors"}
+    assert set(found.settings["weights"]["oracle"]) == {"model.safetensors"}
+    assert found.memorization.control.net_bits > 200
 
 
 # --- the command line

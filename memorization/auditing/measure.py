@@ -17,6 +17,7 @@ from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.extraction.passes import TokensGiven, examples_of
 from memorization.extraction.stored import FEWEST_TOKENS, PREFIXES, extraction_of
 from memorization.integers import check_seed
+from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths, tokenize
 from memorization.measure.context import FirstToken, Sequences, sequences_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel
@@ -45,6 +46,7 @@ __all__ = ["audit"]
 _N_TEXTS = 50  # records that are kept in full
 
 
+@with_base_of_target
 def audit(
     target: ModelLike,
     oracle: ModelLike,
@@ -83,7 +85,8 @@ def audit(
 
     Args:
         target: the checkpoint under audit, as for `compress_bits`.
-        oracle: the best available model of such text that has not seen the samples.
+        oracle: the best available model of such text that has not seen the samples; or "base-of-target", as for
+            `unintended_memorization`.
         samples: records of the training data, as for `compress_bits`.
         control: records drawn like them that neither model has seen. Without them nothing tells memorization from
             generalization. A few hundred let single records be selected.

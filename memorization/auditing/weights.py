@@ -4,13 +4,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from memorization.measure.opening import OpenModel
 from memorization.results.folder import digest_of
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 def weight_digests(model: Any) -> dict[str, str] | None:
-    """SHA-256 of each weight file of a model that is a folder, by its name; None of any other model."""
+    """SHA-256 of each weight file of a model that is, or was opened from, a folder, by its name; None of any other model."""
+    if isinstance(model, OpenModel):
+        model = model.record["name"]
     if not isinstance(model, (str, os.PathLike)) or not Path(model).is_dir():
         return None
     found = {}
