@@ -439,10 +439,10 @@ def test_a_model_without_an_adapter_has_no_share_of_trained_parameters() -> None
 
 
 def test_an_audit_takes_the_base_of_its_target(finetuned: Path) -> None:
-    found = audit(finetuned / "adapter", OFF, MEMBERS, HELDOUT, first_token=0, progress=False)
+    found = audit(finetuned / "adapter", OFF, MEMBERS, HELDOUT[:8], first_token=0, progress=False)
     assert set(found.settings["weights"]["target"]) == {"adapter_model.safetensors"}
     assert set(found.settings["weights"]["oracle"]) == {"model.safetensors"}
-    assert found.memorization.control.net_bits > 200
+    assert found.memorization.control.net_bits > 100
 
 
 # --- the command line

@@ -11,7 +11,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 def weight_digests(model: Any) -> dict[str, str] | None:
-    """SHA-256 of each weight file of a model that is, or was opened from, a folder, by its name; None of any other model."""
+    """SHA-256 of each weight file, by its name, of a model that is or was opened from a folder; None of any other."""
     if isinstance(model, OpenModel):
         model = model.record["name"]
     if not isinstance(model, (str, os.PathLike)) or not Path(model).is_dir():
