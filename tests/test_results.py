@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from memorization import (
     load,
     unintended_memorization,
 )
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError, MeasurementWarning, ResultError
 from memorization.report.draw import PICTURES
 from memorization.results import KINDS, ReadOnly, Result, plain
 from memorization.stats.levels import Interval
@@ -53,10 +55,21 @@ def one_of(name: str) -> Result:
         one = load(OLD / "Capacity_of_one_size")
         assert isinstance(one, Capacity)
         return CapacityComparison({"mine": one, "GPT-2": one}, {"mine": "GPT-2", "GPT-2": "GPT-2"})
+    if name == "Audit":
+        return an_audit()
     return quickstart() if name == "Quickstart" else load(OLD / name)
 
 
-NAMES = [*NUMBERS, "Quickstart", "CapacityComparison"]
+@functools.cache
+def an_audit() -> Result:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MeasurementWarning)
+        known, unseen = torch.arange(600).reshape(30, 20) % 16, torch.arange(0, 1800, 3).reshape(30, 20) % 16
+        options = {"fail_on": ["extracted > 0"], "progress": False}
+        return memorization.audit(bigram(0), UniformModel(16), known, unseen, **options)
+
+
+NAMES = [*NUMBERS, "Audit", "Quickstart", "CapacityComparison"]
 
 
 def bigram(seed: int):
@@ -122,7 +135,7 @@ def test_every_kind_has_a_folder_of_0_1_0_or_is_newer_and_a_picture():
     drawn = set(PICTURES) - {"Ladder"}  # worked out from a saved result, not saved itself
     assert (
         {one["kind"] for one in NUMBERS.values()}
-        | {"Quickstart", "IdentifierAudit", "CapacityComparison", "SpanMemorization"}
+        | {"Audit", "Quickstart", "IdentifierAudit", "CapacityComparison", "SpanMemorization"}
         == set(KINDS)
         == drawn
     )
@@ -413,6 +426,7 @@ def test_killed_at_any_moment_of_an_overwrite_the_old_result_or_the_new_one_is_t
 
 SAVERS = """
 import sys
+import warnings
 from pathlib import Path
 import memorization
 
@@ -491,7 +505,9 @@ def test_load_says_what_is_there_and_where_to_look(tmp_path):
     settings = tmp_path / "results" / "capacity" / "settings.json"
     content = json.loads(settings.read_text(encoding="utf-8"))
     settings.write_text(json.dumps(content | {"kind": "Surprise"}), encoding="utf-8")
-    with pytest.raises(ResultError, match="is of kind 'Surprise'; known are Capacity, CapacityComparison, CodeLengths"):
+    with pytest.raises(
+        ResultError, match="is of kind 'Surprise'; known are Audit, Capacity, CapacityComparison, CodeLengths"
+    ):
         load(tmp_path / "results" / "capacity")
     settings.write_text(json.dumps(content | {"format": 3}), encoding="utf-8")
     with pytest.raises(

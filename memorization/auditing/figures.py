@@ -2,16 +2,14 @@
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from memorization.auditing.findings import Findings
 from memorization.errors import InputError, NothingSelectedWarning
 from memorization.extraction import Extraction
 from memorization.unintended import Memorization
-
-if TYPE_CHECKING:
-    from memorization.auditing.result import Audit
 
 __all__ = ["FDR", "FIGURES", "TRIES", "figures_of", "lower_bounds", "memorized_of"]
 
@@ -43,8 +41,12 @@ FIGURES = {
 }
 
 
-def figures_of(audit: "Audit") -> dict[str, float]:
+def figures_of(audit: Findings) -> dict[str, float]:
     """Every figure of `FIGURES`; NaN where it is unknown."""
+    return audit._once("figures", lambda: _figures(audit))
+
+
+def _figures(audit: Findings) -> dict[str, float]:
     memorization, control = audit.memorization, audit.memorization.control
     chosen = memorized_of(memorization)
     found: dict[str, Any] = dict.fromkeys(FIGURES, math.nan)
@@ -107,7 +109,7 @@ def _repeated(memorization: Memorization) -> int:
     return int((counts[which] > 1).sum())
 
 
-def lower_bounds(audit: "Audit") -> dict[str, str]:
+def lower_bounds(audit: Findings) -> dict[str, str]:
     """Figures whose true values may be higher than what was measured, and why.
 
     An oracle that has seen the records, or that is the target itself, hides what was memorized; a control too small

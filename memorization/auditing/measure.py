@@ -1,10 +1,10 @@
 """`audit`: what one checkpoint has memorized of its data, each model loaded and run once."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths, tokenize
 from memorization.measure.context import FirstToken, Sequences, sequences_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel
-from memorization.measure.pair import measure_pair
+from memorization.measure.pair import Pair, measure_pair
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.membership import MembershipAudit
 from memorization.membership.audit import attacks_on
@@ -178,40 +178,22 @@ def audit(
             allow_pickle=allow_pickle,
             with_target=lambda opened, lengths: asked.of(opened, lengths[0], sets[0]),
         )
-        measured = [part.as_measured(pair[0].settings["samples"]) for part, pair in zip(sets, pairs, strict=True)]
-        memorization = memorization_of(pairs, joint=joint, groups=[part.groups for part in measured])
-        parts = _Parts()
-        lengths = [pair[0] for pair in pairs]
-        parts.add("membership", lambda: _attacks(lengths, memorization, sets, level, seed))
-        examples = [] if redact else asked.examples
-        parts.add("extraction", lambda: extraction_of(memorization, level=level, examples=examples))
-        parts.add("rarity", lambda: _rarity(memorization, sets[0], asked.tokenizer, redact))
+        parts = _Parts(asked, redact, level, seed)
+        parts.work_out(pairs, sets, joint)
         if spans is not None:
-            found = spans_of(memorization, sources[0], spans, control=sources[1], text_column=text_column, limit=limit)
+            found = spans_of(
+                parts.memorization, sources[0], spans, control=sources[1], text_column=text_column, limit=limit
+            )
             parts.found["spans"] = found
-        missing = parts.missing
-    kept = _told(said)
-    decode = None if asked.tokenizer is None else asked.tokenizer.decode
-    texts = texts_of(memorization, measured[0].texts, decode, 0 if redact else _N_TEXTS)
-    return Audit(
-        memorization=memorization,
-        membership=parts.found.get("membership"),
-        extraction=parts.found.get("extraction"),
-        rarity=parts.found.get("rarity"),
-        spans=parts.found.get("spans"),
-        texts=texts,
-        settings={
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "policy": policy,
-            "redacted": bool(redact),
-            "missing": missing,
-            "warnings": kept,
-            "weights": {"target": weight_digests(target), "oracle": weight_digests(oracle)},
-            "level": level,
-            "seed": seed,
-            "versions": versions(),
-        },
-    )
+    settings = {
+        "policy": policy,
+        "redacted": bool(redact),
+        "warnings": _told(said),
+        "weights": {"target": weight_digests(target), "oracle": weight_digests(oracle)},
+        "level": level,
+        "seed": seed,
+    }
+    return parts.audit(settings)
 
 
 def _listed(fail_on: Any) -> list[Any]:
@@ -230,20 +212,6 @@ def _attacks(
 def _rarity(memorization: Memorization, samples: Samples, tokenizer: Any, redact: bool) -> Rarity:
     found = which_samples(memorization, samples, tokenizer=tokenizer)
     return replace(found, previews=[""] * len(found.previews)) if redact else found
-
-
-@dataclass(slots=True)
-class _Parts:
-    """Parts of an audit that can be wanting, and why they are."""
-
-    found: dict[str, Any] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str, work: Any) -> None:
-        try:
-            self.found[name] = work()
-        except InputError as error:
-            self.missing[name] = str(error).rstrip(".")
 
 
 @dataclass(slots=True)
@@ -269,6 +237,60 @@ class _Asked:
         tokens = np.repeat(lengths.n_tokens >= FEWEST_TOKENS, lengths.n_tokens)
         given = TokensGiven(lengths.token_greedy[tokens], lengths.token_bits[tokens])
         self.examples = examples_of(model, own, lengths.index[keep], given, PREFIXES[0], None)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Parts of an audit, and why some of them are wanting."""
+
+    asked: _Asked
+    redact: bool
+    level: float
+    seed: int
+    found: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    texts: Any = None
+
+    @property
+    def memorization(self) -> Memorization:
+        """The part that is never wanting."""
+        return cast(Memorization, self.found["memorization"])
+
+    def work_out(self, pairs: list[Pair], sets: list[Samples], joint: JointCode) -> None:
+        """All parts that come from what was measured, but for spans."""
+        measured = [part.as_measured(pair[0].settings["samples"]) for part, pair in zip(sets, pairs, strict=True)]
+        memorization = memorization_of(pairs, joint=joint, groups=[part.groups for part in measured])
+        self.found["memorization"] = memorization
+        lengths, tokenizer = [pair[0] for pair in pairs], self.asked.tokenizer
+        examples = [] if self.redact else self.asked.examples
+        self._add("membership", lambda: _attacks(lengths, memorization, sets, self.level, self.seed))
+        self._add("extraction", lambda: extraction_of(memorization, level=self.level, examples=examples))
+        self._add("rarity", lambda: _rarity(memorization, sets[0], tokenizer, self.redact))
+        decode = None if tokenizer is None else tokenizer.decode
+        self.texts = texts_of(memorization, measured[0].texts, decode, 0 if self.redact else _N_TEXTS)
+
+    def _add(self, name: str, work: Callable[[], Any]) -> None:
+        try:
+            self.found[name] = work()
+        except InputError as error:
+            self.missing[name] = str(error).rstrip(".")
+
+    def audit(self, settings: dict[str, Any]) -> Audit:
+        """The result."""
+        return Audit(
+            memorization=self.memorization,
+            membership=self.found.get("membership"),
+            extraction=self.found.get("extraction"),
+            rarity=self.found.get("rarity"),
+            spans=self.found.get("spans"),
+            texts=self.texts,
+            settings={
+                "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                **settings,
+                "missing": self.missing,
+                "versions": versions(),
+            },
+        )
 
 
 def _told(said: Sequence[warnings.WarningMessage]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memorization.auditing.figures import figures_of, lower_bounds, memorized_of
+from memorization.auditing.findings import Findings
 from memorization.auditing.policy import Check, check_policy, read_policy
 from memorization.auditing.sentences import not_shown, sentences_of
 from memorization.extraction import Extraction
@@ -35,7 +36,7 @@ _TEXTS = ("sample", "text", "pieces")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Audit(Result):
+class Audit(Findings, Result):
     """What one checkpoint has memorized of its data, and what of it comes out: all that the library can say.
 
     A saved folder holds a folder for each part, records.parquet (a row a record), texts.parquet (the most memorized
@@ -62,21 +63,6 @@ class Audit(Result):
     settings: dict[str, Any]
 
     @property
-    def missing(self) -> dict[str, str]:
-        """What was not measured, by name, and why."""
-        return dict(self.settings["missing"])
-
-    @property
-    def warnings(self) -> list[tuple[str, str]]:
-        """Kind and sentence of each warning of the measurement."""
-        return [(kind, told) for kind, told in self.settings["warnings"]]
-
-    @property
-    def redacted(self) -> bool:
-        """Whether texts are hidden."""
-        return bool(self.settings["redacted"])
-
-    @property
     def checks(self) -> list[Check]:
         """What came of each condition of the policy, in its order."""
         figures = self.figures()
@@ -89,11 +75,11 @@ class Audit(Result):
 
     def figures(self) -> dict[str, float]:
         """Every figure by name, as a policy uses them; NaN where it is unknown. Bits where the name says so."""
-        return dict(self._once("figures", lambda: figures_of(self)))
+        return dict(figures_of(self))
 
     def lower_bounds(self) -> dict[str, str]:
         """Figures that may be higher than what was measured, or are unknown, and why."""
-        return dict(self._once("lower_bounds", lambda: lower_bounds(self)))
+        return dict(lower_bounds(self))
 
     def sentences(self) -> list[str]:
         """The findings in sentences, the most important first."""
@@ -102,13 +88,6 @@ class Audit(Result):
     def not_shown(self) -> list[str]:
         """What this audit does not show."""
         return not_shown(self)
-
-    def name_of(self, k: int) -> str:
-        """What the k-th record here is called: its id where it has one, else its row in the data, from 0."""
-        table = self._once("samples", self.memorization.to_pandas)
-        if "id" in table:
-            return f"record {table['id'][k]}"
-        return f"record {table['sample'][k]} (counted from 0)"
 
     def records(self) -> "pd.DataFrame":
         """One row a record: the columns of `Memorization.to_pandas`, and what else is known of it.

@@ -1,13 +1,10 @@
 """What an audit found, in sentences for people who decide."""
 
 import math
-from typing import TYPE_CHECKING
 
-from memorization.auditing.figures import FDR, TRIES
+from memorization.auditing.figures import FDR, TRIES, figures_of, lower_bounds
+from memorization.auditing.findings import Findings
 from memorization.results import counted
-
-if TYPE_CHECKING:
-    from memorization.auditing.result import Audit
 
 __all__ = ["not_shown", "sentences_of"]
 
@@ -15,7 +12,7 @@ _SURE = 0.01  # a p-value
 _ATTACK = 0.05  # of an AUC above chance: what is worth a warning word
 
 
-def sentences_of(audit: "Audit") -> list[str]:
+def sentences_of(audit: Findings) -> list[str]:
     """The findings, the most important first."""
     return [
         _memorized(audit),
@@ -28,9 +25,9 @@ def sentences_of(audit: "Audit") -> list[str]:
     ]
 
 
-def _memorized(audit: "Audit") -> str:
-    figures, n = audit.figures(), len(audit.memorization)
-    bound = audit.lower_bounds().get("memorized")
+def _memorized(audit: Findings) -> str:
+    figures, n = figures_of(audit), len(audit.memorization)
+    bound = lower_bounds(audit).get("memorized")
     if math.isnan(figures["memorized"]):
         return f"Cannot tell which of the {counted(n, 'record')} are memorized: {bound or 'there is no control'}."
     k = int(figures["memorized"])
@@ -44,7 +41,7 @@ def _memorized(audit: "Audit") -> str:
     return f"{of_all} (false discovery rate {100 * FDR:g} %){weak}."
 
 
-def _worst(audit: "Audit") -> str:
+def _worst(audit: Findings) -> str:
     memorization, k = audit.memorization, int(audit.memorization.signed_bits.argmax())
     bits, without = memorization.bits[k], memorization.oracle.bits[k]
     name = audit.name_of(k)
@@ -56,7 +53,7 @@ def _worst(audit: "Audit") -> str:
     )
 
 
-def _together(audit: "Audit") -> list[str]:
+def _together(audit: Findings) -> list[str]:
     control = audit.memorization.control
     if control is None:
         return []
@@ -81,11 +78,11 @@ def _together(audit: "Audit") -> list[str]:
     return more
 
 
-def _extracted(audit: "Audit") -> list[str]:
+def _extracted(audit: Findings) -> list[str]:
     extraction = audit.extraction
     if extraction is None or not extraction.settings["prefix_tokens"]:
         return [f"Extraction was not measured: {audit.missing.get('extraction', 'records are too short')}."]
-    figures, prefix = audit.figures(), extraction.settings["prefix_tokens"][-1]
+    figures, prefix = figures_of(audit), extraction.settings["prefix_tokens"][-1]
     n = len(extraction.member_offsets) - 1
     k, k_sampled = int(figures["extracted"]), int(figures["extractable"])
     given = f"its first {prefix} tokens" if prefix else "its prompt"
@@ -104,7 +101,7 @@ def _extracted(audit: "Audit") -> list[str]:
     return [f"{told}."]
 
 
-def _membership(audit: "Audit") -> list[str]:
+def _membership(audit: Findings) -> list[str]:
     if audit.membership is None:
         return [f"Membership attacks were not measured: {audit.missing['membership']}."]
     attacks = audit.membership.attacks
@@ -120,14 +117,14 @@ def _membership(audit: "Audit") -> list[str]:
     return [f"{told}; 0.5 is chance."]
 
 
-def _repeats(audit: "Audit") -> list[str]:
-    n = int(audit.figures()["repeated"])
+def _repeats(audit: Findings) -> list[str]:
+    n = int(figures_of(audit)["repeated"])
     if not n:
         return []
     return [f"{counted(n, 'record')} {'stands' if n == 1 else 'stand'} in the data more than once."]
 
 
-def _oracle(audit: "Audit") -> str:
+def _oracle(audit: Findings) -> str:
     ladder = audit.memorization.ladder
     if ladder is None:
         return "Nothing says whether the oracle is strong enough: there is no control."
@@ -139,7 +136,7 @@ def _oracle(audit: "Audit") -> str:
     return f"{told}: {ladder.reason}{'' if ladder.reason.endswith('.') else '.'}"
 
 
-def not_shown(audit: "Audit") -> list[str]:
+def not_shown(audit: Findings) -> list[str]:
     """What an audit of this kind does not show."""
     told = [
         "What is memorized of other data than these records.",

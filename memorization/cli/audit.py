@@ -55,7 +55,7 @@ def audit(
             "--fail-on",
             metavar="CONDITION",
             help="What must not be so, such as 'extracted > 0' or 'memorized_share > 0.01'; several times. Exit code 3 "
-            "where it is, or where it cannot be told. The docs list the figures.",
+            "where it is, or where it cannot be told. The docs list the figures.  [default: nothing is checked]",
         ),
     ] = None,
     redact: Annotated[
@@ -63,10 +63,13 @@ def audit(
     ] = False,
     span: Annotated[
         list[str] | None,
-        typer.Option("--span", metavar="NAME=REGEX", help="A part of the texts to measure apart; several times."),
+        typer.Option(
+            "--span", metavar="NAME=REGEX", help="A part of the texts to measure apart; several times.  [default: none]"
+        ),
     ] = None,
     span_column: Annotated[
-        str | None, typer.Option("--span-column", help="Column of lists of name, start, end, in characters.")
+        str | None,
+        typer.Option("--span-column", help="Column of lists of name, start, end, in characters.  [default: none]"),
     ] = None,
     joint: Annotated[
         str,

@@ -27,7 +27,7 @@ from memorization.integers import check_integer, edges_of
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.context import resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, open_model
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_batch_size
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
@@ -202,14 +202,7 @@ def extract(
             "oracle": None,
             "tokenizer": tokenizer_record(opened.tokenizer),
             "versions": versions(),
-            "examples": examples_of(
-                opened,
-                read["members"].sequences,
-                read["members"].samples.index,
-                found["members"],
-                (used or auto[:1])[0],
-                suffix,
-            ),
+            "examples": _examples(opened, read["members"], found["members"], (used or auto[:1])[0], suffix),
         }
         own = oracle_tokenizer is not None or isinstance(oracle, (str, os.PathLike))
         shared = oracle_tokenizer if own else opened.tokenizer
@@ -219,6 +212,12 @@ def extract(
             settings["oracle"] = opened.record
             told = under_oracle(opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress)
     return _assembled(found, told, _documents(read), n_tokens, settings)
+
+
+def _examples(
+    model: OpenModel, part: Read, given: TokensGiven, prefix: int, suffix: int | None
+) -> list[dict[str, Any]]:
+    return examples_of(model, part.sequences, part.samples.index, given, prefix, suffix)
 
 
 def _sets(samples: Any, control: Any, groups: Any, text_column: str, limit: int | None) -> dict[str, Samples]:

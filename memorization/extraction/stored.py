@@ -72,6 +72,18 @@ def extraction_of(
         heldout = _stored(control.target, control.oracle, control.groups, least, "control samples")
     lengths = np.concatenate([np.diff(one.offsets) for one in (members, heldout) if one is not None])
     used = [prefix for prefix in prefixes if prefix + fewest_suffix_tokens <= lengths.min()]
+    settings = {
+        "prefix_tokens": used,
+        "prefix_tokens_left_out": [prefix for prefix in prefixes if prefix not in used],
+        "interval_level": level,
+        "examples": list(examples),
+    }
+    return _assembled(memorization, members, heldout, settings)
+
+
+def _assembled(
+    memorization: Memorization, members: _Stored, heldout: _Stored | None, settings: dict[str, Any]
+) -> Extraction:
     nothing, target = np.zeros(0), memorization.target.settings
     by_oracle = members.oracle_bits is not None
     return Extraction(
@@ -86,10 +98,8 @@ def extraction_of(
         member_groups=members.groups,
         heldout_groups=None if heldout is None else heldout.groups,
         settings={
-            "prefix_tokens": used,
-            "prefix_tokens_left_out": [prefix for prefix in prefixes if prefix not in used],
+            **settings,
             "suffix_tokens": None,
-            "interval_level": level,
             "decoding": asdict(Decoding.checked(1.0, None, 1.0)),
             "first_token": target["first_token"],
             "batch_size": target["batch_size"],
@@ -101,7 +111,6 @@ def extraction_of(
             "oracle": memorization.oracle.settings["model"] if by_oracle else None,
             "tokenizer": target["tokenizer"],
             "versions": versions(),
-            "examples": list(examples),
         },
     )
 

@@ -313,8 +313,7 @@ def measure(
         uniform_vocab_size = (model.tokenizer is not None and vocabulary_size(model.tokenizer)) or model.vocab_size
     codable = min(model.vocab_size, uniform_vocab_size) if first.charge == "uniform" else model.vocab_size
     check_ids(samples, codable, first, model.record["name"])
-    sequences = sequences_of(samples, first, max_length)
-    coded = sequences.coded
+    coded = (sequences := sequences_of(samples, first, max_length)).coded
     heads = _coded_apart(model, samples, sequences, first, uniform_vocab_size, batch_size)
     bits, token_bits, greedy = np.zeros(len(coded)), [np.zeros(0)] * len(coded), [np.zeros(0, bool)] * len(coded)
     scored = [i for i, mask in enumerate(sequences.scored) if mask.any()]

@@ -219,6 +219,9 @@ def attacks_on(
         k_percent: as for `audit_membership`, as are all that follow.
         level: of the intervals.
         seed: of bootstraps and folds.
+
+    Returns:
+        What each attack achieves.
     """
     scores = _scores(lengths, memorized, sets, moments, k_percent)
     words, why = _bag_of_words(sets, level, seed)
