@@ -14,7 +14,7 @@ SOURCES := pyproject.toml constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help everything quickstart test test-all test-slow kernels lint format types docs serve peers smollm2 bench hooks \
+.PHONY: help everything quickstart test test-all test-slow kernels lint format types docs wheel serve peers smollm2 bench hooks \
         clean
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make lint         ruff check and ruff format --check      (make format repairs)"
 	@echo "make types        mypy"
 	@echo "make docs         the documentation, strictly, into site/  (make serve shows it)"
+	@echo "make wheel        sdist and wheel, built, and the wheel run where nothing else is"
 	@echo "make peers        tests against lm-eval, minicons and SmolLM2-135M"
 	@echo "make smollm2      SmolLM2-135M as a Hugging Face folder, smollm2/"
 	@echo "make bench        the benchmarks"
@@ -64,6 +65,9 @@ types: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict --quiet
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python .ci/wheel.py
 
 serve: $(VENV)/.installed-docs
 	$(BIN)/mkdocs serve
