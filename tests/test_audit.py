@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,6 +293,15 @@ def test_warnings_are_kept_and_given_on():
 def test_a_condition_that_cannot_be_read(condition, told):
     with pytest.raises(InputError, match=told):
         read_policy([condition], FIGURES)
+
+
+def test_the_docs_list_every_figure():
+    page = (Path(__file__).parents[1] / "docs" / "release.md").read_text(encoding="utf-8")
+    listed = dict(
+        line.strip("| ").split("` | ") for line in page.splitlines() if line.startswith("| `") and "` | " in line
+    )
+    told = {name.lstrip("`"): words for name, words in listed.items()}
+    assert {name: words for name, words in told.items() if name in FIGURES} == FIGURES
 
 
 def test_a_condition_is_read_before_anything_is_measured():

@@ -34,9 +34,19 @@ NO_SOURCE = {
     **dict.fromkeys(("split_documents", "folds_of", "make_canaries", "insert_canaries", "random_tokens"), "draws"),
     **dict.fromkeys(("solve_width", "count_params", "quantize_weights", "train"), "builds and trains"),
     **dict.fromkeys(
-        ("f1_and_auc", "f1_and_auc_intervals", "f1_of_gap", "zlib_bits", "token_moments"), "a part of another"
+        (
+            "attacks_on",
+            "extraction_of",
+            "f1_and_auc",
+            "f1_and_auc_intervals",
+            "f1_of_gap",
+            "zlib_bits",
+            "token_moments",
+        ),
+        "a part of another",
     ),
     "addresses": "the text of the package, whose source its page has",
+    **dict.fromkeys(("read_policy", "check_policy"), "what a user asks for"),
     "decompress": "the inverse of compress, which names them",
     "measure_spans": "memU of parts is this library's own",
     "spans_of": "memU of parts is this library's own",

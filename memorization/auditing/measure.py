@@ -130,6 +130,7 @@ def audit(
         A target that counts on, and has therefore "memorized" what counts on:
 
         >>> import torch
+        >>> from memorization import UniformModel, audit
         >>> counts = lambda ids: 9 * torch.nn.functional.one_hot((ids + 1) % 64, 64).float()
         >>> data = [[(i + k) % 64 for k in range(20)] for i in range(40)]
         >>> unseen = torch.randint(64, (40, 20), generator=torch.Generator().manual_seed(0)).tolist()

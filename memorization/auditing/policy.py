@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Literal
 
 from memorization.errors import InputError
 
@@ -64,12 +64,15 @@ class Check:
         return self.outcome == "passed"
 
 
-def read_policy(conditions: Iterable[Any], figures: Iterable[str]) -> list[Condition]:
+def read_policy(conditions: Iterable[object], figures: Iterable[str]) -> list[Condition]:
     """Conditions from words, before anything is measured.
 
     Args:
         conditions: such as "extracted > 0".
         figures: names that may be used.
+
+    Returns:
+        The conditions in their order.
 
     Raises:
         InputError: a condition that cannot be read, or that names an unknown figure.
@@ -82,7 +85,7 @@ def read_policy(conditions: Iterable[Any], figures: Iterable[str]) -> list[Condi
     return [_read(condition, names) for condition in conditions]
 
 
-def _read(condition: Any, names: list[str]) -> Condition:
+def _read(condition: object, names: list[str]) -> Condition:
     found = _CONDITION.fullmatch(condition) if isinstance(condition, str) else None
     if found is None:
         raise InputError(
@@ -116,6 +119,13 @@ def check_policy(
     Returns:
         A check a condition. It cannot be told where a figure is unknown, and where one that may be higher than its
         value does not meet a condition that a higher one might.
+
+    Examples:
+        >>> policy = read_policy(["extracted > 0"], ["extracted"])
+        >>> [check_policy(policy, {"extracted": value})[0].outcome for value in (3.0, 0.0, math.nan)]
+        ['failed', 'passed', 'cannot tell']
+        >>> check_policy(policy, {"extracted": 0.0}, {"extracted": "some are too short to ask"})[0].outcome
+        'cannot tell'
     """
     return [_check(one, figures[one.figure], (at_least or {}).get(one.figure)) for one in conditions]
 

@@ -130,7 +130,7 @@ class Audit(Findings, Result):
         return {name: part for name, part in parts.items() if part is not None}
 
     def _write_more(self, folder: Path) -> None:
-        content = {"kind": "audit", **plain(self.summary())}
+        content = {"kind": "audit", **plain(self._summary())}
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "audit.json").write_text(text + "\n", encoding="utf-8")
 
@@ -143,7 +143,7 @@ class Audit(Findings, Result):
         texts = saved.table("texts", _TEXTS)
         return cls(**parts, texts=texts, settings=facts["settings"])
 
-    def summary(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         """What audit.json holds: sentences, figures, checks, warnings and settings; unknown figures are None."""
         bounds = self.lower_bounds()
         return {

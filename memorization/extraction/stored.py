@@ -1,6 +1,6 @@
 """Extraction from code lengths that were measured already: no model is run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ def extraction_of(
     prefix_tokens: Sequence[int] = PREFIXES,
     fewest_suffix_tokens: int = _FEWEST,
     level: float = 0.95,
-    examples: Sequence[dict[str, Any]] = (),
+    examples: Sequence[Mapping[str, object]] = (),
 ) -> Extraction:
     """Share of samples that the target gives back, greedily and by sampling, from what `unintended_memorization` kept.
 
@@ -62,6 +62,14 @@ def extraction_of(
     Raises:
         InputError: code lengths of an earlier version, which do not say what greedy decoding gives, or measured with
             first_token="skip"; no sample, or no control sample, is long enough.
+
+    Examples:
+        >>> import torch
+        >>> from memorization import UniformModel, unintended_memorization
+        >>> counts = lambda ids: 9 * torch.nn.functional.one_hot((ids + 1) % 64, 64).float()
+        >>> found = unintended_memorization(counts, UniformModel(64), [list(range(20)), [5] * 20])
+        >>> extraction_of(found).extracted(8).tolist()
+        [True, False]
     """
     prefixes = sorted(prefix_tokens)
     ours, control = (memorization.target, memorization.oracle, memorization.groups), memorization.control

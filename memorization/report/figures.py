@@ -176,6 +176,7 @@ def _of_quickstart(result: Any) -> dict[str, Any]:
 
 # Figures that a method works out, not a field or a property.
 _MORE: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "Audit": lambda result: {**result.figures(), "verdict": result.memorization.verdict},
     "Capacity": _of_capacity,
     "CodeLengths": _of_samples,
     "IdentifierAudit": _of_identifiers,
