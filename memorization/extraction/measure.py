@@ -31,7 +31,7 @@ from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenM
 from memorization.measure.passes import check_batch_size
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
-from memorization.results import versions
+from memorization.results import About, versions
 from memorization.samples import (
     GroupsLike,
     Samples,
@@ -211,7 +211,8 @@ def extract(
         with opening(oracle, tokenizer=shared) as opened:
             settings["oracle"] = opened.record
             told = under_oracle(opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress)
-    return _assembled(found, told, _documents(read), n_tokens, settings)
+    abouts = {which: part.samples.about for which, part in read.items()}
+    return _assembled(found, told, _documents(read), n_tokens, abouts, settings)
 
 
 def _examples(
@@ -250,6 +251,7 @@ def _assembled(
     by_oracle: Mapping[str, TokensGiven],
     documents: Mapping[str, tuple[str, ...] | None],
     n_tokens: Mapping[str, np.ndarray],
+    abouts: Mapping[str, About],
     settings: dict[str, Any],
 ) -> Extraction:
     nothing = TokensGiven(np.zeros(0, dtype=bool), np.zeros(0))
@@ -265,6 +267,8 @@ def _assembled(
         heldout_oracle_bits=by_oracle.get("heldout", nothing).bits if by_oracle else None,
         member_groups=documents["members"],
         heldout_groups=documents.get("heldout"),
+        member_about=abouts["members"],
+        heldout_about=abouts.get("heldout"),
         settings=settings,
     )
 

@@ -1,7 +1,6 @@
 """The result of extraction: which tokens greedy decoding gets right, and the rates that follow for any prefix."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,24 +9,22 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError
-from memorization.extraction.decoding import Decoding, check_probability, least_bits, tries, worst_windows
+from memorization.extraction.decoding import Decoding, check_probability, least_bits, worst_windows
 from memorization.extraction.rates import (
-    NAMES,
     ExtractionRate,
     check_long_enough,
     check_tries,
-    documents_of_both,
     known,
     line_of,
     prefix_needed,
     share,
 )
+from memorization.extraction.tables import TOKEN_COLUMNS, SampleTables
 from memorization.integers import check_integer, edges_of
-from memorization.results import Result, Saved, describe_model, plain
+from memorization.results import About, Saved, describe_model, plain
 from memorization.samples import left_out, positions_measured
 from memorization.stats.binomial import newcombe
 from memorization.stats.levels import with_interval
-from memorization.stats.significance import conformal_p_values, q_of_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +32,10 @@ if TYPE_CHECKING:
 _TRIES = tuple(10**k for k in range(7))
 _SHOWN_TRIES = (1, 100, 10_000)
 _PROBABILITIES = (0.1, 0.5, 0.9)
-_TOKEN_COLUMNS = ("bits", "oracle_bits")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Extraction(Result):
+class Extraction(SampleTables):
     """Which samples a model gives back from their first tokens, and how many, of members and of held-out samples.
 
     A saved folder holds rates.parquet (a row a prefix length), samples.parquet (a row a sample), tokens.parquet (a row
@@ -62,6 +58,8 @@ class Extraction(Result):
         member_groups: the document of each member, or where these are not known and some members are equal, a label
             that equal ones share; None where each is on its own. Intervals and p-values go by them.
         heldout_groups: the same of the held-out samples.
+        member_about: how each member begins, its id and the columns that were kept; None of an earlier version.
+        heldout_about: the same of the held-out samples.
 
     Examples:
         >>> import torch, memorization
@@ -82,6 +80,8 @@ class Extraction(Result):
     heldout_oracle_bits: Float64[np.ndarray, " heldout_token"] | None = None
     member_groups: tuple[str, ...] | None = None
     heldout_groups: tuple[str, ...] | None = None
+    member_about: About | None = None
+    heldout_about: About | None = None
 
     @property
     def prefix_needed(self) -> Int64[np.ndarray, " member"]:
@@ -227,51 +227,6 @@ class Extraction(Result):
                     rows.append(row)
         return pd.DataFrame(rows)
 
-    def samples_to_pandas(self) -> "pd.DataFrame":
-        """One row a sample, members first: member, sample (its position in the input), n_tokens, prefix_needed.
-
-        And suffix_bits after the shortest prefix reported, and the tries that are needed for probability 1/2, where
-        they are known. And p_value, the share of held-out samples, the member itself counted, of which as many last
-        tokens or more come out right (n_tokens - prefix_needed), with q_value, the lowest false discovery rate at which
-        it is selected. NaN for held-out samples, which members are compared with, and where there are none.
-        """
-        import pandas as pd
-
-        sets = zip(("members", "heldout"), (self.prefix_needed, self.heldout_prefix_needed), strict=True)
-        tables = []
-        for which, needed in sets:
-            offsets = self._part(which)[1]
-            columns = {"sample": self._index(which), "n_tokens": np.diff(offsets), "prefix_needed": needed}
-            if (groups := self.member_groups if which == "members" else self.heldout_groups) is not None:
-                columns["group"] = np.array(groups, dtype=object)
-            tables.append(pd.DataFrame({"member": np.full(len(needed), which == "members"), **columns}))
-        recited = [(table["n_tokens"] - table["prefix_needed"]).to_numpy(np.float64) for table in tables]
-        none = np.full(len(recited[1]), math.nan)
-        of_both = documents_of_both((self.member_groups, self.heldout_groups), (len(recited[0]), len(none)))
-        p = conformal_p_values(*recited, groups=of_both) if len(none) else np.full(len(recited[0]), math.nan)
-        q = q_of_p_values(p) if len(none) else p
-        more = {"p_value": np.concatenate([p, none]), "q_value": np.concatenate([q, none])}
-        if self.member_bits is not None and self.settings["prefix_tokens"]:
-            shortest = self.settings["prefix_tokens"][0]
-            bits = np.concatenate([self.suffix_bits(shortest), self.heldout_suffix_bits(shortest)])
-            more |= {"suffix_bits": bits, "tries": tries(bits)}
-        return pd.concat(tables, ignore_index=True).assign(**more)
-
-    def tokens_to_pandas(self) -> "pd.DataFrame":
-        """One row a token, members first: member, sample (position in the input), position (in the sample), correct."""
-        import pandas as pd
-
-        tables = []
-        for which in NAMES:
-            correct, offsets = self._part(which)
-            n_tokens = np.diff(offsets)
-            position = np.arange(len(correct)) - np.repeat(offsets[:-1], n_tokens)
-            columns = {"sample": np.repeat(self._index(which), n_tokens), "position": position, "correct": correct}
-            for name, values in zip(_TOKEN_COLUMNS, self._bits_of(which), strict=True):
-                columns |= {} if values is None else {name: values}
-            tables.append(pd.DataFrame({"member": np.full(len(correct), which == "members"), **columns}))
-        return pd.concat(tables, ignore_index=True)
-
     def _tables(self) -> "dict[str, pd.DataFrame]":
         tables = {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": self.tokens_to_pandas()}
         return tables if self.member_bits is None else {**tables, "tries": self.tries_to_pandas()}
@@ -290,7 +245,7 @@ class Extraction(Result):
             *("prefix_tokens", "suffix_tokens", "interval_level", "first_token", "model", "members", "heldout")
         )
         samples = saved.table("samples", ("member", "n_tokens"), optional=("group",))
-        tokens = saved.table("tokens", ("correct",), optional=_TOKEN_COLUMNS)
+        tokens = saved.table("tokens", ("correct",), optional=TOKEN_COLUMNS)
         correct = tokens["correct"].to_numpy(bool)
         n_tokens, member = samples["n_tokens"].to_numpy(np.int64), samples["member"].to_numpy(bool)
         if (n_tokens < 1).any() or int(n_tokens.sum()) != len(correct):
@@ -307,7 +262,10 @@ class Extraction(Result):
             for name, own in (("member_groups", member), ("heldout_groups", ~member)):
                 labels = samples["group"][own]
                 bits |= {name: tuple(labels) if len(labels) and labels.notna().all() else None}
-        for name, kind in zip(_TOKEN_COLUMNS, ("bits", "oracle_bits"), strict=True):
+        if (about := saved.about("samples")) is not None:
+            parts = {"member_about": about.take(np.flatnonzero(member))}
+            bits |= parts | ({} if member.all() else {"heldout_about": about.take(np.flatnonzero(~member))})
+        for name, kind in zip(TOKEN_COLUMNS, ("bits", "oracle_bits"), strict=True):
             if name in tokens:
                 values = tokens[name].to_numpy(np.float64)
                 bits |= {f"member_{kind}": values[:n_member_tokens], f"heldout_{kind}": values[n_member_tokens:]}

@@ -152,6 +152,7 @@ def audit_identifiers(
         n_tokens=n_tokens,
         target_bits=own_bits,
         draw_bits=draw_bits,
+        about=told.samples.about.take(np.searchsorted(told.samples.index, np.array(told.index, dtype=np.int64))),
         settings={
             "formats": sorted(set(told.formats)),
             "n_draws": n_draws,

@@ -8,7 +8,16 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError, NothingSelectedWarning, warn
-from memorization.results import Result, Saved, counted, describe_first_token, describe_model
+from memorization.results import (
+    About,
+    Result,
+    Saved,
+    counted,
+    describe_first_token,
+    describe_model,
+    visible,
+    with_about,
+)
 from memorization.samples import left_out
 from memorization.stats.levels import check_level
 from memorization.stats.significance import fewest_selected, q_of_e_values, q_of_p_values, selected
@@ -43,6 +52,7 @@ class IdentifierAudit(Result):
             a way that no probe has shown.
         draw_bits: what it needs for fresh draws in the same place, float64 (identifier, draw); NaN likewise.
         settings: what was decided, by the caller or for the caller.
+        about: how the sample of each begins, its id and the columns that were kept; None of an earlier version.
 
     Examples:
         >>> from memorization import UniformModel, audit_identifiers
@@ -61,6 +71,7 @@ class IdentifierAudit(Result):
     target_bits: Float64[np.ndarray, " identifier"]
     draw_bits: Float64[np.ndarray, "identifier draw"]
     settings: dict[str, Any]
+    about: About | None = None
 
     @property
     def signed_bits(self) -> Float64[np.ndarray, " identifier"]:
@@ -232,10 +243,13 @@ class IdentifierAudit(Result):
         return found
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row an identifier: where it stands, itself, bits, evidence."""
+        """One row an identifier: where it stands, itself, bits, evidence, how its sample begins.
+
+        Where `read_samples` was told of them, id stands behind sample, and the columns that were kept at the end.
+        """
         import pandas as pd
 
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "sample": self.index,
                 "start": self.start,
@@ -253,6 +267,7 @@ class IdentifierAudit(Result):
                 "rank_p_value": self.rank_p_value,
             }
         )
+        return with_about(table, self.about)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
@@ -282,6 +297,7 @@ class IdentifierAudit(Result):
             **{name: table[name].to_numpy(np.int64) for name in ("n_texts", "n_tokens")},
             draw_bits=draws.reshape(len(table), settings["n_draws"]),
             settings=settings,
+            about=saved.about("identifiers"),
         )
 
     def __len__(self) -> int:
@@ -318,7 +334,7 @@ class IdentifierAudit(Result):
         lines.append("  most memorized (the rest of each is in to_pandas())")
         order = np.argsort(-np.nan_to_num(self.signed_bits, nan=-np.inf), kind="stable")[:5]
         lines += [
-            f"    sample {self.index[i]:>7}, {self.found[i][:_SHOWN]}...: memU {self.bits[i]:>8.2f} of "
+            f"    sample {self.index[i]:>7}, {visible(self.found[i][:_SHOWN])}...: memU {self.bits[i]:>8.2f} of "
             f"{self.format_bits[i]:.4g} bits"
             for i in order
         ]

@@ -310,8 +310,14 @@ def _metrics(
                 member_p_values=conformal_p_values(one.member_scores, one.nonmember_scores, groups=of_each),
                 settings={**one.settings, "equal_samples": True},
             )
+        abouts = [
+            None if part.about is None else part.about.take(places)
+            for part, places in zip(lengths, (one.member_index, one.nonmember_index), strict=True)
+        ]
         found[name] = replace(
             one,
+            member_about=abouts[0],
+            nonmember_about=abouts[1],
             member_index=lengths[0].index[one.member_index],
             nonmember_index=lengths[1].index[one.nonmember_index],
         )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.membership.split import BagOfWords
-from memorization.results import Result, Saved, describe_first_token, describe_model, number
+from memorization.results import About, Result, Saved, describe_first_token, describe_model, number, with_about
 from memorization.samples import left_out
 from memorization.stats.levels import Interval, with_interval
 from memorization.stats.ranking import counts_of, places_of
@@ -49,6 +49,9 @@ class Membership(Result):
         member_p_values: of each member against the non-members, float64 (`stats.significance.conformal_p_values`); NaN
             where an earlier version saved a result with documents.
         settings: what was decided for the caller.
+        member_about: how each member begins, its id and the columns that were kept, laid out like member_scores; None
+            of scores without samples, and of what an earlier version saved.
+        nonmember_about: the same of non-members.
 
     Examples:
         >>> from memorization.membership import membership_metrics
@@ -71,6 +74,8 @@ class Membership(Result):
     nonmember_index: Int64[np.ndarray, " nonmember"]
     member_p_values: Float64[np.ndarray, " member"]
     settings: dict[str, Any]
+    member_about: About | None = None
+    nonmember_about: About | None = None
 
     def roc(self) -> tuple[Float64[np.ndarray, " threshold"], Float64[np.ndarray, " threshold"]]:
         """Shares of members and of non-members at or above each threshold, from (0, 0) down the scores to (1, 1)."""
@@ -91,11 +96,12 @@ class Membership(Result):
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
     def samples_to_pandas(self) -> "pd.DataFrame":
-        """One row a sample: member, sample (its position in the input), score, p_value and q_value.
+        """One row a sample: member, sample (its position in the input), score, p_value, q_value and preview.
 
         The p-value of a member is the share of non-members, itself counted, that score as high, and its q-value the
         lowest false discovery rate at which it is selected as one that the model tells from unseen samples. Non-members
-        are what members are compared with, and have neither: NaN.
+        are what members are compared with, and have neither: NaN. Where `read_samples` was told of them, id stands
+        behind sample, and the columns that were kept at the end.
         """
         import pandas as pd
 
@@ -109,7 +115,7 @@ class Membership(Result):
             "p_value": np.concatenate([p, none]),
             "q_value": np.concatenate([np.where(np.isnan(p), math.nan, q_of_p_values(p)), none]),
         }
-        return pd.DataFrame(columns)
+        return with_about(pd.DataFrame(columns), About.joined((self.member_about, self.nonmember_about), counts))
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"metrics": self.to_pandas(), "scores": self.samples_to_pandas()}
@@ -136,6 +142,7 @@ class Membership(Result):
         else:
             p_values = np.full(member.sum(), math.nan)
         p_value = float(metrics["value"].get("auc_p_value", math.nan))
+        about = saved.about("scores")
         value = {name: float(metrics.loc[name, "value"]) for name in names}
         ends = {name: Interval(float(metrics.loc[name, "low"]), float(metrics.loc[name, "high"])) for name in names}
         return cls(
@@ -154,6 +161,8 @@ class Membership(Result):
             nonmember_index=index[~member],
             member_p_values=p_values,
             settings=settings,
+            member_about=None if about is None else about.take(np.flatnonzero(member)),
+            nonmember_about=None if about is None else about.take(np.flatnonzero(~member)),
         )
 
     def __repr__(self) -> str:

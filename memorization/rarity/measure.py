@@ -1,6 +1,7 @@
 """`which_samples`: memU beside the rarity of a sample's tokens and the number of its duplicates."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from memorization.rarity.duplicates import N_PERMUTATIONS, SEED, check_near_opti
 from memorization.rarity.result import Rarity, lengths_vary, share_memorized
 from memorization.rarity.tfidf import as_tokens, mean_bits
 from memorization.renamed import renamed_keywords
-from memorization.results import versions
+from memorization.results import versions, visible
 from memorization.samples import GroupsLike, Samples, SamplesLike, check_documents, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
@@ -115,11 +116,16 @@ def which_samples(
     if labels is None and isinstance(memorized, Memorization):
         labels = memorized.groups
     documents = None if labels is None else np.asarray(labels)[one_of_each]
+    previews = list(_previews(own, tokenizer))
+    about = read.about
+    if about.row_ids is None and not about.kept and isinstance(memorized, Memorization):
+        about = memorized.about or about
     return Rarity(
         **columns,
         correlations=correlation_table(different, lengths_vary=lengths_vary(n_tokens), level=level, groups=documents),
         index=read.index,
-        previews=list(_previews(own, tokenizer)),
+        previews=previews,
+        about=replace(about, previews=tuple(previews)),
         settings={
             "interval_level": level,
             "n_documents": None if labels is None else len({*labels}),
@@ -193,4 +199,4 @@ def _previews(samples: Samples, tokenizer: Any) -> Iterator[str]:
             text, whole = text[:_PREVIEW], len(text) <= _PREVIEW and len(ids) <= _PREVIEW
         else:
             text, whole = " ".join(map(str, ids[:_PREVIEW_IDS].tolist())), len(ids) <= _PREVIEW_IDS
-        yield text if whole else f"{text} ..."
+        yield visible(text if whole else f"{text} ...")

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError
 from memorization.rarity.correlations import COLUMNS
-from memorization.results import Result, Saved
+from memorization.results import About, Result, Saved, quoted, with_about
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,9 @@ class Rarity(Result):
             is known, else why it is NaN). Partial ones, the oracle's bits held fixed, are of
             signed_bits_given_oracle_bits.
         index: position of each sample in the input, int64; differs from its place here where lossy texts were skipped.
-        previews: how each sample begins: text, or ids without a tokenizer.
+        previews: how each sample begins: text, or ids without a tokenizer; harmless to print.
         settings: what was decided, by the caller or for the caller.
+        about: the same with the id of each sample and the columns that were kept; None of an earlier version.
 
     Examples:
         >>> from memorization import which_samples
@@ -69,6 +70,7 @@ class Rarity(Result):
     index: Int64[np.ndarray, " sample"]
     previews: list[str]
     settings: dict[str, Any]
+    about: About | None = None
 
     @property
     def signed_bits_per_token(self) -> Float64[np.ndarray, " sample"]:
@@ -102,10 +104,13 @@ class Rarity(Result):
         return self.to_pandas().iloc[np.argsort(-self.signed_bits, kind="stable")[:k]].reset_index(drop=True)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a sample: sample (position in the input), memU and its share, rarity, first words."""
+        """One row a sample: sample (position in the input), memU and its share, rarity, first words.
+
+        And id behind sample, and the columns that were kept at the end, where `read_samples` was told of them.
+        """
         import pandas as pd
 
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "sample": self.index,
                 "signed_bits": self.signed_bits,
@@ -116,9 +121,9 @@ class Rarity(Result):
                 "exact_duplicates": self.exact_duplicates,
                 "near_duplicates": self.near_duplicates,
                 "n_tokens": self.n_tokens,
-                "preview": self.previews,
             }
         )
+        return with_about(table, self.about or About(tuple(self.previews)))
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"rarity": self.to_pandas(), "correlations": self.correlations}
@@ -143,6 +148,7 @@ class Rarity(Result):
             index=table["sample"].to_numpy(np.int64),
             previews=table["preview"].tolist(),
             settings=settings,
+            about=saved.about("rarity"),
         )
 
     def __len__(self) -> int:
@@ -178,7 +184,7 @@ class Rarity(Result):
             copies = f"{row.exact_duplicates} exact, {row.near_duplicates} near"
             lines.append(
                 f"    sample {row.sample:<7} {row.signed_bits:8,.1f} bits  TF-IDF {row.tfidf_bits:6.2f}  {copies}  "
-                f"{row.preview!r}"
+                f"{quoted(row.preview)}"
             )
         return "\n".join(lines)
 

@@ -1,25 +1,34 @@
 """What every result is: read-only, written as a folder, read back whole or refused, described in words, and drawn."""
 
+from memorization.results.about import About, check_kept, one_kind, with_about
 from memorization.results.folder import check_free
 from memorization.results.kinds import KINDS
 from memorization.results.read_only import ReadOnly
 from memorization.results.result import Pictured, Result, load, pictures_from
 from memorization.results.saved import Saved
+from memorization.results.visible import preview, quoted, visible
 from memorization.results.words import counted, describe_first_token, describe_model, number, plain, versions
 
 __all__ = [
     "KINDS",
+    "About",
     "Pictured",
     "ReadOnly",
     "Result",
     "Saved",
     "check_free",
+    "check_kept",
     "counted",
     "describe_first_token",
     "describe_model",
     "load",
     "number",
+    "one_kind",
     "pictures_from",
     "plain",
+    "preview",
+    "quoted",
     "versions",
+    "visible",
+    "with_about",
 ]

@@ -9,7 +9,7 @@ KINDS: dict[str, str] = {
     "Audit": "memorization.auditing.result",
     "Capacity": "memorization.capacity.result",
     "CapacityComparison": "memorization.capacity.comparison",
-    "CodeLengths": "memorization.measure.code_lengths",
+    "CodeLengths": "memorization.measure.result",
     "DoseResponse": "memorization.lab.canaries.result",
     "Extraction": "memorization.extraction.result",
     "IdentifierAudit": "memorization.identifiers.result",

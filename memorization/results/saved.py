@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from memorization.errors import ResultError
+from memorization.results.about import About
 from memorization.results.folder import DIGESTS, FORMAT, digest_of, waiting_path
 from memorization.results.kinds import KINDS, SETTINGS
 
@@ -109,6 +110,20 @@ class Saved:
                 return pd.read_parquet(file, columns=[*columns, *more])
             except (OSError, ValueError) as error:
                 raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}.") from error
+
+    def about(self, name: str) -> About | None:
+        """What a table says of each sample beside its numbers; None where an earlier version wrote it."""
+        import pyarrow.parquet as parquet
+
+        with self._open(f"{name}.parquet") as file:
+            try:
+                names = parquet.read_schema(file).names
+            except (OSError, ValueError) as error:
+                raise ResultError(f"{self.folder / name}.parquet cannot be read: {error}.") from error
+        if "preview" not in names:
+            return None
+        own = [one for one in ("id", "preview") if one in names]
+        return About.of_table(self.table(name, [*own, *names[names.index("preview") + 1 :]]))
 
     def part(self, name: str, cls: type[T]) -> T:
         """A result in a folder of its own."""

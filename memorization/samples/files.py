@@ -136,6 +136,9 @@ def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[str]:
             ) from error
 
 
+_WHAT = {"groups": "the document", "prompt_column": "the prompt", "id_column": "the id", "keep": "kept"}
+
+
 class _Object(dict[str, Any]):
     """A JSON object that remembers which of its keys came twice."""
 
@@ -163,10 +166,11 @@ def _read_jsonl(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[
             )
         if column in row.repeated:
             raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
-        for argument, name in columns.beside.items():
+        for argument, name in columns.asked:
             if name in row.repeated:
-                what = "the document" if argument == "groups" else "the prompt"
-                raise InputError(f"{where} has the key {name!r} more than once: which of its values is {what}?")
+                raise InputError(
+                    f"{where} has the key {name!r} more than once: which of its values is {_WHAT[argument]}?"
+                )
         if not isinstance(row.get(column), str) and (again := row.repeated & {MASK, LABELS}):
             raise InputError(f"{where} has the key {min(again)!r} more than once: which of its values is meant?")
         yield row_of(where, row, columns)
@@ -177,7 +181,7 @@ def _read_csv(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[Ro
     _, names = next(rows, (1, []))
     check_column(path, columns.cell, names)
     check_beside(path, columns, names)
-    places = {name: names.index(name) for name in (columns.cell, *columns.beside.values())}
+    places = {name: names.index(name) for name in (columns.cell, *columns.beside)}
     for number, row in rows:
         if not row:
             yield Row(None)

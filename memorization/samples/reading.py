@@ -11,6 +11,7 @@ import numpy as np
 
 from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.integers import check_integer
+from memorization.samples.beside import check_keep, kept_of, row_ids_of
 from memorization.samples.conversations import conversation_of
 from memorization.samples.files import FILE_KINDS, named_as_file, rows_of_file, warn_of_file_names
 from memorization.samples.groups import GroupsLike, label_of, labels_of
@@ -52,6 +53,7 @@ else:
     SamplesLike = Any  # what else comes is refused by `read_samples`, in words
 
 _LONGEST_NAME = 255  # of a file, on most systems
+_TEXT_TABLES = (".csv", ".csv.gz")  # files in which every cell is a text
 
 
 def read_samples(
@@ -62,6 +64,8 @@ def read_samples(
     groups: GroupsLike | None = None,
     prompt_column: str | None = None,
     messages: bool = False,
+    id_column: str | None = None,
+    keep: Sequence[str] = (),
 ) -> Samples:
     """Samples from whatever holds them.
 
@@ -78,6 +82,9 @@ def read_samples(
         messages: samples are conversations, lists of {"role": ..., "content": ...}, in a list or in the column that
             `text_column` names, by default "messages". The tokenizer's chat template is applied, and lengths are of
             what the assistant says, given all before it.
+        id_column: column of a file or data set with an id of each row, a text or an integer that no other row has: the
+            column `id` of every table of samples, by which it is joined to your own.
+        keep: columns of a file or data set that every table of samples gets as well, such as ["source", "year"].
 
     Returns:
         The samples in the order in which they came; `Samples` themselves where they came and no limit cuts them.
@@ -90,13 +97,18 @@ def read_samples(
         [5, 6]
         >>> read_samples(["To be", "or not", "Call me"], groups=[1, 1, 2]).groups
         ('1', '1', '2')
+        >>> table = {"text": ["To be", "or not"], "uid": ["a", "b"], "play": ["Hamlet", "Hamlet"]}
+        >>> samples = read_samples(table, id_column="uid", keep=["play"])
+        >>> samples.row_ids, samples.kept
+        (('a', 'b'), {'play': ('Hamlet', 'Hamlet')})
     """
     limit = None if limit is None else min(check_integer("limit", limit, besides="None"), sys.maxsize)
     if not isinstance(text_column, Hashable):
         raise InputError(f"text_column must be the name of one column; it is {text_column!r}.")
     _check_prompts(text_column, prompt_column, messages)
     column = "messages" if messages and text_column == "text" else text_column
-    columns = Columns(column, groups if isinstance(groups, str) else None, prompt_column)
+    columns = Columns(column, groups if isinstance(groups, str) else None, prompt_column, id_column)
+    columns = check_keep(keep, columns)
     read = _read(samples, columns, limit, messages)
     if groups is None or columns.groups is not None:
         return read
@@ -248,15 +260,23 @@ def _from_rows(
     labels = (
         None if columns.groups is None else tuple(label_of(row.group, i) for i, row in zip(index, kept, strict=True))
     )
+    are_texts = source.lower().endswith(_TEXT_TABLES)
+    about: dict[str, Any] = {
+        "row_ids": row_ids_of(kept, index, columns, are_texts=are_texts),
+        "kept": kept_of(kept, columns, source, are_texts=are_texts),
+    }
     if messages:
         read = [conversation_of(row.cell, i) for i, row in zip(index, kept, strict=True)]
         samples = _from_list([one.answers for one in read], source, None, index)
         told = [one.told for one in read]
-        return replace(samples, blank_skipped=tuple(blank), groups=labels, conditional="messages", prompts=told)
+        blank_skipped = tuple(blank)
+        return replace(
+            samples, blank_skipped=blank_skipped, groups=labels, conditional="messages", prompts=told, **about
+        )
     if columns.prompt_column is not None:
         check_completions(kept, index)
     samples = _from_list([row.cell for row in kept], source, None, index)
-    samples = replace(samples, blank_skipped=tuple(blank), groups=labels)
+    samples = replace(samples, blank_skipped=tuple(blank), groups=labels, **about)
     if samples.ids is not None:
         samples = with_masks(samples, kept)
     return samples if columns.prompt_column is None else with_prompts(samples, [row.prompt for row in kept])

@@ -10,12 +10,16 @@ import numpy as np
 from jaxtyping import Int64
 
 from memorization.errors import InputError, LossyTextError
+from memorization.results.about import About
+from memorization.results.visible import preview
 from memorization.samples.conversations import tokens_of_conversations
 from memorization.samples.positions import positions_kept
 from memorization.samples.round_trip import Lossy, encode_exactly
 from memorization.samples.token_ids import check_unpadded
 
 Part = TypeVar("Part")
+
+_PREVIEW_IDS = 24  # more than a preview has room for
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,9 @@ class Samples:
             where there is none, or the samples came as ids.
         counted: one bool array a sample, laid out like `ids`: whether a token is counted. None where all are, and
             until texts have been tokenized.
+        row_ids: the user's id of each sample, int or str, none of them twice (`read_samples(id_column=...)`); None
+            where no column of ids was named. (Token ids are `ids`.)
+        kept: the user's columns (`read_samples(keep=[...])`) by name, a cell a sample; None where none were named.
     """
 
     texts: list[str] | None
@@ -54,6 +61,8 @@ class Samples:
     conditional: Literal["prompt", "messages", "labels"] | None = None
     prompts: list[str] | None = None
     counted: list[np.ndarray] | None = None
+    row_ids: tuple[Any, ...] | None = None
+    kept: Mapping[str, tuple[Any, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
@@ -108,6 +117,16 @@ class Samples:
         """Whether something is read before the first counted token of each sample; False before `tokenize`."""
         return self.counted is not None and not any(counted[0] for counted in self.counted)
 
+    @cached_property
+    def about(self) -> About:
+        """What tables say of each sample beside its numbers: its id, how it begins, the columns that are kept."""
+        if self.texts is not None:
+            previews = tuple(preview(text) for text in self.texts)
+        else:
+            counted = self.counted_ids or ()
+            previews = tuple(preview(" ".join(map(str, ids[:_PREVIEW_IDS].tolist()))) for ids in counted)
+        return About(previews, self.row_ids, self.kept or {})
+
     def record(self) -> dict[str, Any]:
         """Where the samples came from and what they are, for the settings of a result."""
         return {
@@ -157,7 +176,8 @@ class Samples:
         def of(parts: Sequence[Part] | None) -> list[Part] | None:
             return None if parts is None else [parts[k] for k in keep]
 
-        groups = of(self.groups)
+        groups, row_ids = of(self.groups), of(self.row_ids)
+        kept = None if self.kept is None else {name: tuple(of(cells) or ()) for name, cells in self.kept.items()}
         return replace(
             self,
             texts=of(self.texts),
@@ -165,6 +185,8 @@ class Samples:
             groups=None if groups is None else tuple(groups),
             prompts=of(self.prompts),
             counted=of(self.counted),
+            row_ids=None if row_ids is None else tuple(row_ids),
+            kept=kept,
         )
 
     def as_measured(self, record: Mapping[str, Any]) -> "Samples":

@@ -3,12 +3,14 @@
 What does not fit is refused by its place: nothing is cut, shifted or left out here.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from memorization.errors import InputError
+from memorization.results.visible import visible
 from memorization.samples.token_ids import is_int, is_tensor, kind_of, quote, shorten, to_numpy
 
 IDS = "input_ids"
@@ -23,20 +25,40 @@ class Row(NamedTuple):
     labels: Any = None
     group: Any = None
     prompt: Any = None
+    row_id: Any = None
+    kept: tuple[Any, ...] = ()
+
+
+class NotThere(NamedTuple):
+    """In place of a cell: the row has no such column, but these."""
+
+    names: tuple[str, ...]
 
 
 class Columns(NamedTuple):
-    """The column of the samples, and by the argument that names them those of their documents and prompts."""
+    """The column of the samples, and by the argument that names them the columns beside it."""
 
     cell: Any
     groups: str | None = None
     prompt_column: str | None = None
+    id_column: str | None = None
+    keep: tuple[str, ...] = ()
 
     @property
-    def beside(self) -> dict[str, str]:
-        """The columns that are asked for beside the samples', by argument."""
-        named = {"groups": self.groups, "prompt_column": self.prompt_column}
-        return {argument: name for argument, name in named.items() if name is not None}
+    def needed(self) -> list[tuple[str, str]]:
+        """The columns beside the samples' of which each row needs a cell, with the arguments that name them."""
+        named = {"groups": self.groups, "prompt_column": self.prompt_column, "id_column": self.id_column}
+        return [(argument, name) for argument, name in named.items() if name is not None]
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """All columns beside the samples', with the arguments that name them."""
+        return [*self.needed, *(("keep", name) for name in self.keep)]
+
+    @property
+    def beside(self) -> list[str]:
+        """All columns beside the samples', each once."""
+        return list(dict.fromkeys(name for _, name in self.asked))
 
 
 def rows_of_table(table: Any, columns: Columns) -> Iterator[Row] | None:
@@ -110,7 +132,7 @@ def _read_dataset(dataset: Any, columns: Columns) -> Iterator[Row]:
         check_column("the data set", columns.cell, names)
         check_beside("the data set", columns, names)
         if hasattr(dataset, "select_columns"):
-            kept = (columns.cell, MASK, LABELS, *columns.beside.values())
+            kept = (columns.cell, MASK, LABELS, *columns.beside)
             dataset = dataset.select_columns([name for name in names if name in kept])
     return _dataset_rows(dataset, columns)
 
@@ -143,7 +165,7 @@ def rows_of_columns(table: Mapping[str, Any], columns: Columns) -> Iterator[Row]
     column = columns.cell
     check_column(where, column, list(table))
     check_beside(where, columns, list(table))
-    beside = list(dict.fromkeys(name for name in (column, MASK, LABELS, *columns.beside.values()) if name in table))
+    beside = list(dict.fromkeys(name for name in (column, MASK, LABELS, *columns.beside) if name in table))
     cells = {name: to_numpy(table[name]) if is_tensor(table[name]) else table[name] for name in beside}
     if isinstance(cells[column], str) or not isinstance(cells[column], (Sequence, np.ndarray)):
         raise InputError(
@@ -180,26 +202,31 @@ def arrow_rows(where: object, batch: Any, columns: Columns) -> Iterator[Row]:
     for name in (MASK, LABELS):
         beside = name in names and name != column and not types.is_string(kind)
         cells.append(batch.column(names.index(name)).to_pylist() if beside else empty)
-    for asked in (columns.groups, columns.prompt_column):
+    for asked in (columns.groups, columns.prompt_column, columns.id_column):
         cells.append(empty if asked is None else batch.column(names.index(asked)).to_pylist())
-    return map(Row, *cells)
+    kept = [batch.column(names.index(asked)).to_pylist() for asked in columns.keep]
+    return map(Row, *cells, zip(*kept, strict=True) if kept else [()] * batch.num_rows)
 
 
 def row_of(where: str, cells: Mapping[str, Any], columns: Columns) -> Row:
-    """The cell of a row, and those beside it that tell padding and the document."""
+    """The cell of a row, and those beside it."""
     column = columns.cell
     if column not in cells:
         check_column(where, column, list(cells))
-    if any(name not in cells for name in columns.beside.values()):
-        check_beside(where, columns, list(cells))
+    if any(name not in cells for _, name in columns.needed):
+        check_beside(where, columns._replace(keep=()), list(cells))
     if column == IDS and isinstance(cells[column], str) and cells[column].strip():
         raise InputError(
             f"{where} has a text in column {IDS!r}, where token ids are expected: {quote(cells[column])}. A CSV file "
             "holds texts alone; ids are read from .jsonl, .parquet and tables whose cells are lists."
         )
     mask, labels = (None if name == column else cells.get(name) for name in (MASK, LABELS))
-    group, prompt = (None if name is None else cells[name] for name in (columns.groups, columns.prompt_column))
-    return Row(cells[column], mask, labels, group, prompt)
+    group, prompt, row_id = (
+        None if name is None else cells[name] for name in (columns.groups, columns.prompt_column, columns.id_column)
+    )
+    # A row of .jsonl may lack what others have; where all do, `_from_rows` refuses.
+    kept = tuple(cells[name] if name in cells else NotThere(tuple(cells)) for name in columns.keep)
+    return Row(cells[column], mask, labels, group, prompt, row_id, kept)
 
 
 def columns_read(where: object, columns: Columns, names: Sequence[Any]) -> list[str]:
@@ -213,7 +240,7 @@ def columns_read(where: object, columns: Columns, names: Sequence[Any]) -> list[
                 f"{where} has {list(names).count(name)} columns named {name!r}: which of them belongs to "
                 f"{columns.cell!r}?"
             )
-    return list(dict.fromkeys([columns.cell, *beside, *columns.beside.values()]))
+    return list(dict.fromkeys([columns.cell, *beside, *columns.beside]))
 
 
 def is_blank(cell: Any) -> bool:
@@ -222,8 +249,8 @@ def is_blank(cell: Any) -> bool:
 
 
 def check_no_columns(where: str, columns: Columns) -> None:
-    """Refuse the name of a column of documents or prompts where samples come without columns."""
-    for argument, name in columns.beside.items():
+    """Refuse the name of a column beside the samples' where samples come without columns."""
+    for argument, name in columns.asked:
         remedy = "pass the labels themselves, one a sample, or " if argument == "groups" else "pass "
         raise InputError(
             f"{argument}={name!r} names a column, and the samples come from {where}: {remedy}samples with such a "
@@ -232,20 +259,33 @@ def check_no_columns(where: str, columns: Columns) -> None:
 
 
 def check_beside(where: object, columns: Columns, names: Sequence[Any]) -> None:
-    """Refuse columns among which that of the documents or prompts is not, or is more than once."""
-    for argument, asked in columns.beside.items():
+    """Refuse columns among which one that is asked for beside the samples' is not, or is more than once."""
+    for argument, asked in columns.asked:
         if list(names).count(asked) != 1:
-            had = ", ".join(shorten(str(name)) for name in names) or "none"
             how_many = "no column" if asked not in names else f"{list(names).count(asked)} columns named"
-            raise InputError(f"{where} has {how_many} {asked!r}, which {argument} names: it has {had}.")
+            raise InputError(
+                f"{where} has {how_many} {asked!r}, which {argument} names: it has {listed(names)}."
+                f"{near(asked, names) if asked not in names else ''}"
+            )
 
 
 def check_column(where: object, column: str, names: Sequence[Any]) -> None:
     """Refuse columns among which this one is not, or is more than once."""
     if column not in names:
-        had = ", ".join(shorten(str(name)) for name in names) or "none"
-        raise InputError(f"{where} has no column {column!r}: it has {had}. Name the column with text_column.")
+        raise InputError(f"{where} has no column {column!r}: it has {listed(names)}. Name the column with text_column.")
     if list(names).count(column) > 1:
         raise InputError(
             f"{where} has {list(names).count(column)} columns named {column!r}: which of them holds the samples?"
         )
+
+
+def listed(names: Sequence[Any]) -> str:
+    """Names of columns in words."""
+    return ", ".join(visible(shorten(str(name))) for name in names) or "none"
+
+
+def near(asked: str, names: Sequence[Any]) -> str:
+    """A sentence about the columns whose names are nearly this one; empty where there are none."""
+    by_folded = {str(name).casefold(): str(name) for name in names}
+    found = [by_folded[one] for one in difflib.get_close_matches(asked.casefold(), by_folded)]
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.coding.joint import JointCode, joint_bits
-from memorization.results import ReadOnly
+from memorization.results import About, ReadOnly
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
 
@@ -29,6 +29,7 @@ class Spans(ReadOnly):
         on_edges: whether it begins and ends where tokens of the target do. Else a token is split by its bytes, and 2 to
             the minus target_bits is no probability. True of a rest.
         unit: the same number for spans of one document, or of equal samples: what is independent, int64.
+        about: how the sample of each begins, its id and the columns that were kept; None of an earlier version.
     """
 
     index: Int64[np.ndarray, " span"]
@@ -40,6 +41,7 @@ class Spans(ReadOnly):
     oracle_bits: Float64[np.ndarray, " span"]
     on_edges: Bool[np.ndarray, " span"]
     unit: Int64[np.ndarray, " span"]
+    about: About | None = None
 
     @property
     def signed_bits(self) -> Float64[np.ndarray, " span"]:

@@ -292,7 +292,7 @@ class _Rows:
 
     rows: list[tuple[int, str, int, int, int, float, float, bool, int]]
 
-    def spans(self) -> Spans:
+    def spans(self, samples: Samples) -> Spans:
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * 9
         index, names, start, end, n_bytes, target, oracle, on_edges, unit = columns
         return Spans(
@@ -305,6 +305,7 @@ class _Rows:
             oracle_bits=np.array(oracle, dtype=np.float64),
             on_edges=np.array(on_edges, dtype=np.bool_),
             unit=np.array(unit, dtype=np.int64),
+            about=samples.about.take(np.searchsorted(samples.index, np.array(index, dtype=np.int64))),
         )
 
 
@@ -335,7 +336,7 @@ def _charged(pair: Pair, samples: Samples, places: Sequence[Place], documents: n
         if rest.any():
             own = [float(one[rest].sum()) for one in bits]
             found.rows.append((i, REST, -1, -1, int(rest.sum()), own[0], own[1], True, int(units[k])))
-    return found.spans()
+    return found.spans(samples)
 
 
 def _token_edges(lengths: CodeLengths, k: int) -> set[int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from memorization.errors import InputError
 from memorization.integers import check_integer
-from memorization.results import Result, Saved, counted, describe_model
+from memorization.results import About, Result, Saved, counted, describe_model, with_about
 from memorization.samples import left_out
 from memorization.spans.fields import Field, Spans, field_of
 from memorization.spans.finding import REST
@@ -113,7 +113,11 @@ class SpanMemorization(Result):
         )
 
     def spans_to_pandas(self) -> "pd.DataFrame":
-        """One row a span: set ("samples" or "control"), sample (its position in the input), field, place, bits."""
+        """One row a span: set ("samples" or "control"), sample (position in the input), field, place, bits, preview.
+
+        The preview is of the sample. Where `read_samples` was told of them, id stands behind sample, and the columns
+        that were kept at the end.
+        """
         import pandas as pd
 
         tables = []
@@ -130,7 +134,9 @@ class SpanMemorization(Result):
                 "unit": spans.unit,
             }
             tables.append(pd.DataFrame(columns))
-        return pd.concat(tables, ignore_index=True)
+        sets = [spans for spans in (self.spans, self.control) if spans is not None]
+        about = About.joined([spans.about for spans in sets], [len(spans) for spans in sets])
+        return with_about(pd.concat(tables, ignore_index=True), about)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"fields": self.to_pandas(), "spans": self.spans_to_pandas()}
@@ -143,14 +149,18 @@ class SpanMemorization(Result):
         settings = saved.need("joint", "names", "samples", "control_samples", "target", "oracle")
         table = saved.table("spans", ("set", "sample", "field", *_INTEGERS, *_FLOATS, "on_edges"))
 
+        about = saved.about("spans")
+
         def part(name: str) -> Spans:
-            rows = table[table["set"] == name]
+            chosen = table["set"] == name
+            rows = table[chosen]
             return Spans(
                 index=rows["sample"].to_numpy(np.int64),
                 names=rows["field"].tolist(),
                 **{column: rows[column].to_numpy(np.int64) for column in _INTEGERS},
                 **{column: rows[column].to_numpy(np.float64) for column in _FLOATS},
                 on_edges=rows["on_edges"].to_numpy(np.bool_),
+                about=None if about is None else about.take(np.flatnonzero(chosen)),
             )
 
         control = None if settings["control_samples"] is None else part("control")

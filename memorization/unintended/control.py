@@ -1,14 +1,18 @@
 """What a control set of unseen samples says about memU: the null, intervals, and when not to believe the number."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.measure.pair import ideal_signed_bits
+from memorization.measure.pair import Pair, ideal_signed_bits
+from memorization.results import About, with_about
 from memorization.stats.levels import Interval
-from memorization.unintended.means import Means
+from memorization.stats.means import difference_interval, mean_interval
+from memorization.unintended.joint import joint_of, with_count
+from memorization.unintended.means import Means, labels_of, labels_of_both
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,11 +77,42 @@ class Control(Means):
             "oracle_n_tokens": self.oracle.n_tokens,
             "n_bytes": self.target.n_bytes,
         }
-        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups)
+        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups, self.about)
 
 
-def with_groups(table: "pd.DataFrame", groups: tuple[str, ...] | None) -> "pd.DataFrame":
-    """The table of samples, with the column group where documents are known."""
+def control_of(
+    pairs: Sequence[Pair],
+    settings: dict[str, Any],
+    of_samples: tuple[Float64[np.ndarray, " sample"], Float64[np.ndarray, " sample"]],
+    groups: tuple[tuple[str, ...] | None, tuple[str, ...] | None],
+) -> Control:
+    """The control, by what the samples' bits and signed bits are."""
+    sample_bits, sample_signed_bits = of_samples
+    pair = pairs[1]
+    ours, theirs = (labels_of(one, both[0]) for one, both in zip(groups, pairs, strict=True))
+    documents = labels_of_both(ours, theirs, (len(sample_bits), len(pair[0])))
+    target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
+    signed_bits = oracle_bits - target_bits
+    bits = oracle_bits - joint_of(*pair, settings, "bits")
+    n = len(sample_bits)
+    return Control(
+        bits=bits,
+        signed_bits=signed_bits,
+        mean=float(signed_bits.mean()),
+        quantiles={q: float(np.quantile(signed_bits, q)) for q in QUANTILES},
+        net_bits=float(n * (sample_bits.mean() - bits.mean())),
+        net_interval=difference_interval(n * sample_bits, n * bits, groups=documents),
+        mean_interval=mean_interval(signed_bits, groups=None if documents is None else documents[1]),
+        gap_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
+        gap_interval=difference_interval(n * sample_signed_bits, n * signed_bits, groups=documents),
+        target=pair[0],
+        oracle=pair[1],
+        groups=groups[1],
+    )
+
+
+def with_groups(table: "pd.DataFrame", groups: tuple[str, ...] | None, about: About | None) -> "pd.DataFrame":
+    """The table of samples, with the column group where documents are known, and what is known about each sample."""
     if groups is not None:
         table.insert(1, "group", list(groups))
-    return table
+    return with_about(table, about)

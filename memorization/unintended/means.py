@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 from memorization.measure.code_lengths import CodeLengths
-from memorization.results import ReadOnly
+from memorization.results import About, ReadOnly
 from memorization.stats.levels import Interval
 from memorization.stats.means import mean_interval
 
@@ -22,6 +22,11 @@ class Means(ReadOnly):
     signed_bits: Float64[np.ndarray, " sample"]
     groups: tuple[str, ...] | None
     target: CodeLengths
+
+    @property
+    def about(self) -> About | None:
+        """How each sample begins, its id and the columns that were kept; None of what an earlier version saved."""
+        return self.target.about
 
     @property
     def documents(self) -> Shaped[np.ndarray, " sample"] | None:

@@ -15,12 +15,11 @@ from memorization.measure.pair import Pair, check_same_samples
 from memorization.results import Result, Saved, counted, describe_first_token, describe_model, plain
 from memorization.samples import left_out
 from memorization.stats.levels import Interval
-from memorization.stats.means import difference_interval, mean_interval
-from memorization.unintended.control import QUANTILES, Control, with_groups
+from memorization.unintended.control import Control, control_of, with_groups
 from memorization.unintended.in_parts import InParts
 from memorization.unintended.joint import joint_of, with_count
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
-from memorization.unintended.means import Means, labels_of, labels_of_both, sample_keys
+from memorization.unintended.means import Means, sample_keys
 from memorization.unintended.selection import Selection
 from memorization.unintended.shares import Shares
 from memorization.unintended.verdict import Verdict
@@ -113,7 +112,10 @@ class Memorization(Selection, InParts, Shares, Result):
         return None if self.ladder is None else self.ladder.verdict
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a sample: sample (its position in the input), memU, what it is made of, p_value and q_value."""
+        """One row a sample: sample (its position in the input), memU, what it is made of, p_value, q_value, preview.
+
+        And where these are known: id and group behind sample, and the columns that were kept at the end.
+        """
         import pandas as pd
 
         columns = {
@@ -132,7 +134,7 @@ class Memorization(Selection, InParts, Shares, Result):
             "p_value": self.p_values,
             "q_value": self.q_values,
         }
-        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups)
+        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups, self.about)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         tables = {"memorization": self.to_pandas()}
@@ -315,7 +317,7 @@ def combined(
         intended_bits=mem_bits - bits,
         target=target,
         oracle=oracle,
-        control=_control(pairs, settings, (bits, signed_bits), (of[0], of[1])) if len(pairs) > 1 else None,
+        control=control_of(pairs, settings, (bits, signed_bits), (of[0], of[1])) if len(pairs) > 1 else None,
         settings=settings,
         other_oracles=tuple(other_oracles),
         groups=of[0],
@@ -334,37 +336,6 @@ def _repeats(n_repeated: int, n_samples: int) -> list[str]:
         f"  repeats      {n_repeated:,} of {n_samples:,} samples are the same as an earlier one: they count each time "
         "in sums and means, once in what intervals and p-values take for independent"
     ]
-
-
-def _control(
-    pairs: Sequence[Pair],
-    settings: dict[str, Any],
-    of_samples: tuple[Float64[np.ndarray, " sample"], Float64[np.ndarray, " sample"]],
-    groups: tuple[tuple[str, ...] | None, tuple[str, ...] | None],
-) -> Control:
-    """The control, by what the samples' bits and signed bits are."""
-    sample_bits, sample_signed_bits = of_samples
-    pair = pairs[1]
-    ours, theirs = (labels_of(one, both[0]) for one, both in zip(groups, pairs, strict=True))
-    documents = labels_of_both(ours, theirs, (len(sample_bits), len(pair[0])))
-    target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in pair)
-    signed_bits = oracle_bits - target_bits
-    bits = oracle_bits - joint_of(*pair, settings, "bits")
-    n = len(sample_bits)
-    return Control(
-        bits=bits,
-        signed_bits=signed_bits,
-        mean=float(signed_bits.mean()),
-        quantiles={q: float(np.quantile(signed_bits, q)) for q in QUANTILES},
-        net_bits=float(n * (sample_bits.mean() - bits.mean())),
-        net_interval=difference_interval(n * sample_bits, n * bits, groups=documents),
-        mean_interval=mean_interval(signed_bits, groups=None if documents is None else documents[1]),
-        gap_bits=float(n * (sample_signed_bits.mean() - signed_bits.mean())),
-        gap_interval=difference_interval(n * sample_signed_bits, n * signed_bits, groups=documents),
-        target=pair[0],
-        oracle=pair[1],
-        groups=groups[1],
-    )
 
 
 def _groups_of(table: "pd.DataFrame") -> tuple[str, ...] | None:
