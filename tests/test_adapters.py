@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -472,8 +474,6 @@ def test_the_commands_take_an_adapter_and_its_base(
 
 
 def test_peft_is_imported_only_for_adapters(base: Path) -> None:
-    import subprocess
-
     code = (
         "import sys; sys.modules['peft'] = None\n"
         "from memorization import compress_bits\n"
@@ -481,3 +481,26 @@ def test_peft_is_imported_only_for_adapters(base: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_adapter_on_the_hub_reads_with_its_bases_tokenizer(model_folder: Path, tmp_path: Path) -> None:
+    config = lora(target_modules=["c_attn"], fan_in_fan_out=True)
+    on(model_folder, config).save_pretrained(tmp_path / "adapter")
+    commit = "a" * 40
+    for name, source in (("base", model_folder), ("adapter", names_base(tmp_path / "adapter", "some/base"))):
+        kept = tmp_path / "home" / "hub" / f"models--some--{name}"
+        shutil.copytree(source, kept / "snapshots" / commit)
+        (kept / "refs").mkdir()
+        (kept / "refs" / "main").write_text(commit)
+    code = (
+        "from memorization import unintended_memorization as measured\n"
+        f"for name in {str(tmp_path / 'adapter')!r}, 'some/adapter':\n"
+        "    found = measured(name, 'base-of-target', ['The house met.'], progress=False)\n"
+        "    print(found.target.total_bits, found.oracle.total_bits, found.oracle.settings['model']['name'])\n"
+    )
+    home = {**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=home)
+    assert done.returncode == 0, done.stderr
+    folder, hub = done.stdout.splitlines()
+    assert folder == hub
+    assert folder.endswith("some/base")

@@ -93,10 +93,21 @@ def load_tokenizer(
                 "version of transformers or tokenizers than the one here, or is it damaged? Update them, or pass "
                 "another tokenizer."
             ) from error
+        adapter = None if folder.is_dir() else _adapter_on_hub(name, revision)
+        if adapter is not None:
+            return load_tokenizer(find_base(adapter), required=required, trust_remote_code=trust_remote_code)
         raise ModelError(load_failure(name, f"the tokenizer: {error}")) from error
     if folder.is_dir() and _settings_alone(folder) and _is_made_up(loaded):
         raise _no_vocabulary(folder)
     return loaded
+
+
+def _adapter_on_hub(name: str, revision: str | None) -> Path | None:
+    """Where an adapter from the hub is kept here; None of what is none, or cannot be reached."""
+    from transformers.utils import find_adapter_config_file
+
+    file = find_adapter_config_file(name, revision=revision)
+    return None if file is None else Path(file).parent
 
 
 def _files_of(folder: Path) -> list[Path]:
