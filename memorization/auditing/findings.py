@@ -4,7 +4,7 @@ from typing import Any
 
 from memorization.extraction import Extraction
 from memorization.membership import MembershipAudit
-from memorization.results import ReadOnly
+from memorization.results import ReadOnly, visible
 from memorization.unintended import Memorization
 
 __all__ = ["Findings"]
@@ -39,5 +39,5 @@ class Findings(ReadOnly):
         """What the k-th record here is called: its id where it has one, else its row in the data, from 0."""
         table = self._once("samples", self.memorization.to_pandas)
         if "id" in table:
-            return f"record {table['id'][k]}"
+            return f"record {visible(table['id'][k])}"
         return f"record {table['sample'][k]} (counted from 0)"

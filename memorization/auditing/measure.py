@@ -158,6 +158,7 @@ def audit(
         for part, own in zip(sources, of, strict=True)
     ]
     check_disjoint(*sets)
+    sets = [replace(part, hidden=bool(redact)) for part in sets]
     asked = _Asked(on_lossy_text)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -212,7 +213,8 @@ def _attacks(
 
 def _rarity(memorization: Memorization, samples: Samples, tokenizer: Any, redact: bool) -> Rarity:
     found = which_samples(memorization, samples, tokenizer=tokenizer)
-    return replace(found, previews=[""] * len(found.previews)) if redact else found
+    none = [""] * len(found.previews)
+    return replace(found, previews=none, about=samples.about) if redact else found
 
 
 @dataclass(slots=True)

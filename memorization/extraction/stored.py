@@ -12,7 +12,7 @@ from memorization.extraction.result import Extraction
 from memorization.integers import edges_of
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.pair import differ_in_tokens
-from memorization.results import versions
+from memorization.results import About, versions
 from memorization.unintended import Memorization
 from memorization.unintended.means import sample_keys
 
@@ -31,6 +31,7 @@ class _Stored(NamedTuple):
     bits: np.ndarray
     oracle_bits: np.ndarray | None
     groups: tuple[str, ...] | None
+    about: About | None
     record: dict[str, Any]
 
 
@@ -105,6 +106,8 @@ def _assembled(
         heldout_oracle_bits=None if not by_oracle else nothing if heldout is None else heldout.oracle_bits,
         member_groups=members.groups,
         heldout_groups=None if heldout is None else heldout.groups,
+        member_about=members.about,
+        heldout_about=None if heldout is None else heldout.about,
         settings={
             **settings,
             "suffix_tokens": None,
@@ -153,6 +156,7 @@ def _stored(
         bits=lengths.token_bits[tokens],
         oracle_bits=own,
         groups=None if groups is None else tuple(np.asarray(groups, dtype=object)[long_enough]),
+        about=None if lengths.about is None else lengths.about.take(np.flatnonzero(long_enough)),
         record={
             **record,
             "n_samples": int(long_enough.sum()),

@@ -49,6 +49,7 @@ class Samples:
         row_ids: the user's id of each sample, int or str, none of them twice (`read_samples(id_column=...)`); None
             where no column of ids was named. (Token ids are `ids`.)
         kept: the user's columns (`read_samples(keep=[...])`) by name, a cell a sample; None where none were named.
+        hidden: whether tables are to say nothing of how samples begin.
     """
 
     texts: list[str] | None
@@ -63,6 +64,7 @@ class Samples:
     counted: list[np.ndarray] | None = None
     row_ids: tuple[Any, ...] | None = None
     kept: Mapping[str, tuple[Any, ...]] | None = None
+    hidden: bool = False
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
@@ -120,7 +122,9 @@ class Samples:
     @cached_property
     def about(self) -> About:
         """What tables say of each sample beside its numbers: its id, how it begins, the columns that are kept."""
-        if self.texts is not None:
+        if self.hidden:
+            previews = ("",) * len(self)
+        elif self.texts is not None:
             previews = tuple(preview(text) for text in self.texts)
         else:
             counted = self.counted_ids or ()
