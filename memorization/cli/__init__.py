@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, results, spans
+from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, report, results, spans
 from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain
 from memorization.cli.words import Command
 from memorization.errors import InputError, ModelError, ResultError
@@ -60,7 +60,7 @@ mi_law = _group(_mi_law)
 _add(mi_law, law.fit, law.predict)
 _add(app, audit.audit, models.measure, models.bits, models.attack, models.extract, identifiers.identifiers)
 _add(app, spans.spans, capacity.capacity, lab.text_sweep)
-_add(app, results.rarity, results.show, results.plot)
+_add(app, results.rarity, results.show, results.plot, report.report)
 _add(app, codec.compress, codec.decompress)
 app.add_typer(mi_law, name="mi-law")
 _add(app, lab.quickstart, lab.doctor)
