@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -118,6 +118,8 @@ class Audit(Findings, Result):
             columns = ["sample", "exact_duplicates", "near_duplicates", "tfidf_bits"]
             table = table.merge(self.rarity.to_pandas()[columns], on="sample", how="left")
         return table
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("records",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"records": self.records(), "texts": self.texts}

@@ -9,11 +9,14 @@ from memorization.cli.options import (
     AllowPickle,
     BatchSize,
     Control,
+    Csv,
     Data,
     Device,
     Dtype,
     FirstToken,
     Groups,
+    IdColumn,
+    Keep,
     Level,
     Limit,
     MaxLength,
@@ -93,11 +96,14 @@ def measure(
     text_column: TextColumn = "text",
     prompt_column: PromptColumn = None,
     messages: Messages = False,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     limit: Limit = None,
     groups: Groups = None,
     on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,7 +119,9 @@ def measure(
             f"--control is measured under both models, and {' and '.join(saved)} came as saved code lengths. "
             "Name the models, or leave --control out."
         )
-    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
+    (seen, unseen), groups = read_data(
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column=id_column, keep=keep
+    )
     result = unintended_memorization(
         under_audit,
         oracles if len(oracles) > 1 else oracles[0],
@@ -141,7 +149,7 @@ def measure(
     )
     print(result)
     print(_most_memorized(result))
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)
 
 
@@ -160,10 +168,13 @@ def bits(
     text_column: TextColumn = "text",
     prompt_column: PromptColumn = None,
     messages: Messages = False,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     limit: Limit = None,
     on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -172,7 +183,7 @@ def bits(
 
     if output is not None:
         claim(output, overwrite)
-    (read,), _ = read_data([samples], text_column, prompt_column, messages, limit)
+    (read,), _ = read_data([samples], text_column, prompt_column, messages, limit, None, id_column, keep)
     result = compress_bits(
         model,
         read,
@@ -193,7 +204,7 @@ def bits(
     )
     print(result)
     if output is not None:
-        save(result, output)
+        save(result, output, csv=csv)
         draw(result, output)
 
 
@@ -216,12 +227,15 @@ def attack(
     text_column: TextColumn = "text",
     prompt_column: PromptColumn = None,
     messages: Messages = False,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     groups: Groups = None,
     limit: Limit = None,
     on_lossy_text: SkipLossy = False,
     level: Level = 0.95,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -229,7 +243,9 @@ def attack(
     from memorization.membership import audit_membership
 
     claim(output, overwrite)
-    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
+    (seen, unseen), groups = read_data(
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column=id_column, keep=keep
+    )
     result = audit_membership(
         target,
         seen,
@@ -255,7 +271,7 @@ def attack(
         progress=not quiet,
     )
     print(result)
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)
 
 
@@ -293,12 +309,15 @@ def extract(
     text_column: TextColumn = "text",
     prompt_column: PromptColumn = None,
     messages: Messages = False,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     limit: Limit = None,
     groups: Groups = None,
     on_lossy_text: SkipLossy = False,
     level: Level = 0.95,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -306,7 +325,9 @@ def extract(
     from memorization.extraction import extract as extraction
 
     claim(output, overwrite)
-    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
+    (seen, unseen), groups = read_data(
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column=id_column, keep=keep
+    )
     result = extraction(
         target,
         seen,
@@ -334,7 +355,7 @@ def extract(
         progress=not quiet,
     )
     print(result)
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)
 
 

@@ -1,5 +1,6 @@
 """Options that commands share: one word for one thing, in every command."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 from memorization.errors import InputError
 
-_FILES = ".txt (one a line), .jsonl, .csv or .parquet"
+_FILES = ".txt (one a line), .jsonl, .json, .csv, these as .gz, or .parquet; - is standard input, .txt or .jsonl"
 
 
 def one_of(*words: str) -> Callable[[str], list[str]]:
@@ -73,6 +74,22 @@ Groups = Annotated[
         help="Column that says which document each sample is of.  [default: each sample is on its own]",
     ),
 ]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--id-column",
+        metavar="COLUMN",
+        help="Column with an id of each row, for tables that are joined to your own.  [default: rows have numbers]",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="A,B",
+        help="Columns of the data that every table of samples gets as well, between commas; several times.",
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only the first so many samples, and control samples.")]
 SkipLossy = Annotated[
     bool, typer.Option("--skip-lossy", help="Leave out, and count, texts that a tokenizer does not give back.")
@@ -127,6 +144,7 @@ OutputWithRuns = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in the output folder.")
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Tables of samples as .csv, too, beside the .parquet.")]
 OverwriteKeepingRuns = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier call; its finished runs are used.")
 ]
@@ -141,14 +159,25 @@ def read_data(
     messages: bool,
     limit: int | None,
     groups: str | None = None,
+    id_column: str | None = None,
+    keep: Sequence[str] | None = None,
 ) -> tuple[list[Any], str | None]:
-    """Files of samples, and the column of their documents; read, documents and all, where not all is counted."""
-    if prompt_column is None and not messages:
+    """Files of samples, and the column of their documents; read, documents and all, where more than texts is asked for.
+
+    - is standard input.
+    """
+    streamed = [file for file in files if file is not None and str(file) == "-"]
+    if len(streamed) > 1:
+        raise InputError("standard input can be read once, and two sets of samples are to come from it: name a file.")
+    if prompt_column is None and not messages and id_column is None and not keep and not streamed:
         return list(files), groups
     from memorization import read_samples
 
+    columns = [name.strip() for one in keep or () for name in one.split(",") if name.strip()]
     how: dict[str, Any] = {"prompt_column": prompt_column, "messages": messages, "limit": limit, "groups": groups}
-    return [None if file is None else read_samples(file, text_column=text_column, **how) for file in files], None
+    how |= {"text_column": text_column, "id_column": id_column, "keep": columns}
+    sources: list[Any] = [sys.stdin.buffer if file in streamed else file for file in files]
+    return [None if source is None else read_samples(source, **how) for source in sources], None
 
 
 def token(first_token: str) -> str | int:

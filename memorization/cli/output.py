@@ -50,14 +50,14 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
         KEPT.set(f"finished runs are kept in {output / 'runs'}, and the same command goes on from there")
 
 
-def save(result: Result, output: Path) -> None:
-    """Write to the output folder; where that fails, to a temporary one, and say so."""
+def save(result: Result, output: Path, *, csv: bool = False) -> None:
+    """Write to the output folder; where that fails, to a temporary one, and say so. csv: tables of samples too."""
     KEPT.set(f"{output} holds what it held before, or all of the new result; the same command goes on with --overwrite")
     try:
-        result.save(output, overwrite=True)  # `claim` has refused what is not to be replaced
+        result.save(output, overwrite=True, csv=csv)  # `claim` has refused what is not to be replaced
     except (OSError, ResultError) as error:
         rescue = Path(tempfile.mkdtemp(prefix="memorization-"))
-        result.save(rescue, overwrite=True)
+        result.save(rescue, overwrite=True, csv=csv)
         complain(
             f"could not write to {output} ({getattr(error, 'strerror', None) or error}); what was measured is in "
             f"{rescue}"

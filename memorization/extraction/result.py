@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -226,6 +226,8 @@ class Extraction(SampleTables):
                         row |= {"beyond_oracle": beyond.member_rate, "beyond_low": low, "beyond_high": high}
                     rows.append(row)
         return pd.DataFrame(rows)
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("samples",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         tables = {"rates": self.to_pandas(), "samples": self.samples_to_pandas(), "tokens": self.tokens_to_pandas()}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -268,6 +268,8 @@ class IdentifierAudit(Result):
             }
         )
         return with_about(table, self.about)
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("identifiers",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd

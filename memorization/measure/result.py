@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -107,6 +107,8 @@ class CodeLengths(BitsOfBytes, Result):
         columns = {"sample": sample, "position": position, "token_id": self.token_ids, "bits": self.token_bits}
         greedy = {} if self.token_greedy is None else {"greedy": self.token_greedy}
         return pd.DataFrame(columns | greedy | self._byte_columns())
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("samples",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"samples": self.to_pandas(), "tokens": self.tokens_to_pandas()}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -116,6 +116,8 @@ class Membership(Result):
             "q_value": np.concatenate([np.where(np.isnan(p), math.nan, q_of_p_values(p)), none]),
         }
         return with_about(pd.DataFrame(columns), About.joined((self.member_about, self.nonmember_about), counts))
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("scores",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"metrics": self.to_pandas(), "scores": self.samples_to_pandas()}

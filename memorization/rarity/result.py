@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -123,7 +123,9 @@ class Rarity(Result):
                 "n_tokens": self.n_tokens,
             }
         )
-        return with_about(table, self.about or About(tuple(self.previews)))
+        return with_about(table, replace(self.about or About(()), previews=tuple(self.previews)))
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("rarity",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"rarity": self.to_pandas(), "correlations": self.correlations}

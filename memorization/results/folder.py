@@ -42,6 +42,7 @@ class Contents:
     tables: "Callable[[], Mapping[str, pd.DataFrame]]"  # made when they are written: those of parts can be large
     parts: "Mapping[str, Contents]"
     write_more: Callable[[Path], None]  # into an empty folder
+    as_csv: tuple[str, ...] = ()  # tables that are written as .csv, too, for other programs: they are not read back
 
 
 def folder_path(folder: Any) -> Path:
@@ -130,6 +131,9 @@ class _Waiting:
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             digests[f"{name}.parquet"] = self._write(f"{inside}{name}.parquet", buffer.getvalue())
+            if name in contents.as_csv:
+                text = table.to_csv(index=False, lineterminator="\n").encode()
+                digests[f"{name}.csv"] = self._write(f"{inside}{name}.csv", text)
         for name, part in contents.parts.items():
             digests[f"{name}/{SETTINGS}"] = self._write(
                 f"{inside}{name}/{SETTINGS}", self.write(part, f"{inside}{name}/")

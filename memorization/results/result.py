@@ -4,7 +4,7 @@ import importlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from memorization.results.folder import Contents, folder_path, write
 from memorization.results.kinds import KINDS
@@ -63,7 +63,9 @@ class Result(Pictured):
 
     __slots__ = ()
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool | None = None) -> None:
+    _row_tables: ClassVar[tuple[str, ...]] = ()  # tables of the folder with a row a sample, or a part of one
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool | None = None, csv: bool = False) -> None:
         """Write this result into a folder, which is made where needed; `load` reads it back.
 
         Args:
@@ -71,6 +73,9 @@ class Result(Pictured):
             overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts
                 included. False refuses. None replaces it with a warning, as version 0.1.0 did without one; the next
                 version will refuse.
+
+            csv: write tables with a row a sample as .csv, too: UTF-8, an empty cell where nothing is known. `load`
+                reads the others.
 
         Raises:
             ResultError: the folder holds a saved result, and overwrite is False; or a settings.json that no result has
@@ -80,7 +85,7 @@ class Result(Pictured):
             Killed at any moment, the folder holds the old result or the new one. Two processes that save into one
             folder at the same time leave the result of one of them, or a folder that `load` refuses; never a mixture.
         """
-        write(self._contents(), folder_path(folder), overwrite)
+        write(self._contents(csv), folder_path(folder), overwrite)
 
     @classmethod
     def load(cls: type[R], folder: str | os.PathLike[str]) -> R:
@@ -91,9 +96,11 @@ class Result(Pictured):
         """
         return Saved.open(folder_path(folder), cls.__name__).read(cls)
 
-    def _contents(self) -> Contents:
-        parts = {name: part._contents() for name, part in self._parts().items()}
-        return Contents(type(self).__name__, self._facts(), self._tables, parts, self._write_more)
+    def _contents(self, csv: bool = False) -> Contents:
+        as_csv = self._row_tables if csv else ()
+        # What parts hold of each sample stands in the tables of the whole, where it has any.
+        parts = {name: part._contents(csv and not as_csv) for name, part in self._parts().items()}
+        return Contents(type(self).__name__, self._facts(), self._tables, parts, self._write_more, as_csv)
 
     def _tables(self) -> "Mapping[str, pd.DataFrame]":
         """The tables of a folder, by the names of their files without ending."""

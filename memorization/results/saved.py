@@ -72,8 +72,8 @@ class Saved:
             if isinstance(error, ResultError):
                 raise
             raise self.damaged(f"{type(error).__name__}: {error}") from error
-        for name in self.digests or ():  # what was not needed must belong to the result all the same
-            if not name.endswith(f"/{SETTINGS}") and (self.folder / name).exists():
+        for name in self.digests or ():  # what was not needed belongs to it all the same, .csv aside
+            if not name.endswith((f"/{SETTINGS}", ".csv")) and (self.folder / name).exists():
                 self._open(name).close()
         return result
 

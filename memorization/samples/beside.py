@@ -19,7 +19,7 @@ OWN_COLUMNS = frozenset(
         *("bits", "signed_bits", "ideal_bits", "ideal_signed_bits", "joint_bits", "mem_bits", "intended_bits"),
         *("target_bits", "oracle_bits", "target_n_tokens", "oracle_n_tokens", "n_tokens", "n_bytes"),
         *("prefix_needed", "suffix_bits", "tries", "signed_bits_per_token", "share_memorized"),
-        *("tfidf_bits", "exact_duplicates", "near_duplicates"),
+        *("tfidf_bits", "exact_duplicates", "near_duplicates", "memorized", "extracted", "extraction_bits"),
     )
 )
 

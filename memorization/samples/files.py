@@ -4,11 +4,13 @@ What does not fit is refused by its place: nothing is cut, shifted or left out h
 """
 
 import csv
+import gzip
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -27,7 +29,9 @@ from memorization.samples.tables import (
 )
 from memorization.samples.token_ids import shorten
 
-FILE_KINDS = (".txt", ".jsonl", ".csv", ".parquet")
+_PACKED = ".gz"
+_LINES = (".txt", ".jsonl", ".json", ".csv")  # and these as .gz
+FILE_KINDS = (*_LINES, ".parquet", *(kind + _PACKED for kind in _LINES))
 _LONGEST_NAME = 255  # bytes of a file's name, on most systems
 _CHUNK = 1000  # rows of a CSV file that are parsed at a time
 _FIELD_LIMIT = threading.Lock()
@@ -49,30 +53,100 @@ def warn_of_file_names(texts: Sequence[Any]) -> None:
 
 
 def rows_of_file(name: str | os.PathLike[str], columns: Columns) -> Iterator[Row]:
-    """The rows of a .txt, .jsonl, .csv or .parquet file.
+    """The rows of a .txt, .jsonl, .json, .csv or .parquet file, or of one of these but the last that gzip has packed.
 
     Raises:
         InputError: there is no such file, it is of another kind, or a row does not fit; with the place.
     """
     path = Path(name)
-    kind = path.suffix.lower()
-    if kind not in FILE_KINDS:
-        raise InputError(f"{name} must end in one of {', '.join(FILE_KINDS)} to be read as samples.")
+    kind = next((kind for kind in FILE_KINDS if path.name.lower().endswith(kind)), None)
+    if kind is None or path.name.lower() == kind:
+        told = f"{', '.join((*_LINES, '.parquet'))} or, all but the last, in one of these and {_PACKED}"
+        raise InputError(f"{name} must end in {told} to be read as samples.")
     _check_exists(name, path)
     if kind == ".parquet":
         yield from _read_parquet(path, columns)
         return
     try:
-        with path.open("rb") as file:
-            lines = _decoded(path, file)
-            if kind == ".txt":
-                check_no_columns(f"{path}, which has lines", columns)
-                # Only \n and \r\n end a line. A \r elsewhere is part of the text, and so are U+2028, \x0b, \x85.
-                yield from (Row(line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")) for line in lines)
-            else:
-                yield from (_read_csv if kind == ".csv" else _read_jsonl)(path, lines, columns)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        with gzip.open(path) if kind.endswith(_PACKED) else path.open("rb") as file:
+            yield from _READERS[kind.removesuffix(_PACKED)](path, _decoded(path, file), columns)
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a packed file that was cut or changed
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+STDIN = "standard input"
+
+
+def is_stream(samples: Any) -> bool:
+    """Whether this is an open file, or what is piped in."""
+    return hasattr(samples, "readline") and hasattr(samples, "read")
+
+
+def rows_of_stream(stream: Any, columns: Columns) -> Iterator[Row]:
+    """The rows of an open file: those of .jsonl where the first line that is not blank begins with {, else its lines.
+
+    Raises:
+        InputError: a row does not fit, with the place; or the file is open for writing.
+    """
+    name = name_of_stream(stream)
+    try:
+        lines = iter(stream)
+        if hasattr(stream, "encoding"):  # opened as text
+            lines = (line.encode("utf-8", "surrogatepass") for line in lines)
+        begin = []
+        for line in lines:
+            begin.append(line)
+            if line.strip(b"\xef\xbb\xbf \t\r\n"):
+                break
+        is_jsonl = bool(begin) and begin[-1].lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
+        if begin and begin[-1].startswith(b"\x1f\x8b"):
+            raise InputError(f"{name} is packed by gzip. Unpack it first: gzip -dc FILE | memorization ...")
+        reader = _read_jsonl if is_jsonl else _read_txt
+        yield from reader(name, _decoded(name, chain(begin, lines)), columns)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} cannot be read: {error}.") from error
+
+
+def name_of_stream(stream: Any) -> str:
+    """What an open file is called."""
+    name = getattr(stream, "name", None)
+    return STDIN if name in (0, "<stdin>") else str(name) if isinstance(name, str) else f"a {type(stream).__name__}"
+
+
+def _read_txt(path: Path | str, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
+    check_no_columns(f"{path}, which has lines", columns)
+    # Only \n and \r\n end a line. A \r elsewhere is part of the text, and so are U+2028, \x0b, \x85.
+    yield from (Row(line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")) for line in lines)
+
+
+def _read_json(path: Path | str, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
+    try:
+        rows = json.loads("".join(lines), object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        hint = " Are these objects one a line? Then call the file .jsonl." if "Extra data" in str(error) else ""
+        raise InputError(f"{path} is not JSON ({error}).{hint}") from error
+    if not isinstance(rows, list):
+        kind = type(rows).__name__.lstrip("_").lower()
+        raise InputError(
+            f"{path} holds a {kind}, and a .json file of samples holds a list: of objects, such as "
+            f'[{{"{columns.cell}": "To be"}}], of texts, or of lists of token ids. Objects one a line are .jsonl.'
+        )
+    objects = [isinstance(row, Mapping) for row in rows if row is not None]
+    if not any(objects):
+        check_no_columns(f"{path}, a list of texts or ids", columns)
+    for i, row in enumerate(rows):
+        where = f"{path}, row {i}"
+        if isinstance(row, _Object):
+            _check_repeated(where, row, columns)
+            yield row_of(where, row, columns)
+        elif any(objects) and row is not None:
+            raise InputError(f"{where} is a {type(row).__name__}, and other rows are objects: all must be of one kind.")
+        else:
+            yield Row(row)
 
 
 def _check_exists(name: str | os.PathLike[str], path: Path) -> None:
@@ -103,7 +177,7 @@ _OTHER_KINDS = {
     b"\xff\xfe\0\0": "It begins like UTF-32. Convert the file to UTF-8 first.",
     b"\xff\xfe": "It begins like UTF-16. Convert the file to UTF-8 first.",
     b"\xfe\xff": "It begins like UTF-16. Convert the file to UTF-8 first.",
-    b"\x1f\x8b": "It begins like gzip. Unpack the file first.",
+    b"\x1f\x8b": "It begins like gzip. Give the file the ending .gz behind its own, or unpack it.",
     b"PK\x03\x04": "It begins like a zip archive. Unpack the file first.",
     b"\x28\xb5\x2f\xfd": "It begins like Zstandard. Unpack the file first.",
     b"BZh": "It begins like bzip2. Unpack the file first.",
@@ -120,7 +194,7 @@ def _looks_like(start: bytes) -> str:
 _CONVERT = "Convert the file to UTF-8 first."
 
 
-def _decoded(path: Path, file: Iterable[bytes]) -> Iterator[str]:
+def _decoded(path: Path | str, file: Iterable[bytes]) -> Iterator[str]:
     """The lines of a file, line feeds included, which alone end them here; without a byte order mark."""
     start = b""
     for number, line in enumerate(file, 1):
@@ -148,7 +222,19 @@ class _Object(dict[str, Any]):
         self.repeated = {name for name in names if names.count(name) > 1} if len(names) > len(self) else set()
 
 
-def _read_jsonl(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
+def _check_repeated(where: str, row: _Object, columns: Columns) -> None:
+    """Refuse an object with two values of a column that is read."""
+    column = columns.cell
+    if column in row.repeated:
+        raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
+    for argument, name in columns.asked:
+        if name in row.repeated:
+            raise InputError(f"{where} has the key {name!r} more than once: which of its values is {_WHAT[argument]}?")
+    if not isinstance(row.get(column), str) and (again := row.repeated & {MASK, LABELS}):
+        raise InputError(f"{where} has the key {min(again)!r} more than once: which of its values is meant?")
+
+
+def _read_jsonl(path: Path | str, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
     column = columns.cell
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -164,19 +250,11 @@ def _read_jsonl(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[
                 f"{where} has no column {column!r}: it is a {type(row).__name__}. A line of .jsonl is an object, "
                 f'such as {{"{column}": "To be"}}.'
             )
-        if column in row.repeated:
-            raise InputError(f"{where} has the key {column!r} more than once: which of its values is the sample?")
-        for argument, name in columns.asked:
-            if name in row.repeated:
-                raise InputError(
-                    f"{where} has the key {name!r} more than once: which of its values is {_WHAT[argument]}?"
-                )
-        if not isinstance(row.get(column), str) and (again := row.repeated & {MASK, LABELS}):
-            raise InputError(f"{where} has the key {min(again)!r} more than once: which of its values is meant?")
+        _check_repeated(where, row, columns)
         yield row_of(where, row, columns)
 
 
-def _read_csv(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
+def _read_csv(path: Path | str, lines: Iterator[str], columns: Columns) -> Iterator[Row]:
     rows = _csv_rows(path, csv.reader(lines, strict=True))
     _, names = next(rows, (1, []))
     check_column(path, columns.cell, names)
@@ -197,7 +275,7 @@ def _read_csv(path: Path, lines: Iterator[str], columns: Columns) -> Iterator[Ro
         yield row_of(f"{path}, line {number}", cells, columns)
 
 
-def _csv_rows(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: Path | str, reader: Any) -> Iterator[tuple[int, list[str]]]:
     """Each row with the line in which it begins."""
     ended = False
     while not ended:
@@ -254,3 +332,11 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[Row]:
 
 def _count(n: int, name: str) -> str:
     return f"{n} {name}" if n == 1 else f"{n} {name}s"
+
+
+_READERS: dict[str, Callable[[Path, Iterator[str], Columns], Iterator[Row]]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -13,7 +13,15 @@ from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.integers import check_integer
 from memorization.samples.beside import check_keep, kept_of, row_ids_of
 from memorization.samples.conversations import conversation_of
-from memorization.samples.files import FILE_KINDS, named_as_file, rows_of_file, warn_of_file_names
+from memorization.samples.files import (
+    FILE_KINDS,
+    is_stream,
+    name_of_stream,
+    named_as_file,
+    rows_of_file,
+    rows_of_stream,
+    warn_of_file_names,
+)
 from memorization.samples.groups import GroupsLike, label_of, labels_of
 from memorization.samples.masks import check_completions, with_masks, with_prompts
 from memorization.samples.samples import Samples
@@ -24,6 +32,7 @@ from memorization.samples.tables import (
     check_no_columns,
     is_blank,
     rows_of_columns,
+    rows_of_dicts,
     rows_of_table,
 )
 from memorization.samples.token_ids import check_unicode, id_array, is_int, is_tensor, kind_of, to_numpy
@@ -47,7 +56,7 @@ if TYPE_CHECKING:
     # What `read_samples` takes; every function that measures samples takes all of it.
     SamplesLike: TypeAlias = (
         "Samples | str | os.PathLike[str] | Sequence[Any] | np.ndarray[Any, Any] | torch.Tensor | Mapping[str, Any]"
-        " | _Dataset | _Table | _Column"
+        " | IO[bytes] | IO[str] | _Dataset | _Table | _Column"
     )
 else:
     SamplesLike = Any  # what else comes is refused by `read_samples`, in words
@@ -71,8 +80,11 @@ def read_samples(
 
     Args:
         samples: a text, a list of texts, a list of id lists, a 1-D (one sample) or 2-D (a row a sample) integer array
-            or tensor, a `datasets.Dataset`, a file, or `Samples` that were read before. A Path is a file; a str is a
-            file when it ends in .txt (one sample a line), .jsonl, .csv or .parquet. A flat list of ints is one sample.
+            or tensor, a table or column of pandas, polars or pyarrow, a `datasets.Dataset`, columns or a list of rows
+            by name such as {"input_ids": ...}, a file, or `Samples` that were read before. A Path is a file; a str is a
+            file when it ends in .txt (one sample a line), .jsonl, .json (a list), .csv, one of these and .gz, or
+            .parquet. Of an open file, such as `sys.stdin`, lines are .jsonl where they begin with {, else texts. A flat
+            list of ints is one sample.
         text_column: column of a file or data set; it holds texts, or lists of token ids.
         limit: only the first so many samples.
         groups: which document each sample is of: a column of the file or data set, or a label for each row of the
@@ -147,6 +159,9 @@ def _read(samples: SamplesLike, columns: Columns, limit: int | None, messages: b
         return samples if limit is None else samples.first(limit)
     if named_as_file(samples):
         return _from_rows(rows_of_file(samples, columns), str(samples), limit, columns, messages)
+    if is_stream(samples):
+        name = name_of_stream(samples)
+        return _from_rows(rows_of_stream(samples, columns), name, limit, columns, messages)
     if isinstance(samples, str):
         check_no_columns("one text", columns)
         if len(samples) < _LONGEST_NAME and os.path.exists(samples):
@@ -163,6 +178,8 @@ def _read(samples: SamplesLike, columns: Columns, limit: int | None, messages: b
         return _from_rows(rows, f"{kind.__module__.split('.')[0]}.{kind.__name__}", limit, columns, messages)
     if isinstance(samples, Mapping):
         return _from_rows(rows_of_columns(samples, columns), f"columns of a {kind.__name__}", limit, columns, messages)
+    if (dicts := rows_of_dicts(samples, columns)) is not None:
+        return _from_rows(dicts, f"list of {len(cast(Sequence[Any], samples))}", limit, columns, messages)
     check_no_columns("a list or an array, which has no columns", columns)
     if isinstance(samples, (bytes, bytearray, memoryview)):
         raise InputError(

@@ -186,6 +186,32 @@ def rows_of_columns(table: Mapping[str, Any], columns: Columns) -> Iterator[Row]
         yield row_of(where, {name: cell[i] for name, cell in cells.items() if cell is not None}, columns)
 
 
+def rows_of_dicts(rows: Any, columns: Columns) -> Iterator[Row] | None:
+    """The rows of a list of objects; None where this is no such list.
+
+    Raises:
+        InputError: some are objects and others are not, or a row has no such column.
+    """
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)) or not len(rows):
+        return None
+    if not isinstance(rows[0], Mapping):
+        return None
+    if columns.cell not in rows[0] and {"role", "content"} <= set(rows[0]):
+        raise InputError(
+            "one list of messages came: conversations are a list of such lists. Pass [messages] with messages=True."
+        )
+    if columns.cell == "text" and "text" not in rows[0] and IDS in rows[0]:
+        columns = columns._replace(cell=IDS)
+    return _rows_of_dicts(rows, columns)
+
+
+def _rows_of_dicts(rows: Sequence[Any], columns: Columns) -> Iterator[Row]:
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"row {i} must map names of columns to cells, as row 0 does; it is {kind_of(row)}.")
+        yield row_of(f"row {i} of the list", row, columns)
+
+
 def arrow_rows(where: object, batch: Any, columns: Columns) -> Iterator[Row]:
     """The rows of a pyarrow Table or RecordBatch."""
     from pyarrow import types

@@ -292,7 +292,7 @@ class _Rows:
 
     rows: list[tuple[int, str, int, int, int, float, float, bool, int]]
 
-    def spans(self, samples: Samples) -> Spans:
+    def spans(self, lengths: CodeLengths) -> Spans:
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * 9
         index, names, start, end, n_bytes, target, oracle, on_edges, unit = columns
         return Spans(
@@ -305,8 +305,14 @@ class _Rows:
             oracle_bits=np.array(oracle, dtype=np.float64),
             on_edges=np.array(on_edges, dtype=np.bool_),
             unit=np.array(unit, dtype=np.int64),
-            about=samples.about.take(np.searchsorted(samples.index, np.array(index, dtype=np.int64))),
+            about=None if lengths.about is None else lengths.about.take(_places_of(index, lengths)),
         )
+
+
+def _places_of(index: Sequence[int], lengths: CodeLengths) -> np.ndarray:
+    """Where the samples of these positions in the input stand among those measured."""
+    place_of = {int(i): place for place, i in enumerate(lengths.index)}
+    return np.array([place_of[int(i)] for i in index], dtype=np.int64)
 
 
 def _charged(pair: Pair, samples: Samples, places: Sequence[Place], documents: np.ndarray | None) -> Spans:
@@ -336,7 +342,7 @@ def _charged(pair: Pair, samples: Samples, places: Sequence[Place], documents: n
         if rest.any():
             own = [float(one[rest].sum()) for one in bits]
             found.rows.append((i, REST, -1, -1, int(rest.sum()), own[0], own[1], True, int(units[k])))
-    return found.spans(samples)
+    return found.spans(target)
 
 
 def _token_edges(lengths: CodeLengths, k: int) -> set[int]:

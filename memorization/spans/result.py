@@ -2,7 +2,7 @@
 
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -137,6 +137,8 @@ class SpanMemorization(Result):
         sets = [spans for spans in (self.spans, self.control) if spans is not None]
         about = About.joined([spans.about for spans in sets], [len(spans) for spans in sets])
         return with_about(pd.concat(tables, ignore_index=True), about)
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("spans",)
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         return {"fields": self.to_pandas(), "spans": self.spans_to_pandas()}

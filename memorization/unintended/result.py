@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from jaxtyping import Float64
@@ -135,6 +135,8 @@ class Memorization(Selection, InParts, Shares, Result):
             "q_value": self.q_values,
         }
         return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups, self.about)
+
+    _row_tables: ClassVar[tuple[str, ...]] = ("memorization", "control")
 
     def _tables(self) -> "dict[str, pd.DataFrame]":
         tables = {"memorization": self.to_pandas()}
