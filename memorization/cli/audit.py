@@ -142,5 +142,9 @@ def audit(
     print(result)
     save(result, output)
     draw(result, output)
+    from memorization.report.html import write_report
+
+    write_report(result, output)
+    print(f"report: {output / 'report.html'}, also as report.md")
     if not result.passed:
         raise typer.Exit(POLICY_FAILED)
