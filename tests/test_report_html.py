@@ -129,7 +129,9 @@ def planted(text: Callable[[str], str], kept: dict[str, str] | None = None) -> A
             "missing": {"rarity": f"the text {text('missing')!r} cannot be read"},
         },
     )
-    table = found.records().assign(**{"kept": text("kept"), "group": text("group"), "number": 7.25, **(kept or {})})
+    table = found.records().assign(
+        **{"preview": text("preview"), "kept": text("kept"), "group": text("group"), "number": 7.25, **(kept or {})}
+    )
     planted._once("records", lambda: table)
     return planted
 
@@ -462,7 +464,7 @@ def test_write_report_says_where_it_cannot(tmp_path: Path):
     ("text", "seen"),
     [
         ("plain é 漢字 🙂\n\t", "plain é 漢字 🙂\n\t"),
-        ("\r\x85\xad\u200b\ufeff\u2028", r"\x0d\x85\xad\u200b\ufeff\u2028"),
+        ("\r\x85\xad\u200b\ufeff\u2028", r"\r\x85\xad\u200b\ufeff\u2028"),
         ("\udc80 \U000e0041 \ue000", r"\udc80 \U000e0041 \ue000"),
         ("क्\u200dष", "क्\u200dष"),
     ],

@@ -2,8 +2,8 @@
 
 import math
 import re
-import unicodedata
-from functools import lru_cache
+
+from memorization.results import visible
 
 __all__ = ["HIDDEN", "MOST_CHARACTERS", "UNKNOWN", "Shown", "figure", "p_value", "shown", "without_quotes"]
 
@@ -12,8 +12,7 @@ HIDDEN = "(hidden)"
 UNKNOWN = "unknown"
 
 _PLAIN = re.compile(r"[\x20-\x7e\n\t\xa0-\xac\xae-\u02ff]*")
-_JOINERS = "\u200c\u200d"  # Persian, Hindi and emoji are spelt with them
-_ESCAPED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+_LINES = re.compile(r"([\n\t])")
 _QUOTED = re.compile(r"""(?<!\w)(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")(?!\w)""", re.DOTALL)
 
 
@@ -26,7 +25,7 @@ class Shown(str):
 def shown(text: str, most: int = MOST_CHARACTERS) -> Shown:
     r"""A text as a page may show it: what cannot be seen is written as in Python, and a long one is cut with a note.
 
-    Control characters, ANSI codes, bidi marks, lone surrogates and other formatting characters are written out. Line
+    What `memorization.results.visible` writes out, so that of terminals' codes, bidi marks and lone surrogates. Line
     ends and tabs stay.
 
     Args:
@@ -39,18 +38,8 @@ def shown(text: str, most: int = MOST_CHARACTERS) -> Shown:
     """
     cut = text[:most]
     if not _PLAIN.fullmatch(cut):
-        cut = "".join(map(_visible, cut))
+        cut = "".join(part if part in ("\n", "\t") else visible(part) for part in _LINES.split(cut))
     return Shown(cut if len(text) <= most else f"{cut} … (cut: the first {most:,} of {len(text):,} characters)")
-
-
-@lru_cache(maxsize=65536)
-def _visible(character: str) -> str:
-    if character in "\n\t" or character in _JOINERS:
-        return character
-    if unicodedata.category(character) not in _ESCAPED:
-        return character
-    number = ord(character)
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
 
 
 def without_quotes(sentence: str) -> str:
