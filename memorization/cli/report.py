@@ -1,12 +1,15 @@
 """The command that writes the report of a saved audit again."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memorization.cli.results import Folder
 from memorization.errors import InputError
+
+if TYPE_CHECKING:
+    from memorization.results import Result
 
 _ENDINGS = (".html", ".htm")
 
@@ -28,8 +31,6 @@ def report(
 ) -> None:
     """Write the report of a saved audit, or of a saved measurement alone, again: report.html and report.md."""
     from memorization import load
-    from memorization.report.html import html_of, markdown_of
-    from memorization.report.html.page import write_page
 
     if folder.is_file():
         raise InputError(f"{folder} is a file: name the folder that holds the saved audit, such as {folder.parent}.")
@@ -41,11 +42,20 @@ def report(
         if path.exists():
             raise InputError(f"{path} is there already: name another --output, or pass --overwrite.")
     result = load(folder)
-    pages = {page: html_of(result, redact=redact), text: markdown_of(result, redact=redact)}
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {page} cannot be written to: {error.strerror or error}.") from error
+    write(result, page, redact=redact)
+
+
+def write(result: "Result", page: Path, *, redact: bool = False) -> None:
+    """Write the report of a result as a page and, beside it, as Markdown, and say where."""
+    from memorization.report.html import html_of, markdown_of
+    from memorization.report.html.page import write_page
+
+    text = page.with_suffix(".md")
+    pages = {page: html_of(result, redact=redact), text: markdown_of(result, redact=redact)}
     for path, content in pages.items():
         write_page(path, content)
     print(f"report: {page}, also as {text.name}")
