@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -371,3 +374,30 @@ def test_the_exit_code_of_the_command(condition, code, model_folder, tmp_path, c
     assert result.passed is (code == 0)
     assert result.settings["command"].startswith(f"memorization audit --target {model_folder}")
     assert ("FAILED" in capsys.readouterr().out) is (code == 3)
+
+
+def test_a_reader_that_leaves_takes_nothing_along(model_folder, tmp_path):
+    """`memorization audit ... | head -1`: what was measured is written all the same."""
+    data = write_rows(
+        tmp_path / "a.jsonl", [f"the house met {i} times, and then it adjourned again" for i in range(12)]
+    )
+    held = write_rows(tmp_path / "b.jsonl", [f"the senate met {i} times, and then it adjourned too" for i in range(14)])
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "memorization",
+        "audit",
+        "--quiet",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    command += ["--target", str(model_folder), "--oracle", str(model_folder), "--data", data, "--control", held]
+    environment = {**os.environ, "PYTHONPATH": str(Path(memorization.__file__).parents[1])}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+    process.stdout.close()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert memorization.load(tmp_path / "out").figures()["n_records"] == 12

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, report, results, spans
-from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain
+from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain, readers_may_leave
 from memorization.cli.words import Command
 from memorization.errors import InputError, ModelError, ResultError
 
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the arguments are the process's own where none are given."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    with _readable_errors(debug):
+    with _readable_errors(debug), readers_may_leave():
         typed = [argument for argument in arguments if argument != "--debug"]
         TYPED.set(shlex.join(["memorization", *typed]))
         code = app(typed, prog_name="memorization", standalone_mode=False)

@@ -8,10 +8,13 @@ import typer
 from memorization.cli.options import (
     AllowPickle,
     BatchSize,
+    Csv,
     Device,
     Dtype,
     FirstToken,
     Groups,
+    IdColumn,
+    Keep,
     Level,
     Limit,
     MaxLength,
@@ -93,10 +96,13 @@ def audit(
     messages: Messages = False,
     limit: Limit = None,
     groups: Groups = None,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     on_lossy_text: SkipLossy = False,
     level: Level = 0.95,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -109,7 +115,9 @@ def audit(
     if asked is not None and (prompt_column is not None or messages):
         raise InputError("--span measures parts of whole texts: leave out --prompt-column and --messages.")
     claim(output, overwrite)
-    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
+    (seen, unseen), groups = read_data(
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep
+    )
     result = audited(
         target,
         oracle,
@@ -140,7 +148,7 @@ def audit(
     )
     result = dataclasses.replace(result, settings={**result.settings, "command": TYPED.get()})
     print(result)
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)
     from memorization.report.html import write_report
 

@@ -1,8 +1,10 @@
 """Where results go, and what is printed about it."""
 
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,36 @@ def save(result: Result, output: Path, *, csv: bool = False) -> None:
         raise typer.Exit(NOT_WRITTEN) from error
     KEPT.set(f"the results are in {output}; what comes after them, such as a picture, may be missing")
     print(f"written to {output}")
+
+
+@contextmanager
+def readers_may_leave() -> Iterator[None]:
+    """Whoever reads standard output, such as `head`, may close it: what is measured is written all the same."""
+    whole = sys.stdout
+    sys.stdout = _Patient(whole)
+    try:
+        yield
+    finally:
+        sys.stdout = whole
+
+
+class _Patient:
+    """A stream that is silent once nobody reads it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            n = self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            n = len(text)
+        return int(n)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def complain(message: str) -> None:
