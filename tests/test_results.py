@@ -132,7 +132,7 @@ def test_a_folder_of_0_1_0_loads_with_equal_numbers(name):
 
 
 def test_every_kind_has_a_folder_of_0_1_0_or_is_newer_and_a_picture():
-    drawn = set(PICTURES) - {"Ladder"}  # worked out from a saved result, not saved itself
+    drawn = set(PICTURES) - {"Ladder", "TokenBits"}  # worked out from a saved result, not saved itself
     assert (
         {one["kind"] for one in NUMBERS.values()}
         | {"Audit", "Quickstart", "IdentifierAudit", "CapacityComparison", "SpanMemorization"}

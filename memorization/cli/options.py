@@ -87,7 +87,8 @@ Keep = Annotated[
     typer.Option(
         "--keep",
         metavar="A,B",
-        help="Columns of the data that every table of samples gets as well, between commas; several times.",
+        help="Columns of the data that every table of samples gets as well, between commas; several times.  [default: "
+        "none]",
     ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="Only the first so many samples, and control samples.")]

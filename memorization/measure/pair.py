@@ -16,7 +16,7 @@ from memorization.measure.fingerprint import same_model
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, UniformModel, open_model
 from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
-from memorization.samples import Samples, check_same_answers, counted_by
+from memorization.samples import Samples, check_same_answers, counted_by, part_in_words
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
 _ROLES = ("target", "oracle")
@@ -320,9 +320,9 @@ def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: i
     if had != by:
         return f"{name} of other samples: there, {_COUNTED[had]}; here, {_COUNTED[by]}. Measure both in one way."
     return (
-        f"{name} of other samples: {ours['n_samples']} from {ours['source']} were measured, and {n_samples} from "
-        f"{source} came (compared by fingerprint, order included; texts with texts, ids with ids). Measure again, or "
-        "pass the same samples."
+        f"{name} of other samples: {ours['n_samples']} from {ours['source']}{part_in_words(ours)} were measured, and "
+        f"{n_samples} from {source} came (compared by fingerprint, order included; texts with texts, ids with ids). "
+        "Measure again, or pass the same samples."
     )
 
 

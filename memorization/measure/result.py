@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from memorization.integers import edges_of
 from memorization.measure.byte_bits import BYTE_COLUMNS, BitsOfBytes, saved_bytes
+from memorization.measure.rows import RowsOfLengths
 from memorization.results import (
     About,
-    Result,
     Saved,
     counted,
     describe_first_token,
@@ -28,7 +28,7 @@ __all__ = ["CodeLengths"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CodeLengths(BitsOfBytes, Result):
+class CodeLengths(BitsOfBytes, RowsOfLengths):
     """Code lengths of samples under one model, in bits, in the order of the input.
 
     A saved folder holds samples.parquet (a row a sample), tokens.parquet (a row a coded token) and settings.json.

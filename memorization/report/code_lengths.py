@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from memorization.measure.code_lengths import CodeLengths
+    from memorization.unintended.rows import TokenBits
 
-__all__ = ["plot_code_lengths", "plot_token_bits"]
+__all__ = ["plot_code_lengths", "plot_token_bits", "plot_tokens"]
 
 
 def plot_code_lengths(code_lengths: "CodeLengths", ax: "Axes | None" = None) -> "Axes":
@@ -99,6 +100,24 @@ def plot_token_bits(
     ax.set_ylabel("ideal bits per token" if begins is None else "ideal bits per piece")
     ax.grid(axis="y", color="#E5E5E5", zorder=0)
     legend_above(ax, 2)
+    return ax
+
+
+def plot_tokens(sample: "TokenBits", ax: "Axes | None" = None) -> "Axes":
+    """`plot_token_bits` of one sample of a `Memorization`, which the title names.
+
+    Args:
+        sample: what `Memorization.plot_tokens` draws.
+        ax: matplotlib Axes to draw on; None makes a figure, reached as `ax.figure`.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        InputError: as for `plot_token_bits`.
+    """
+    ax = plot_token_bits(sample.target, sample.oracle, sample.place, sample.tokens, ax)
+    ax.set_xlabel(f"{ax.get_xlabel()}; {sample.title}", parse_math=False)
     return ax
 
 

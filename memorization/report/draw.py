@@ -29,6 +29,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "Rarity": ("rarity", "plot_rarity"),
     "SpanMemorization": ("spans", "plot_spans"),
     "TextSweep": ("text_sweep", "plot_text_sweep"),
+    "TokenBits": ("code_lengths", "plot_tokens"),
 }
 
 # Files of pictures that do not go by the name of the module that draws them.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-__all__ = ["GIVEN", "counted_by", "left_out", "positions_kept", "positions_measured"]
+__all__ = ["GIVEN", "counted_by", "left_out", "part_in_words", "positions_kept", "positions_measured"]
 
 # What is read and not counted, by what says so (`Samples.conditional`).
 GIVEN = {"prompt": "the prompts", "messages": "the other turns", "labels": "the tokens labelled -100"}
@@ -22,19 +22,38 @@ def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -
     """Lines that say how many texts of each of these sets were left out, and what of them was read and not counted."""
     counts = {name: (len(record["lossy_skipped"]), record["n_samples"]) for name, record in records.items() if record}
     given = {name: record.get("conditional") for name, record in records.items() if record}
-    return [
-        f"  {'given':<{width}}{GIVEN[found['by']]} of the {name} ({found['n_tokens_read']:,} tokens, not counted)"
-        for name, found in given.items()
-        if found
-    ] + [
-        f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
-        for name, (n, n_measured) in counts.items()
-        if n
-    ]
+    parts = {name: record for name, record in records.items() if record and "part_of" in record}
+    return (
+        [
+            f"  {'part':<{width}}{part['n_samples']:,} of {part['part_of']['n_samples']:,} {name}"
+            for name, part in parts.items()
+        ]
+        + [
+            f"  {'given':<{width}}{GIVEN[found['by']]} of the {name} ({_read(found['n_tokens_read'])}not counted)"
+            for name, found in given.items()
+            if found
+        ]
+        + [
+            f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
+            for name, (n, n_measured) in counts.items()
+            if n
+        ]
+    )
+
+
+def part_in_words(record: Mapping[str, Any]) -> str:
+    """In brackets, that the record is of a part of what was measured; empty where it is of all."""
+    return f" (a part of {record['part_of']['n_samples']}: pass the whole)" if "part_of" in record else ""
+
+
+def _read(n_tokens: int | None) -> str:
+    return "" if n_tokens is None else f"{n_tokens:,} tokens, "
 
 
 def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:
     """Positions in the input of the samples of a measurement with this record (`Samples.record`)."""
+    if "rows" in record:  # a part of what was measured
+        return np.array(record["rows"], dtype=np.int64)
     left_out = [*record.get("blank_skipped", ()), *record["lossy_skipped"], *record.get("too_short", ())]
     return positions_kept(n_samples, left_out)
 

@@ -36,7 +36,12 @@ class Means(ReadOnly):
     @property
     def first_of_each(self) -> Int64[np.ndarray, " different"]:
         """Positions of the samples that are not the same as an earlier one."""
-        return self._once("first", lambda: np.sort(np.unique(_equal(self.target), return_index=True)[1]))
+        return self._once("first", lambda: np.sort(np.unique(self.equal, return_index=True)[1]))
+
+    @property
+    def equal(self) -> Int64[np.ndarray, " sample"]:
+        """The same number for equal samples, counted from 0."""
+        return self._once("equal", lambda: _equal(self.target))
 
     @property
     def n_independent(self) -> int:

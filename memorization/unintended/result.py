@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
-from memorization.results import Result, Saved, counted, describe_first_token, describe_model, plain
+from memorization.results import Saved, counted, describe_first_token, describe_model, plain
 from memorization.samples import left_out
 from memorization.stats.levels import Interval
 from memorization.unintended.control import Control, control_of, with_groups
@@ -20,7 +20,7 @@ from memorization.unintended.in_parts import InParts
 from memorization.unintended.joint import joint_of, with_count
 from memorization.unintended.ladder import Ladder, Sets, build_ladder
 from memorization.unintended.means import Means, sample_keys
-from memorization.unintended.selection import Selection
+from memorization.unintended.rows import RowsOfMemorization
 from memorization.unintended.shares import Shares
 from memorization.unintended.verdict import Verdict
 
@@ -32,7 +32,7 @@ _ROLES = ("target", "oracle")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Memorization(Selection, InParts, Shares, Result):
+class Memorization(RowsOfMemorization, InParts, Shares):
     """Unintended memorization of samples by a target model against an oracle, in bits, in the order of the input.
 
     A saved folder holds memorization.parquet (a row a sample) and control.parquet; target/ and oracle/ (and the same in
@@ -157,6 +157,17 @@ class Memorization(Selection, InParts, Shares, Result):
         content = {"kind": "summary", **plain(self.summary()), "settings": plain(self.settings)}
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+    def _of_places(self, places: Int64[np.ndarray, " kept"]) -> "Memorization":
+        """Of these samples against the whole control: what unseen samples look like does not change."""
+        pairs = [(self.target._of_places(places), self.oracle._of_places(places))]
+        groups = [None if self.groups is None else tuple(self.groups[place] for place in places)]
+        if self.control is not None:
+            pairs.append((self.control.target, self.control.oracle))
+            groups.append(self.control.groups)
+        others = [(lengths._of_places(places), of_control) for lengths, of_control in self.other_oracles]
+        target_bits = with_count(pairs[0][0].bits, pairs[0][0], self.settings)
+        return combined(pairs, self.settings, self.mem_bits[places] + target_bits, others, groups)
 
     @classmethod
     def _from_saved(cls, saved: Saved) -> "Memorization":
