@@ -336,6 +336,16 @@ def test_memorization_and_its_control_have_them_too(tmp_path):
     assert not list(tmp_path.glob("*/*.csv"))
 
 
+def test_saved_lengths_get_the_columns_of_the_samples_that_come_with_them():
+    plain = compress_bits(UniformModel(256), [row["text"] for row in ROWS if row["uid"]], tokenizer=Bytes())
+    assert "id" not in plain.to_pandas()
+    found = unintended_memorization(
+        plain, UniformModel(256), read_samples(ROWS, **KEEP), oracle_tokenizer=Bytes(), progress=False
+    )
+    assert found.to_pandas()["id"].tolist() == ["a7", "b2", "c9"]
+    assert found.by("source")["n"].tolist() == [1, 1, 1]
+
+
 def test_a_csv_that_was_changed_is_no_damage_and_goes_with_its_result(tmp_path):
     found = lengths_of()
     found.save(tmp_path, csv=True)

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -196,9 +197,9 @@ def unintended_memorization(
                     pair[0], opened, [part], tokenizers=(None, None), revisions=(None, None), oracle_as=like
                 )
         measured.append(pairs)
-    documents = [
-        part.as_measured(pair[0].settings["samples"]).groups for part, pair in zip(sets, measured[0], strict=True)
-    ]
+    read = [part.as_measured(pair[0].settings["samples"]) for part, pair in zip(sets, measured[0], strict=True)]
+    documents = [part.groups for part in read]
+    measured = [list(map(_with_columns, pairs, read)) for pairs in measured]
     if control is not None and lengths_given:
         _add_control(measured, control)
         documents.append(_labels_of_lengths(of[1], measured[0][1][0]))
@@ -206,6 +207,14 @@ def unintended_memorization(
     if combine != "best":
         first, others = _mixed([first, *others], combine)
     return memorization_of(first, others, joint=joint, combine=combine, baseline=baseline, groups=documents)
+
+
+def _with_columns(pair: Pair, samples: Samples) -> Pair:
+    """The pair with the ids and columns that the samples carry, which saved CodeLengths may lack."""
+    target, oracle = pair
+    if (samples.row_ids is None and samples.kept is None) or target.about == samples.about:
+        return pair
+    return replace(target, about=samples.about), oracle
 
 
 def _groups_of_sets(groups: Any, control: Any) -> tuple[Any, Any]:
