@@ -372,12 +372,19 @@ def test_own_columns_of_tables_are_refused_as_kept_ones():
     assert {name for table in tables for name in table.columns} <= OWN_COLUMNS
 
 
+def likes_small_ids(ids):
+    """Scores differ, so that samples change places where they are ranked."""
+    import torch
+
+    return torch.linspace(5, 0, 64).expand(*ids.shape, 64)
+
+
 def test_tables_of_attacks_and_extraction_have_them(tmp_path):
     from memorization import audit_membership, extract, load
 
-    rows = [{"input_ids": [i, i + 1, i + 2], "n": 10 * i, "source": "ab"[i % 2]} for i in range(6)]
+    rows = [{"input_ids": [i, 9 + i * i % 7, 50], "n": 10 * i, "source": "ab"[i % 2]} for i in range(6)]
     seen, unseen = (read_samples(part, id_column="n", keep=["source"]) for part in (rows[:3], rows[3:]))
-    audit = audit_membership(UniformModel(64), seen, unseen, progress=False)
+    audit = audit_membership(likes_small_ids, seen, unseen, progress=False)
     audit.save(tmp_path / "attack", csv=True)
     found = extract(UniformModel(64), seen, unseen, prefix_tokens=[1], progress=False)
     found.save(tmp_path / "extract", csv=True)

@@ -98,6 +98,7 @@ def test_a_part_is_what_measuring_it_alone_gives(groups):
     assert part.verdict == alone.verdict
     assert part.q_values.tolist() == pytest.approx(alone.q_values.tolist())
     assert part.groups == alone.groups
+    assert part.control.groups == alone.control.groups == whole.control.groups
     assert part.settings["n_repeated"] == alone.settings["n_repeated"] == 1
 
 
@@ -303,6 +304,16 @@ def test_a_notebook_shows_figures_and_rows_that_can_do_nothing(bpe_tokenizer, ti
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", page)
     assert "CodeLengths of 2 samples" in page
     assert isinstance(found, CodeLengths)
+
+
+def test_a_notebook_shows_names_of_models_as_they_are():
+    def model(ids):
+        return torch.zeros(*ids.shape, VOCAB)
+
+    model.__name__ = model.__qualname__ = "<img src=x>"
+    found = compress_bits(model, SEEN[:2], progress=False)
+    assert "<img" in repr(found)
+    assert "<img" not in found._repr_html_()
 
 
 def test_a_notebook_shows_the_most_memorized(found):

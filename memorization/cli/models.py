@@ -44,6 +44,7 @@ from memorization.cli.options import (
 )
 from memorization.cli.output import claim, draw, save
 from memorization.errors import InputError
+from memorization.results import quoted, visible
 
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
@@ -366,10 +367,11 @@ def _model_or_lengths(name: str) -> "str | CodeLengths":
 
 
 def _most_memorized(result: "Memorization", n_shown: int = 5) -> str:
-    table = result.to_pandas().nlargest(n_shown, "signed_bits")
-    rows = [
-        f"    sample {row.sample:>7}: memU {row.bits:>9.2f} bits; {row.target_bits:>9.2f} under the target, "
-        f"{row.oracle_bits:>9.2f} under the oracle"
-        for row in table.itertuples()
-    ]
+    rows = []
+    for row in result.top(n_shown).to_dict("records"):
+        named = f", id {visible(row['id'], 40)}" if "id" in row else ""
+        named += f", {row['copies']} equal ones" if row["copies"] > 1 else ""
+        shown = f"  {quoted(row['preview'])}" if row.get("preview") else ""
+        bits = f"{row['target_bits']:>9.2f} under the target, {row['oracle_bits']:>9.2f} under the oracle"
+        rows.append(f"    sample {row['sample']:>7}{named}: memU {row['bits']:>9.2f} bits; {bits}{shown}")
     return "\n".join(["  most memorized (sample: its row in the data, counted from 0)", *rows])
