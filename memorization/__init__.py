@@ -42,6 +42,9 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.spans.measure import measure_spans
     from memorization.spans.result import SpanMemorization
     from memorization.stats.levels import Interval
+    from memorization.tracking.callback import MemorizationCallback
+    from memorization.tracking.measure import track
+    from memorization.tracking.result import Trajectory
     from memorization.unintended.control import Control
     from memorization.unintended.measure import unintended_memorization
     from memorization.unintended.result import Memorization
@@ -66,6 +69,7 @@ __all__ = [
     "Membership",
     "MembershipAudit",
     "Memorization",
+    "MemorizationCallback",
     "OpenModel",
     "Quickstart",
     "Rarity",
@@ -73,6 +77,7 @@ __all__ = [
     "Samples",
     "SpanMemorization",
     "TextSweep",
+    "Trajectory",
     "UniformModel",
     "attack_ceiling",
     "audit",
@@ -95,6 +100,7 @@ __all__ = [
     "read_samples",
     "run_quickstart",
     "text_sweep",
+    "track",
     "unintended_memorization",
     "which_samples",
 ]
@@ -116,6 +122,7 @@ _HOMES = {
     "Membership": "membership.result",
     "MembershipAudit": "membership.result",
     "Memorization": "unintended.result",
+    "MemorizationCallback": "tracking.callback",
     "OpenModel": "measure.opening",
     "Quickstart": "lab.quickstart",
     "Rarity": "rarity.result",
@@ -123,6 +130,7 @@ _HOMES = {
     "Samples": "samples",
     "SpanMemorization": "spans.result",
     "TextSweep": "lab.text.result",
+    "Trajectory": "tracking.result",
     "UniformModel": "measure.opening",
     "attack_ceiling": "scaling_law.ceiling",
     "audit": "auditing.measure",
@@ -144,6 +152,7 @@ _HOMES = {
     "read_samples": "samples",
     "run_quickstart": "lab.quickstart",
     "text_sweep": "lab.text.experiment",
+    "track": "tracking.measure",
     "unintended_memorization": "unintended.measure",
     "which_samples": "rarity.measure",
 }

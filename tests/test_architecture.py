@@ -40,6 +40,7 @@ FLOORS = [
     "extraction",
     "identifiers",
     "auditing",  # all of these of one checkpoint, for people who decide
+    "tracking",  # memU of the checkpoints of a run
     "data",
     "lab",
     "report",
@@ -275,6 +276,7 @@ EXPLAINED = {
     "run_quickstart",
     "text_sweep",
     "token_moments",
+    "track",
     "train",
     "train_stack",
     "unintended_memorization",

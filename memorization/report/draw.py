@@ -30,6 +30,7 @@ PICTURES: dict[str, tuple[str, str]] = {
     "SpanMemorization": ("spans", "plot_spans"),
     "TextSweep": ("text_sweep", "plot_text_sweep"),
     "TokenBits": ("code_lengths", "plot_tokens"),
+    "Trajectory": ("trajectory", "plot_trajectory"),
 }
 
 # Files of pictures that do not go by the name of the module that draws them.
@@ -106,6 +107,10 @@ def _of_spans(result: Any) -> _Named:
     yield "spans_per_byte", partial(draw, result, per_byte=True)
 
 
+def _of_trajectory(result: Any) -> _Named:
+    yield "trajectory_samples", partial(draw, result, against="samples")
+
+
 # The pictures of a kind beside its first.
 _MORE: dict[str, Callable[[Any], _Named]] = {
     "Capacity": _of_capacity,
@@ -113,4 +118,5 @@ _MORE: dict[str, Callable[[Any], _Named]] = {
     "Memorization": _of_memorization,
     "Quickstart": _of_quickstart,
     "SpanMemorization": _of_spans,
+    "Trajectory": _of_trajectory,
 }

@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "Rarity": "memorization.rarity.result",
     "SpanMemorization": "memorization.spans.result",
     "TextSweep": "memorization.lab.text.result",
+    "Trajectory": "memorization.tracking.result",
 }
 
 # Files and parts, as patterns. Folders of that version do not list them.
