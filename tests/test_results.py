@@ -38,6 +38,8 @@ from memorization.errors import InputError, MeasurementWarning, ResultError
 from memorization.report.draw import PICTURES
 from memorization.results import KINDS, ReadOnly, Result, plain
 from memorization.stats.levels import Interval
+from memorization.tracking.reading import read
+from memorization.tracking.result import trajectory_of
 
 OLD = Path(__file__).parent / "fixtures" / "results_0_1_0"
 NUMBERS = json.loads((OLD / "numbers.json").read_text(encoding="utf-8"))
@@ -57,6 +59,8 @@ def one_of(name: str) -> Result:
         return CapacityComparison({"mine": one, "GPT-2": one}, {"mine": "GPT-2", "GPT-2": "GPT-2"})
     if name == "Audit":
         return an_audit()
+    if name == "Trajectory":
+        return a_trajectory()
     return quickstart() if name == "Quickstart" else load(OLD / name)
 
 
@@ -69,7 +73,13 @@ def an_audit() -> Result:
         return memorization.audit(bigram(0), UniformModel(16), known, unseen, **options)
 
 
-NAMES = [*NUMBERS, "Audit", "Quickstart", "CapacityComparison"]
+@functools.cache
+def a_trajectory() -> Result:
+    found = [Memorization.load(OLD / "Memorization_with_control")] * 2
+    return trajectory_of([read(one, f"checkpoint-{k}", float(k)) for k, one in enumerate(found)], found[0])
+
+
+NAMES = [*NUMBERS, "Audit", "Trajectory", "Quickstart", "CapacityComparison"]
 
 
 def bigram(seed: int):
@@ -135,7 +145,7 @@ def test_every_kind_has_a_folder_of_0_1_0_or_is_newer_and_a_picture():
     drawn = set(PICTURES) - {"Ladder", "TokenBits"}  # worked out from a saved result, not saved itself
     assert (
         {one["kind"] for one in NUMBERS.values()}
-        | {"Audit", "Quickstart", "IdentifierAudit", "CapacityComparison", "SpanMemorization"}
+        | {"Audit", "Quickstart", "IdentifierAudit", "CapacityComparison", "SpanMemorization", "Trajectory"}
         == set(KINDS)
         == drawn
     )

@@ -499,6 +499,7 @@ def test_warnings_come_once_a_kind(run):
 # --- pictures
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_the_heat_map_has_the_most_memorized_on_top(run):
     found = tracked(run)
     ax = found.plot(against="samples")
@@ -561,6 +562,7 @@ def test_training_goes_on_as_without_the_callback(run, tmp_path):
     assert own(with_it)
 
 
+@pytest.mark.usefixtures("no_type_checker")  # which draws random numbers of its own
 def test_mode_gradients_and_random_states_are_left_alone(run, tmp_path):
     from transformers import TrainerControl, TrainerState
 
@@ -654,6 +656,7 @@ def test_lengths_are_an_oracle_for_the_callback(run, tmp_path):
     np.testing.assert_array_equal(watch.result.bits, other.result.bits)
 
 
+@pytest.mark.usefixtures("no_type_checker")
 def test_what_the_callback_refuses(run):
     with pytest.raises(InputError, match="every must be"):
         MemorizationCallback(run / "base", MEMBERS, every=0)

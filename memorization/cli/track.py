@@ -1,6 +1,5 @@
 """The command that measures the checkpoints of a training run."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +8,14 @@ from memorization.cli.options import (
     AllowPickle,
     BatchSize,
     Control,
+    Csv,
     Data,
     Device,
     Dtype,
     FirstToken,
     Groups,
+    IdColumn,
+    Keep,
     Limit,
     MaxLength,
     Messages,
@@ -81,10 +83,13 @@ def track(
     messages: Messages = False,
     limit: Limit = None,
     groups: Groups = None,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     overwrite: Overwrite = False,
+    csv: Csv = False,
     quiet: Quiet = False,
 ) -> None:
     """memU at each checkpoint of a training run, the oracle run once; the same command goes on with new checkpoints."""
@@ -95,7 +100,9 @@ def track(
     # A trajectory that is there goes on; `track` itself refuses one of other samples, and other results.
     claim(output, overwrite or (output / SETTINGS).is_file())
     KEPT.set(f"measured checkpoints are kept in {output / 'checkpoints'}, and the same command goes on from there")
-    (seen, unseen), groups = read_data([samples, control], text_column, prompt_column, messages, limit, groups)
+    (seen, unseen), groups = read_data(
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep
+    )
     checkpoints: Any = run if target is None or run is not None else target
     result = tracked(
         checkpoints,
@@ -123,5 +130,5 @@ def track(
         progress=not quiet,
     )
     print(result)
-    save(result, Path(output))
+    save(result, output, csv=csv)
     draw(result, output)

@@ -134,7 +134,7 @@ class MemorizationCallback:
         steps = sorted(self._readings)
         said = {self._readings[step].name: self._said[step] for step in steps}
         more = {"warnings": said, "weights": {}, "missing": [], "gone": [], "left_out": []}
-        return trajectory_of([self._readings[step] for step in steps], self._first, more)
+        return trajectory_of([self._readings[step] for step in steps], self._first, None, more)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Measure oracle and model; of an earlier training, only what this one goes on from is kept."""

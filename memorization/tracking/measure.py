@@ -267,7 +267,10 @@ class _Points:
             "gone": self.gone,
             "left_out": left_out,
         }
-        return trajectory_of([self.readings[name] for name in names], self.first, more)
+        # Of these samples, not of those that came when the first checkpoint was measured: with the same texts, they may
+        # have other ids and columns.
+        about = self.sets[0].as_measured(self.first.target.settings["samples"]).about
+        return trajectory_of([self.readings[name] for name in names], self.first, about, more)
 
 
 def _without_oracle(checkpoints: list[Checkpoint], oracle: Any) -> tuple[list[Checkpoint], list[Checkpoint]]:

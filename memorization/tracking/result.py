@@ -232,12 +232,15 @@ def _span(low: float, high: float, digits: int) -> str:
     return "unknown" if math.isnan(low) else f"{low:,.{digits}f} to {high:,.{digits}f}"
 
 
-def trajectory_of(readings: Sequence[Reading], found: Any, more: dict[str, Any] | None = None) -> Trajectory:
+def trajectory_of(
+    readings: Sequence[Reading], found: Any, about: About | None = None, more: dict[str, Any] | None = None
+) -> Trajectory:
     """The trajectory that readings make.
 
     Args:
         readings: of the checkpoints, in order.
         found: the `Memorization` of one of them, which says what they have in common: oracle, samples, first token.
+        about: what is known of each sample; None where that measurement says it.
         more: further settings.
 
     Raises:
@@ -261,7 +264,7 @@ def trajectory_of(readings: Sequence[Reading], found: Any, more: dict[str, Any] 
         control_signed_bits=np.stack([one.control_signed_bits for one in readings]),
         index=found.target.index,
         control_index=np.zeros(0, np.int64) if control is None else control.target.index,
-        about=found.about,
+        about=found.about if about is None else about,
         settings={
             "has_control": control is not None,
             "oracle": found.oracle.settings["model"],
