@@ -423,6 +423,43 @@ def test_sets_with_unlike_columns_are_joined():
     assert About.joined([ours, None], [1, 3]) is None
 
 
+def test_tables_of_rarity_spans_and_identifiers_have_them(tiny_gpt2, bpe_tokenizer, tmp_path):
+    from memorization import audit_identifiers, measure_spans, which_samples
+    from memorization.identifiers.result import OWN_COLUMNS as OF_IDENTIFIERS
+    from memorization.spans.result import OWN_COLUMNS as OF_SPANS
+
+    rows = [
+        {"text": f"key 5d41402abc4b2a76b9719d911017c59{i} is number {i}", "uid": f"u{i}", "source": "web"} for i in "ab"
+    ]
+    rows.insert(1, {"text": "", "uid": "", "source": ""})
+    samples = read_samples(rows, id_column="uid", keep=["source"])
+    spans = measure_spans(
+        tiny_gpt2, UniformModel(300), samples, {"key": "[0-9a-f]{32}"}, target_tokenizer=bpe_tokenizer,
+        oracle_tokenizer=bpe_tokenizer, progress=False,
+    )  # fmt: skip
+    found = audit_identifiers(tiny_gpt2, samples, "[0-9a-f]{32}", tokenizer=bpe_tokenizer, n_draws=2, progress=False)
+    rare = which_samples([1.0, 2.0], samples, tokenizer=bpe_tokenizer)
+    tables = {
+        "spans": (spans, lambda one: one.spans_to_pandas(), OF_SPANS),
+        "identifiers": (found, lambda one: one.to_pandas(), OF_IDENTIFIERS),
+        "rarity": (rare, lambda one: one.to_pandas(), ()),
+    }
+    for name, (result, table_of, own) in tables.items():
+        table = table_of(result)
+        assert set(zip(table["sample"], table["id"], strict=True)) == {(0, "ua"), (2, "ub")}
+        assert (table["source"] == "web").all()
+        assert table["preview"].str.startswith("key 5d41402abc4b2a76b9719d91").all()
+        assert set(table.columns) - {"source"} <= OWN_COLUMNS | set(own)
+        result.save(tmp_path / name, csv=True)
+        pd.testing.assert_frame_equal(table_of(load(tmp_path / name)), table)
+        assert pd.read_csv(tmp_path / name / f"{name}.csv")["id"].tolist() == table["id"].tolist()
+    twice = read_samples([{**row, "start": 1} for row in rows], keep=["start"])
+    with pytest.raises(InputError, match="keep names 'start', and the table of identifiers has a column of that name"):
+        audit_identifiers(tiny_gpt2, twice, "[0-9a-f]{32}", tokenizer=bpe_tokenizer)
+    with pytest.raises(InputError, match="and the table of spans has a column of that name"):
+        measure_spans(tiny_gpt2, UniformModel(300), twice, {"key": "x"}, target_tokenizer=bpe_tokenizer)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_redacted_audit_shows_no_beginnings():
     from memorization import audit

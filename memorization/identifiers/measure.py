@@ -11,7 +11,7 @@ from memorization.errors import InputError
 from memorization.identifiers.charging import Charge, Spans, spans_of_canaries, spans_of_places
 from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import Format, FormatLike, UniformTokens, resolve_formats
-from memorization.identifiers.result import IdentifierAudit
+from memorization.identifiers.result import OWN_COLUMNS, IdentifierAudit
 from memorization.integers import check_integer, check_seed
 from memorization.measure.code_lengths import compress_bits, tokenize
 from memorization.measure.context import FirstToken, resolve_first_token
@@ -19,7 +19,7 @@ from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
-from memorization.results import versions
+from memorization.results import check_kept, versions
 from memorization.samples import Samples, SamplesLike, check_unconditional, read_samples
 
 __all__ = ["audit_identifiers"]
@@ -116,6 +116,7 @@ def audit_identifiers(
     max_length, _, batch_size = check_windows(max_length, None, batch_size)
     raw = read_samples(samples, text_column=text_column, limit=limit)
     check_unconditional(raw, "audit_identifiers")
+    check_kept(raw.about, OWN_COLUMNS, "the table of identifiers")
     with open_model(
         target,
         tokenizer=tokenizer,

@@ -25,7 +25,10 @@ from memorization.stats.significance import fewest_selected, q_of_e_values, q_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["IdentifierAudit"]
+__all__ = ["OWN_COLUMNS", "IdentifierAudit"]
+
+# Of the table, beside those that every table of samples may have (`samples.beside`).
+OWN_COLUMNS = ("start", "identifier", "format", "n_texts", "format_bits", "e_value", "rank_p_value")
 
 _FDR = 0.05  # at which the printed result selects
 _SHOWN = 4  # characters of an identifier that a printed result shows

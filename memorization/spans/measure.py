@@ -14,7 +14,7 @@ from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import Pair, check_measured
 from memorization.measure.tokenizers import TokenizerLike
-from memorization.results import versions
+from memorization.results import check_kept, versions
 from memorization.samples import GroupsLike, Samples, SamplesLike, groups_of_both, read_samples
 from memorization.spans.fields import Spans
 from memorization.spans.finding import (
@@ -26,7 +26,7 @@ from memorization.spans.finding import (
     find,
     places_of_columns,
 )
-from memorization.spans.result import SpanMemorization
+from memorization.spans.result import OWN_COLUMNS, SpanMemorization
 from memorization.unintended import Memorization, unintended_memorization
 
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ def _places_of_sets(
     """The spans of samples and control, of which every name that is asked for stands in a sample."""
     found = []
     for source, part, of in zip(sources, sets, ("samples", "control"), strict=False):
+        check_kept(part.about, OWN_COLUMNS, "the table of spans")
         if part.texts is None:
             raise InputError(f"spans are parts of texts, and the {of} are token ids. Pass the texts.")
         if part.conditional == "messages":

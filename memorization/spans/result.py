@@ -17,7 +17,10 @@ from memorization.stats.levels import Interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SpanMemorization", "Spans"]
+__all__ = ["OWN_COLUMNS", "SpanMemorization", "Spans"]
+
+# Of the table, beside those that every table of samples may have (`samples.beside`).
+OWN_COLUMNS = ("set", "field", "start", "end", "on_edges", "unit")
 
 _TRIES = 1000
 _SETS = ("samples", "control")

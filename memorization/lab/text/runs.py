@@ -216,4 +216,6 @@ def _head(lengths: CodeLengths, n_samples: int) -> CodeLengths:
         token_bits=lengths.token_bits[:n_tokens],
         token_offsets=lengths.token_offsets[: n_samples + 1],
         token_ids=lengths.token_ids[:n_tokens],
+        token_greedy=None,  # attacks ask for neither
+        about=None,
     )
