@@ -9,7 +9,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -125,7 +124,45 @@ def test_an_oracle_that_has_seen_the_records_never_passes():
     assert found.figures()["memorized"] == 0
     assert found.checks[0].outcome == "cannot tell"
     assert "may have seen" in found.checks[0].why
-    assert "may be more" in found.sentences()[0]
+    assert found.sentences()[0].startswith("Cannot tell which")
+    assert found.sentences()[-1].startswith("The oracle hides memory")
+
+
+def test_swapped_data_and_control_do_not_pass():
+    conditions = ["extracted > 0", "auc_best > 0.6", "set_p_value < 0.05", "net_bits > 0", "memorized > 0"]
+    found = audited(counts, UniformModel(VOCAB), random_records(90, 18), counting(40), fail_on=conditions)
+    assert {check.outcome for check in found.checks} <= {"cannot tell", "failed"}
+    assert "swapped" in found.sentences()[0]
+
+
+def test_a_control_of_other_lengths_tells_nothing_apart():
+    """Nothing is memorized: short records differ from long ones, whatever the target knows."""
+    table = torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(0)) * 2
+    short, long = random_records(60, 19, 18), random_records(400, 20, 60)
+    found = audited(lambda ids: table[ids], UniformModel(VOCAB), short, long, fail_on=["memorized > 0"])
+    assert math.isnan(found.figures()["memorized"])
+    assert found.records()["memorized"].isna().all()
+    assert found.checks[0].outcome == "cannot tell"
+    assert "differ in length" in found.sentences()[0]
+
+
+def test_a_short_record_does_not_shorten_the_prefix_of_others():
+    """Records that take 10 tokens to be recognized come out from 16 and 32, and not from 8."""
+
+    def from_the_tenth(ids):
+        late = torch.arange(ids.shape[1])[None, :, None] >= 12
+        return torch.where(late, counts(ids), torch.zeros(()))
+
+    long = counting(30, 44)
+    alone = audited(from_the_tenth, UniformModel(VOCAB), long, random_records(300, 21, 44))
+    mixed = audited(from_the_tenth, UniformModel(VOCAB), [*long, [5] * 17], random_records(300, 21, 44))
+    assert alone.figures()["extracted"] == mixed.figures()["extracted"] == 30
+    assert "8 to 32 tokens" in " ".join(mixed.sentences())
+
+
+def test_without_a_policy_nothing_has_passed(half):
+    assert half.passed is None
+    assert half._summary()["passed"] is None
 
 
 def test_records_known_in_part_are_no_nothing():
@@ -285,11 +322,12 @@ def test_warnings_are_kept_and_given_on():
         ("extracted", "must be a figure"),
         ("extracted >", "must be a figure"),
         ("> 3", "must be a figure"),
-        ("extracted > much", "'much', which is no number"),
-        ("extracted > nan", "no number"),
+        ("extracted > much", "'much', which is no finite number"),
+        ("extracted > nan", "no finite number"),
+        ("extracted > 1e400", "no finite number"),
         ("extractd > 0", "Did you mean extracted"),
         ("zzz > 0", "There are n_records"),
-        ("extracted > 0 and memorized > 0", "no number"),
+        ("extracted > 0 and memorized > 0", "no finite number"),
         (3, "must be a figure"),
     ],
 )
@@ -326,13 +364,11 @@ COMPARE = {
 
 
 @given(st.sampled_from(sorted(COMPARE)), st.integers(0, 4), st.integers(0, 4), st.booleans())
-def test_a_bound_settles_a_condition_where_no_higher_value_would_change_it(comparison, value, limit, is_bound):
+def test_a_figure_in_doubt_fails_or_cannot_be_told(comparison, value, limit, in_doubt):
     condition = Condition("extracted", comparison, float(limit))
-    (check,) = check_policy([condition], {"extracted": float(value)}, {"extracted": "short"} if is_bound else None)
-    possible = [value] if not is_bound else np.arange(value, 20)
-    outcomes = {bool(COMPARE[comparison](one, limit)) for one in possible}
-    expected = "cannot tell" if len(outcomes) == 2 else "failed" if outcomes == {True} else "passed"
-    assert check.outcome == expected
+    (check,) = check_policy([condition], {"extracted": float(value)}, {"extracted": "short"} if in_doubt else None)
+    holds = COMPARE[comparison](value, limit)
+    assert check.outcome == ("failed" if holds else "cannot tell" if in_doubt else "passed")
 
 
 @given(st.sampled_from(sorted(COMPARE)))

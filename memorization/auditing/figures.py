@@ -8,10 +8,11 @@ import numpy as np
 
 from memorization.auditing.findings import Findings
 from memorization.errors import InputError, NothingSelectedWarning
-from memorization.extraction import Extraction
+from memorization.extraction.decoding import least_bits
+from memorization.extraction.stored import Recited, recited
 from memorization.unintended import Memorization
 
-__all__ = ["FDR", "FIGURES", "TRIES", "figures_of", "lower_bounds", "memorized_of"]
+__all__ = ["FDR", "FIGURES", "TRIES", "figures_of", "memorized_of", "recited_of"]
 
 FDR = 0.05
 TRIES = 10_000
@@ -29,10 +30,10 @@ FIGURES = {
     "net_bits_high": "and upper end",
     "set_p_value": "p-value that records are known no better than unseen ones",
     "capacity_share": "net memU over 3.6 bits a parameter of the target",
-    "extracted": "records given back word for word by greedy decoding, from the longest prefix reported",
+    "extracted": "records given back word for word by greedy decoding, from 8, 16 or 32 tokens, as they are long",
     "extracted_share": "their share of the records that are long enough",
     "extracted_control_share": "the same share of the control, which is generalization",
-    "extractable": f"records that come out in {TRIES:,} sampled tries with probability 1/2, from the same prefix",
+    "extractable": f"records that come out in {TRIES:,} sampled tries with probability 1/2, from the same prefixes",
     "extractable_share": "their share of the records that are long enough",
     "extractable_control_share": "the same share of the control",
     **{f"auc_{name}": f"AUC of the {name} attack, 0.5 is chance" for name in _ATTACKS},
@@ -48,7 +49,8 @@ def figures_of(audit: Findings) -> dict[str, float]:
 
 def _figures(audit: Findings) -> dict[str, float]:
     memorization, control = audit.memorization, audit.memorization.control
-    chosen = memorized_of(memorization)
+    unlike = any(kind == "LengthMismatchWarning" for kind, _ in audit.warnings)
+    chosen = None if unlike else memorized_of(memorization)
     found: dict[str, Any] = dict.fromkeys(FIGURES, math.nan)
     found |= {
         "n_records": len(memorization),
@@ -64,8 +66,9 @@ def _figures(audit: Findings) -> dict[str, float]:
         low, high = control.net_interval
         found |= {"n_control": len(control.bits), "net_bits": control.net_bits}
         found |= {"net_bits_low": low, "net_bits_high": high}
-    if audit.extraction is not None:
-        found |= _of_extraction(audit.extraction)
+    came = recited_of(audit)
+    if came is not None:
+        found |= _of_extraction(*came)
     if audit.membership is not None:
         areas = {name: one.auc for name, one in audit.membership.attacks.items()}
         found |= {f"auc_{name}": areas.get(name, math.nan) for name in _ATTACKS}
@@ -73,23 +76,25 @@ def _figures(audit: Findings) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _of_extraction(extraction: Extraction) -> dict[str, float]:
-    if not extraction.settings["prefix_tokens"]:
-        return {}
-    prefix = extraction.settings["prefix_tokens"][-1]
-    greedy, sampled = extraction.rate(prefix), extraction.rate(prefix, TRIES)
-    return {
-        "extracted": float(extraction.extracted(prefix).sum()),
-        "extracted_share": greedy.member_rate,
-        "extracted_control_share": greedy.heldout_rate,
-        "extractable": float(round(sampled.member_rate * sampled.n_members)),
-        "extractable_share": sampled.member_rate,
-        "extractable_control_share": sampled.heldout_rate,
-    }
+def recited_of(audit: Findings) -> tuple[Recited, Recited] | None:
+    """What comes out of records and control; None where it was not measured."""
+    extraction = audit.extraction
+    return None if extraction is None else audit._once("recited", lambda: recited(extraction))
+
+
+def _of_extraction(members: Recited, heldout: Recited) -> dict[str, float]:
+    most = least_bits(TRIES, 0.5)
+    found: dict[str, float] = {}
+    for name, of in (("", members), ("_control", heldout)):
+        for kind, out in (("extracted", of.greedy), ("extractable", of.bits <= most)):
+            found[f"{kind}{name}_share"] = float(out.mean()) if len(out) else math.nan
+    found["extracted"] = float(members.greedy.sum())
+    found["extractable"] = float((members.bits <= most).sum())
+    return found
 
 
 def memorized_of(memorization: Memorization) -> np.ndarray | None:
-    """Which records are selected as memorized; None where none are and that shows nothing."""
+    """Which records are selected as memorized; None where none are and few would be seen."""
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -107,33 +112,3 @@ def _repeated(memorization: Memorization) -> int:
         return int(memorization.settings["n_repeated"])
     _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return int((counts[which] > 1).sum())
-
-
-def lower_bounds(audit: Findings) -> dict[str, str]:
-    """Figures whose true values may be higher than what was measured, and why.
-
-    An oracle that has seen the records, or that is the target itself, hides what was memorized; a control too small
-    leaves it unselected; and where parts of records are known by heart, records as a whole may not show it.
-    """
-    kinds = {kind for kind, _ in audit.warnings}
-    reasons = []
-    if "SameModelWarning" in kinds:
-        reasons.append("target and oracle are the same model")
-    if "SeenByOracleWarning" in kinds:
-        reasons.append("the oracle may have seen the records")
-    if "LengthMismatchWarning" in kinds:
-        reasons.append("records and control differ in length")
-    if audit.memorization.in_parts_lines():
-        reasons.append("parts of records are known by heart, which whole records do not show")
-    of_memory = ["worst_bits", "mean_bits", "net_bits", "net_bits_low", "net_bits_high", "capacity_share"]
-    found = dict.fromkeys((*of_memory, "memorized", "memorized_share"), " and ".join(reasons)) if reasons else {}
-    if memorized_of(audit.memorization) is None:
-        found |= dict.fromkeys(("memorized", "memorized_share"), "the control is too small to tell")
-    if audit.extraction is None:
-        found |= dict.fromkeys((name for name in FIGURES if name.startswith("extract")), audit.missing["extraction"])
-    elif n_short := len(audit.extraction.settings["members"].get("too_short", ())):
-        why = f"{n_short:,} records are too short for a prefix and a suffix"
-        found |= dict.fromkeys(("extracted", "extractable"), why)
-    if audit.membership is None:
-        found |= dict.fromkeys((name for name in FIGURES if name.startswith("auc")), audit.missing["membership"])
-    return found

@@ -13,7 +13,7 @@ from memorization.auditing.policy import read_policy
 from memorization.auditing.result import Audit, texts_of
 from memorization.auditing.weights import weight_digests
 from memorization.coding.joint import JointCode
-from memorization.errors import InputError, MeasurementWarning, warn
+from memorization.errors import InputError, MeasurementWarning, UnequalSetsWarning, warn
 from memorization.extraction.passes import TokensGiven, examples_of
 from memorization.extraction.stored import FEWEST_TOKENS, PREFIXES, extraction_of
 from memorization.integers import check_seed
@@ -157,8 +157,8 @@ def audit(
         read_samples(part, text_column=text_column, limit=limit, groups=own)
         for part, own in zip(sources, of, strict=True)
     ]
-    check_disjoint(*sets)
     sets = [replace(part, hidden=bool(redact)) for part in sets]
+    check_disjoint(*sets)
     asked = _Asked(on_lossy_text)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -208,7 +208,9 @@ def _attacks(
     fewest = min(map(len, lengths))
     if fewest < 2:
         raise InputError(f"attacks rank samples against control samples, at least two of each; there is {fewest}")
-    return attacks_on(lengths, memorization, sets, [], level=level, seed=seed)
+    with warnings.catch_warnings():  # of F1 on equally many, which is no figure of an audit
+        warnings.simplefilter("ignore", UnequalSetsWarning)
+        return attacks_on(lengths, memorization, sets, [], level=level, seed=seed)
 
 
 def _rarity(memorization: Memorization, samples: Samples, tokenizer: Any, redact: bool) -> Rarity:

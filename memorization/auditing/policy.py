@@ -48,8 +48,8 @@ class Check:
     Attributes:
         condition: as it was asked.
         value: of the figure; NaN where it is unknown.
-        outcome: "passed"; "failed" where the condition holds; "cannot tell" where the figure is unknown, or too low to
-            be believed. What cannot be told does not pass.
+        outcome: "passed"; "failed" where the condition holds; "cannot tell" where the figure is unknown or in doubt.
+            What cannot be told does not pass.
         why: in words.
     """
 
@@ -101,24 +101,24 @@ def _read(condition: object, names: list[str]) -> Condition:
         limit = float(number)
     except ValueError:
         limit = math.nan
-    if math.isnan(limit):
-        raise InputError(f"fail_on compares {name} with {number!r}, which is no number, in {condition!r}.")
+    if not math.isfinite(limit):
+        raise InputError(f"fail_on compares {name} with {number!r}, which is no finite number, in {condition!r}.")
     return Condition(name, comparison, limit)
 
 
 def check_policy(
-    conditions: Sequence[Condition], figures: Mapping[str, float], at_least: Mapping[str, str] | None = None
+    conditions: Sequence[Condition], figures: Mapping[str, float], doubts: Mapping[str, str] | None = None
 ) -> list[Check]:
     """What came of each condition.
 
     Args:
         conditions: as `read_policy` gives them.
         figures: the values by name; NaN where unknown.
-        at_least: figures of which the value is known to be a lower bound alone, and why.
+        doubts: figures that are not to be believed, and why.
 
     Returns:
-        A check a condition. It cannot be told where a figure is unknown, and where one that may be higher than its
-        value does not meet a condition that a higher one might.
+        A check a condition. It cannot be told where a figure is unknown, or where one in doubt does not meet the
+        condition: its true value may.
 
     Examples:
         >>> policy = read_policy(["extracted > 0"], ["extracted"])
@@ -127,21 +127,13 @@ def check_policy(
         >>> check_policy(policy, {"extracted": 0.0}, {"extracted": "some are too short to ask"})[0].outcome
         'cannot tell'
     """
-    return [_check(one, figures[one.figure], (at_least or {}).get(one.figure)) for one in conditions]
+    return [_check(one, figures[one.figure], (doubts or {}).get(one.figure, "")) for one in conditions]
 
 
-def _check(condition: Condition, value: float, bound: str | None) -> Check:
-    told = str(condition)
+def _check(condition: Condition, value: float, doubt: str) -> Check:
+    told, why = str(condition), f": {doubt}" if doubt else ""
     if math.isnan(value):
-        return Check(told, value, "cannot tell", f"{condition.figure} is unknown{f': {bound}' if bound else ''}")
-    holds = _COMPARISONS[condition.comparison](value, condition.limit)
-    shown = f"{condition.figure} is {value:g}"
-    if bound is None:
-        return Check(told, value, "failed" if holds else "passed", shown)
-    # The true value is this one or a higher one: a condition is settled where no higher value changes it.
-    settled = holds if condition.comparison in (">", ">=") else not holds and condition.comparison in ("<", "<=")
-    if condition.comparison in ("==", "!=") and value > condition.limit:
-        settled = True
-    if settled:
-        return Check(told, value, "failed" if holds else "passed", f"{shown} or more")
-    return Check(told, value, "cannot tell", f"{condition.figure} is at least {value:g}: {bound}")
+        return Check(told, value, "cannot tell", f"{condition.figure} is unknown{why}")
+    if _COMPARISONS[condition.comparison](value, condition.limit):
+        return Check(told, value, "failed", f"{condition.figure} is {value:g}")
+    return Check(told, value, "cannot tell" if doubt else "passed", f"{condition.figure} is {value:g}{why}")

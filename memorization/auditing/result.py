@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from memorization.auditing.figures import figures_of, lower_bounds, memorized_of
+from memorization.auditing.doubts import doubts_of, figures_in_doubt
+from memorization.auditing.figures import figures_of, memorized_of, recited_of
 from memorization.auditing.findings import Findings
 from memorization.auditing.policy import Check, check_policy, read_policy
 from memorization.auditing.sentences import not_shown, sentences_of
@@ -66,20 +67,21 @@ class Audit(Findings, Result):
     def checks(self) -> list[Check]:
         """What came of each condition of the policy, in its order."""
         figures = self.figures()
-        return check_policy(read_policy(self.settings["policy"], figures), figures, self.lower_bounds())
+        return check_policy(read_policy(self.settings["policy"], figures), figures, self.doubts())
 
     @property
-    def passed(self) -> bool:
-        """Whether every condition is known not to hold; True where there are none."""
-        return all(check.passed for check in self.checks)
+    def passed(self) -> bool | None:
+        """Whether every condition is known not to hold; None where there are none."""
+        checks = self.checks
+        return all(check.passed for check in checks) if checks else None
 
     def figures(self) -> dict[str, float]:
         """Every figure by name, as a policy uses them; NaN where it is unknown. Bits where the name says so."""
         return dict(figures_of(self))
 
-    def lower_bounds(self) -> dict[str, str]:
-        """Figures that may be higher than what was measured, or are unknown, and why."""
-        return dict(lower_bounds(self))
+    def doubts(self) -> dict[str, str]:
+        """Figures that are unknown or not to be believed, by name, and why."""
+        return dict(figures_in_doubt(self))
 
     def sentences(self) -> list[str]:
         """The findings in sentences, the most important first."""
@@ -92,8 +94,8 @@ class Audit(Findings, Result):
     def records(self) -> "pd.DataFrame":
         """One row a record: the columns of `Memorization.to_pandas`, and what else is known of it.
 
-        That is memorized (missing where it cannot be told); extracted (greedily, from the longest prefix reported) and
-        extraction_bits (sampled, from the same); exact_duplicates, near_duplicates and tfidf_bits.
+        That is memorized (missing where it cannot be told); extracted (greedily, from 8, 16 or 32 tokens, as the record
+        is long) and extraction_bits (sampled, from the same); exact_duplicates, near_duplicates and tfidf_bits.
         """
         return self._once("records", self._records).copy()
 
@@ -101,16 +103,15 @@ class Audit(Findings, Result):
         import pandas as pd
 
         table = self.memorization.to_pandas()
-        chosen = memorized_of(self.memorization)
+        chosen = memorized_of(self.memorization) if not doubts_of(self).unlike else None
         table["memorized"] = pd.array([pd.NA] * len(table) if chosen is None else chosen, dtype="boolean")
-        if self.extraction is not None and self.extraction.settings["prefix_tokens"]:
-            prefix = self.extraction.settings["prefix_tokens"][-1]
-            bits = self.extraction.suffix_bits(prefix)
+        came = recited_of(self)
+        if self.extraction is not None and came is not None:
             own = pd.DataFrame(
                 {
                     "sample": self.extraction._index("members"),
-                    "extracted": pd.array(self.extraction.extracted(prefix), dtype="boolean"),
-                    "extraction_bits": bits,
+                    "extracted": pd.array(came[0].greedy, dtype="boolean"),
+                    "extraction_bits": came[0].bits,
                 }
             )
             table = table.merge(own, on="sample", how="left")
@@ -147,13 +148,13 @@ class Audit(Findings, Result):
 
     def _summary(self) -> dict[str, Any]:
         """What audit.json holds: sentences, figures, checks, warnings and settings; unknown figures are None."""
-        bounds = self.lower_bounds()
+        doubts = self.doubts()
         return {
             "passed": self.passed,
             "sentences": self.sentences(),
             "not_shown": self.not_shown(),
             "figures": {name: None if math.isnan(value) else value for name, value in self.figures().items()},
-            "may_be_higher": bounds,
+            "doubts": doubts,
             "verdict": self.memorization.verdict,
             "checks": [
                 {"condition": one.condition, "outcome": one.outcome, "why": one.why, "value": one.value}

@@ -2,7 +2,8 @@
 
 import math
 
-from memorization.auditing.figures import FDR, TRIES, figures_of, lower_bounds
+from memorization.auditing.doubts import doubts_of
+from memorization.auditing.figures import FDR, TRIES, figures_of, recited_of
 from memorization.auditing.findings import Findings
 from memorization.results import counted
 
@@ -14,7 +15,9 @@ _ATTACK = 0.05  # of an AUC above chance: what is worth a warning word
 
 def sentences_of(audit: Findings) -> list[str]:
     """The findings, the most important first."""
+    unlike = doubts_of(audit).unlike
     return [
+        *([f"No figure of memory is to be believed: {unlike}."] if unlike else []),
         _memorized(audit),
         _worst(audit),
         *_together(audit),
@@ -26,15 +29,15 @@ def sentences_of(audit: Findings) -> list[str]:
 
 
 def _memorized(audit: Findings) -> str:
-    figures, n = figures_of(audit), len(audit.memorization)
-    bound = lower_bounds(audit).get("memorized")
-    if math.isnan(figures["memorized"]):
-        return f"Cannot tell which of the {counted(n, 'record')} are memorized: {bound or 'there is no control'}."
+    figures, n, doubts = figures_of(audit), len(audit.memorization), doubts_of(audit)
+    if doubts.unlike:
+        return f"Cannot tell which of the {counted(n, 'record')} are memorized."
+    if math.isnan(figures["memorized"]) or (doubts.hidden and not figures["memorized"]):
+        return f"Cannot tell which of the {counted(n, 'record')} are memorized: {doubts.hidden or doubts.unseen}."
     k = int(figures["memorized"])
     of_all = f"{k:,} of {counted(n, 'record')} {'is' if k == 1 else 'are'} memorized"
-    if bound is not None:
-        told = f"At least {of_all}" if k else f"None of {counted(n, 'record')} is seen to be memorized"
-        return f"{told}, and it may be more: {bound}."
+    if doubts.hidden:
+        return f"At least {of_all}, and it may be more: {doubts.hidden}."
     if not k:
         return f"None of {counted(n, 'record')} is found to be memorized, at a false discovery rate of {100 * FDR:g} %."
     weak = "; the oracle is weak, so this may be generalization" if audit.memorization.verdict == "weak" else ""
@@ -46,10 +49,10 @@ def _worst(audit: Findings) -> str:
     bits, without = memorization.bits[k], memorization.oracle.bits[k]
     name = audit.name_of(k)
     if bits <= 0:
-        return f"The worst is {name}: the target needs no fewer bits for it than a model that has not seen it."
+        return f"The worst is {name}: the target needs no fewer bits for it than the oracle."
     return (
-        f"The worst is {name}: the target codes it in {memorization.target.bits[k]:,.0f} bits, a model that has not "
-        f"seen it in {without:,.0f}; {bits:,.0f} bits of it are memorized."
+        f"The worst is {name}: the target codes it in {memorization.target.bits[k]:,.0f} bits, the oracle in "
+        f"{without:,.0f}, which leaves {bits:,.0f} memorized."
     )
 
 
@@ -63,7 +66,7 @@ def _together(audit: Findings) -> list[str]:
         return [f"All together hold {control.net_bits:,.0f} bits more than unseen records (interval unknown)."]
     span = f"{control.net_bits:,.0f} bits ({low:,.0f} to {high:,.0f})"
     if low > 0:
-        told = f"All together hold {span} more than unseen records would show, {control.net_bits / 8000:,.1f} kB"
+        told = f"All together hold {span} more than unseen records would show"
     elif p < _SURE:
         told = f"Records are known better than unseen ones; how much of it is memorized cannot be told: {span}"
     else:
@@ -79,23 +82,26 @@ def _together(audit: Findings) -> list[str]:
 
 
 def _extracted(audit: Findings) -> list[str]:
-    extraction = audit.extraction
-    if extraction is None or not extraction.settings["prefix_tokens"]:
-        return [f"Extraction was not measured: {audit.missing.get('extraction', 'records are too short')}."]
-    figures, prefix = figures_of(audit), extraction.settings["prefix_tokens"][-1]
-    n = len(extraction.member_offsets) - 1
-    k, k_sampled = int(figures["extracted"]), int(figures["extractable"])
-    given = f"its first {prefix} tokens" if prefix else "its prompt"
+    came, figures = recited_of(audit), figures_of(audit)
+    if came is None or audit.extraction is None:
+        return [f"Extraction was not measured: {audit.missing['extraction']}."]
+    members, heldout = came
+    low, high = int(members.prefix.min()), int(members.prefix.max())
+    if high == 0:
+        given = "its prompt"
+    else:
+        given = f"its first {high} tokens" if low == high else f"its first {low} to {high} tokens, as it is long"
+    n, k, k_sampled = len(members.greedy), int(figures["extracted"]), int(figures["extractable"])
     told = (
         f"Given {given}, the target writes the rest of {k:,} of {counted(n, 'record')} word for word by greedy "
         f"decoding, and of {k_sampled:,} in {TRIES:,} sampled tries (probability 1/2)"
     )
-    if len(extraction.heldout_offsets) > 1:
+    if len(heldout.greedy):
         told += (
             f"; of unseen records {100 * figures['extracted_control_share']:.3g} % and "
             f"{100 * figures['extractable_control_share']:.3g} %"
         )
-    n_short = len(extraction.settings["members"].get("too_short", ()))
+    n_short = len(audit.extraction.settings["members"].get("too_short", ()))
     if n_short:
         told += f". {counted(n_short, 'record')} {'is' if n_short == 1 else 'are'} too short to ask"
     return [f"{told}."]
@@ -128,6 +134,9 @@ def _oracle(audit: Findings) -> str:
     ladder = audit.memorization.ladder
     if ladder is None:
         return "Nothing says whether the oracle is strong enough: there is no control."
+    hidden = [told for kind, told in audit.warnings if kind in ("SameModelWarning", "SeenByOracleWarning")]
+    if hidden:
+        return f"The oracle hides memory: {hidden[0]}"
     told = {
         "validated": "The oracle is strong enough",
         "cannot tell": "Whether the oracle is strong enough cannot be told",
@@ -145,6 +154,10 @@ def not_shown(audit: Findings) -> list[str]:
         "That a record is safe because it is not selected: what stands in many places, or what the oracle knows too, "
         "is not counted as memorized.",
     ]
+    record = audit.memorization.target.settings["samples"]
+    n_left_out = len(record.get("blank_skipped", ())) + len(record["lossy_skipped"])
+    if n_left_out:
+        told.append(f"{counted(n_left_out, 'row')} of the data: without text, or not given back by the tokenizer.")
     if audit.memorization.verdict != "validated":
         told.append("That the oracle is the best model of such text: a better one would leave less to be memorized.")
     told += [f"{name}: {why}." for name, why in audit.missing.items()]

@@ -154,5 +154,5 @@ def audit(
 
     write_report(result, output)
     print(f"report: {output / 'report.html'}, also as report.md")
-    if not result.passed:
+    if result.passed is False:
         raise typer.Exit(POLICY_FAILED)

@@ -5,9 +5,11 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError
 from memorization.extraction.decoding import Decoding
+from memorization.extraction.rates import known
 from memorization.extraction.result import Extraction
 from memorization.integers import edges_of
 from memorization.measure.code_lengths import CodeLengths
@@ -16,7 +18,7 @@ from memorization.results import About, versions
 from memorization.unintended import Memorization
 from memorization.unintended.means import sample_keys
 
-__all__ = ["FEWEST_TOKENS", "PREFIXES", "extraction_of"]
+__all__ = ["FEWEST_TOKENS", "PREFIXES", "Recited", "extraction_of", "recited"]
 
 PREFIXES = (8, 16, 32)
 _FEWEST = 8  # tokens of a suffix: a shorter one comes out by chance
@@ -38,7 +40,7 @@ class _Stored(NamedTuple):
 def extraction_of(
     memorization: Memorization,
     *,
-    prefix_tokens: Sequence[int] = PREFIXES,
+    prefix_tokens: Sequence[int] | None = None,
     fewest_suffix_tokens: int = _FEWEST,
     level: float = 0.95,
     examples: Sequence[Mapping[str, object]] = (),
@@ -49,8 +51,8 @@ def extraction_of(
 
     Args:
         memorization: a measured one; its control are the held-out samples.
-        prefix_tokens: lengths of the prefixes. Those are reported that leave a suffix in every sample that is long
-            enough for the shortest.
+        prefix_tokens: lengths of the prefixes; None is 8, 16 and 32, and 0, the prompt alone, where samples have
+            prompts. Those are reported that leave a suffix in every sample that is long enough for the shortest.
         fewest_suffix_tokens: samples with fewer tokens after the shortest prefix are left out, and counted:
             settings["members"]["too_short"].
         level: of the intervals.
@@ -72,7 +74,8 @@ def extraction_of(
         >>> extraction_of(found).extracted(8).tolist()
         [True, False]
     """
-    prefixes = sorted(prefix_tokens)
+    prompted = memorization.target.settings["samples"].get("conditional") is not None
+    prefixes = sorted(prefix_tokens or ((0, *PREFIXES) if prompted else PREFIXES))
     ours, control = (memorization.target, memorization.oracle, memorization.groups), memorization.control
     least = prefixes[0] + fewest_suffix_tokens
     members = _stored(*ours, least, "samples")
@@ -162,4 +165,36 @@ def _stored(
             "n_samples": int(long_enough.sum()),
             "too_short": lengths.index[~long_enough].tolist(),
         },
+    )
+
+
+class Recited(NamedTuple):
+    """What comes out of each sample of a set, given the longest prefix that leaves it a suffix.
+
+    Attributes:
+        prefix: tokens given, int64: one of the prefixes asked for.
+        greedy: whether greedy decoding gives all the rest, bool.
+        bits: -log2 of the probability that one sampled continuation is the rest, float64.
+    """
+
+    prefix: Int64[np.ndarray, " sample"]
+    greedy: Bool[np.ndarray, " sample"]
+    bits: Float64[np.ndarray, " sample"]
+
+
+def recited(extraction: Extraction) -> tuple[Recited, Recited]:
+    """Of members and held-out samples of an `extraction_of`, whose rates are of prefixes that suit all of them."""
+    settings = extraction.settings
+    prefixes = np.array(sorted({*settings["prefix_tokens"], *settings["prefix_tokens_left_out"]}), dtype=np.int64)
+
+    def of(offsets: np.ndarray, needed: np.ndarray, bits: np.ndarray) -> Recited:
+        n_tokens = np.diff(offsets)
+        prefix = prefixes[np.maximum(np.searchsorted(prefixes, n_tokens - _FEWEST, side="right") - 1, 0)]
+        starts = offsets[:-1] + prefix
+        own = np.array([bits[a:b].sum() for a, b in zip(starts, offsets[1:], strict=True)], dtype=np.float64)
+        return Recited(prefix, needed <= prefix, own)
+
+    return (
+        of(extraction.member_offsets, extraction.prefix_needed, known(extraction.member_bits)),
+        of(extraction.heldout_offsets, extraction.heldout_prefix_needed, known(extraction.heldout_bits)),
     )

@@ -37,10 +37,11 @@ def check_disjoint(samples: SamplesLike, control: SamplesLike, *, groups: Any = 
     both = [(k, where[key], key) for k, key in enumerate(sample_keys(ours)) if key in where]
     if both:
         k, other, key = both[0]
+        text = "" if ours.hidden else f": {shorten(repr(key))}"
         raise InputError(
-            f"sample {ours.index[k]} is also control sample {theirs.index[other]}: {shorten(repr(key))} ({len(both)} "
-            f"of {len(ours)} samples are in both). Leave such samples out of both sets: the model has seen them, "
-            "whatever they are called."
+            f"sample {ours.index[k]} is also control sample {theirs.index[other]}{text} ({len(both)} of {len(ours)} "
+            "samples are in both). Leave such samples out of both sets: the model has seen them, whatever they are "
+            "called."
         )
 
 

@@ -39,8 +39,8 @@ def checks_of(audit: "Audit", texts: Texts) -> list[dict[str, str]]:
 
 
 def figures_of(audit: "Audit", texts: Texts) -> list[dict[str, str]]:
-    """Every figure: name, value, what it is, and why it may be higher."""
-    bounds = audit.lower_bounds()
+    """Every figure: name, value, what it is, and why it may be wrong."""
+    bounds = audit.doubts()
     return [
         {
             "name": name,
