@@ -271,8 +271,8 @@ def test_shingles_differ_where_their_tokens_do(monkeypatch):
     ("options", "message"),
     [
         ({"near": 0.0}, "near must be a Jaccard similarity above 0 and at most 1, such as 0.8; it is 0.0"),
-        ({"near": 1.001}, "near is a Jaccard similarity"),
-        ({"near": math.nan}, "near is a Jaccard similarity"),
+        ({"near": 1.001}, "near must be a Jaccard similarity"),
+        ({"near": math.nan}, "near must be a Jaccard similarity"),
         ({"shingle_tokens": 0}, "shingle_tokens must be an integer of at least 1; it is 0"),
         (
             {"near": 0.01},
