@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,17 @@ __all__ = ["LOGGED", "MemorizationCallback"]
 # What the Trainer logs, by the names of a trajectory's columns; what is unknown is not logged.
 LOGGED = ("mean_bits", "net_bits", "control_mean_bits", "n_memorized")
 _PREFIX = "memorization/"
+
+
+@runtime_checkable
+class TrainsAndLogs(Protocol):
+    """What a transformers Trainer can do, as far as it is needed here."""
+
+    def add_callback(self, callback: Any) -> Any:
+        """Tell this callback of what happens."""
+
+    def log(self, logs: dict[str, float]) -> Any:
+        """Log these figures."""
 
 
 class MemorizationCallback:
@@ -118,8 +129,15 @@ class MemorizationCallback:
         self._readings: dict[int, Reading] = {}
         self._said: dict[int, list[tuple[str, str]]] = {}
 
-    def add_to(self, trainer: Any) -> "MemorizationCallback":
-        """Add this callback to a Trainer, and log by the Trainer's own `log`, which tells all that it reports to."""
+    def add_to(self, trainer: TrainsAndLogs) -> "MemorizationCallback":
+        """Add this callback to a Trainer, and log by the Trainer's own `log`, which tells all that it reports to.
+
+        Args:
+            trainer: of transformers, or one that is derived from it.
+
+        Returns:
+            The callback itself.
+        """
         trainer.add_callback(self)
         self._log = trainer.log
         return self
@@ -136,7 +154,7 @@ class MemorizationCallback:
         more = {"warnings": said, "weights": {}, "missing": [], "gone": [], "left_out": []}
         return trajectory_of([self._readings[step] for step in steps], self._first, None, more)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def _on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Measure oracle and model; of an earlier training, only what this one goes on from is kept."""
         _check_whole(args)
         self._readings = {step: one for step, one in self._readings.items() if step <= state.global_step}
@@ -144,25 +162,25 @@ class MemorizationCallback:
             self._readings, self._first = {}, None
         self._measure(state, control, model, others)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def _on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Measure every so many steps."""
         if self.every is not None and state.global_step % self.every == 0:
             self._measure(state, control, model, others)
 
-    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def _on_save(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Measure what was saved."""
         if self.every is None:
             self._measure(state, control, model, others)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def _on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Measure the last step, and warn of what the measurements warned of."""
         self._measure(state, control, model, others)
         if self._readings:
             warn_once({self._readings[step].name: self._said[step] for step in sorted(self._readings)})
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("on_"):  # events that are nothing to it, those of other versions among them
-            return _nothing
+        if name.startswith("on_"):  # an event; most are nothing to it, those of other versions among them
+            return getattr(self, f"_{name}", _nothing)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _measure(self, state: Any, control: Any, model: Any, others: dict[str, Any]) -> None:
