@@ -158,7 +158,7 @@ def test_a_long_text_that_ends_like_a_file():
 
 def test_a_path_of_another_kind(tmp_path):
     (tmp_path / "notes.md").write_text("x")
-    refused(tmp_path / "notes.md", r"notes.md must end in one of \.txt, \.jsonl, \.csv, \.parquet")
+    refused(tmp_path / "notes.md", r"notes.md must end in \.txt, \.jsonl, \.json, \.csv, \.parquet")
 
 
 def write(path, kind, column):
@@ -269,7 +269,7 @@ def test_jsonl_lines_that_do_not_fit(tmp_path, line, message):
         ("text\nfoo\n".encode("utf-32"), "It begins like UTF-32"),
         ("text\nfoo\n".encode("utf-16-le"), "line 1 has a NUL beside each character, as UTF-16 has"),
         ("text\nfoo\n".encode("utf-16-be"), "line 1 has a NUL beside each character, as UTF-16 has"),
-        (gzip.compress(b"text\nfoo\n", mtime=0), "It begins like gzip. Unpack the file first"),
+        (gzip.compress(b"text\nfoo\n", mtime=0), "It begins like gzip. Give the file the ending .gz"),
         (lzma.compress(b"text\nfoo\n"), "It begins like xz. Unpack the file first"),
         (b"PAR1\n\xff", "line 2 is not UTF-8 text .* It begins like parquet"),
     ],
