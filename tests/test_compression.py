@@ -170,7 +170,7 @@ def test_totals_add_up(tiny_gpt2, bpe_tokenizer):
 def test_tables(tiny_gpt2):
     lengths = compress_bits(tiny_gpt2, [[1, 2, 3], [4], [5, 6]], first_token=0)
     table, tokens = lengths.to_pandas(), lengths.tokens_to_pandas()
-    assert table.columns.tolist() == ["sample", "bits", "ideal_bits", "n_tokens", "n_bytes"]
+    assert table.columns.tolist() == ["sample", "bits", "ideal_bits", "n_tokens", "n_bytes", "preview"]
     assert table["sample"].tolist() == [0, 1, 2]
     assert table["bits"].tolist() == lengths.bits.tolist()
     assert tokens.columns.tolist() == ["sample", "position", "token_id", "bits", "greedy"]

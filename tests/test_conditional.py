@@ -723,7 +723,7 @@ def test_a_tokenizer_without_a_template(chatml, bpe_tokenizer):
         ),
         ([CHATS[0], []], "sample 1 must be a list of messages, such as .*; it is list"),
         (["a"], "sample 0 must be a list of messages, such as"),
-        ([user("a"), assistant("b")], "sample 0 must be a list of messages, such as .*; it is dict"),
+        ([user("a"), assistant("b")], "one list of messages came: conversations are a list of such lists"),
         ([[["user", "a"]]], "message 0 of sample 0 must have a role and a content, as in .*; it is list"),
         (
             [[{"role": "user", "text": "a"}]],

@@ -52,7 +52,7 @@ class Trajectory(Result):
         >>> import torch
         >>> from memorization import UniformModel, unintended_memorization
         >>> from memorization.stats.significance import selected
-    from memorization.tracking.reading import read
+        >>> from memorization.tracking.reading import read
         >>> from memorization.tracking.result import trajectory_of
         >>> after = torch.eye(256).roll(1, 1)
         >>> readings = []
