@@ -146,7 +146,7 @@ def min_k_attack(target: CodeLengths, *, k_percent: float = 20.0) -> Float64[np.
 
     Examples:
         >>> from memorization import UniformModel, compress_bits
-        >>> min_k_attack(compress_bits(UniformModel(16), [[1, 2], [3, 4, 5]]), k_percent=50).tolist()
+        >>> min_k_attack(compress_bits(UniformModel(16), [[1, 2], [3, 4, 5]]), k_percent=50.0).tolist()
         [-4.0, -4.0]
 
     Source:
