@@ -47,7 +47,7 @@ NO_SOURCE = {
     ),
     "addresses": "the text of the package, whose source its page has",
     **dict.fromkeys(("read_policy", "check_policy"), "what a user asks for"),
-    **dict.fromkeys(("html_of", "markdown_of", "write_report", "find_checkpoints"), "shows what others measured"),
+    **dict.fromkeys(("html_of", "markdown_of", "write_report"), "shows what others measured"),
     "decompress": "the inverse of compress, which names them",
     "measure_spans": "memU of parts is this library's own",
     "spans_of": "memU of parts is this library's own",
