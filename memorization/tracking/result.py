@@ -45,23 +45,6 @@ class Trajectory(Result):
         settings: "oracle", "first_token", "joint", "samples"; "warnings" by checkpoint; "gone" (checkpoints that were
             measured earlier, and whose folders are not there any more) and "missing" (that vanished before they were
             measured); "left_out"; "weights": SHA-256 of the files of each.
-
-    Examples:
-        A model that learns to count, against one that knows nothing:
-
-        >>> import torch
-        >>> from memorization import UniformModel, unintended_memorization
-        >>> from memorization.stats.significance import selected
-        >>> from memorization.tracking.reading import read
-        >>> from memorization.tracking.result import trajectory_of
-        >>> after = torch.eye(256).roll(1, 1)
-        >>> readings = []
-        >>> for step, sure in ((10, 10), (20, 50)):
-        ...     model = lambda ids: after[ids] * sure
-        ...     found = unintended_memorization(model, UniformModel(256), [[1, 2, 3]], first_token=0, progress=False)
-        ...     readings.append(read(found, f"checkpoint-{step}", step))
-        >>> trajectory_of(readings, found).bits.round().tolist()
-        [[24.0], [24.0]]
     """
 
     names: tuple[str, ...]
