@@ -1,6 +1,7 @@
 """What every result is: read-only, written as a folder, read back whole or refused, described in words, and drawn."""
 
 from memorization.results.about import About, check_kept, one_kind, with_about
+from memorization.results.claims import Claims
 from memorization.results.folder import check_free
 from memorization.results.kinds import KINDS
 from memorization.results.read_only import ReadOnly
@@ -12,6 +13,7 @@ from memorization.results.words import counted, describe_first_token, describe_m
 __all__ = [
     "KINDS",
     "About",
+    "Claims",
     "Pictured",
     "ReadOnly",
     "Result",
