@@ -25,7 +25,6 @@ __all__ = [
     "byte_bits",
     "character_edges",
     "coded_bytes",
-    "saved_bytes",
     "shared_pieces",
     "token_edges",
 ]
@@ -114,11 +113,6 @@ def shared_pieces(
         for lengths, end in zip((target, oracle), ends, strict=True)
     ]
     return bits[0], bits[1], np.concatenate([[0], shared])
-
-
-def saved_bytes(tokens: "pd.DataFrame") -> Int64[np.ndarray, "token 2"] | None:
-    """What a saved table says of the bytes of its tokens; None where it says nothing."""
-    return tokens[list(BYTE_COLUMNS)].to_numpy(np.int64) if set(BYTE_COLUMNS) <= set(tokens) else None
 
 
 def byte_bits(

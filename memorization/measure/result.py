@@ -1,30 +1,45 @@
 """The result of `compress_bits`: code lengths of samples, and of each token."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from memorization.integers import edges_of
-from memorization.measure.byte_bits import BYTE_COLUMNS, BitsOfBytes, saved_bytes
-from memorization.measure.rows import RowsOfLengths
+from memorization.measure.byte_bits import BYTE_COLUMNS, BitsOfBytes
+from memorization.measure.rows import TOKEN_FIELDS, RowsOfLengths
 from memorization.results import (
     About,
     Saved,
+    about_of,
     counted,
     describe_first_token,
     describe_model,
     with_about,
 )
+from memorization.results.chunks import Chunks
+from memorization.results.column_files import ColumnFiles
 from memorization.samples import left_out, positions_measured
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["CodeLengths"]
+__all__ = ["MOST_TOKENS", "CodeLengths", "StoredLengths"]
+
+MOST_TOKENS = 1 << 22  # that code lengths hold in memory, at 33 bytes each
+_TOKENS_A_PIECE = 1 << 18
+_COLUMNS = {
+    "token_bits": ("bits",),
+    "token_ids": ("token_id",),
+    "token_bytes": BYTE_COLUMNS,
+    "token_greedy": ("greedy",),
+}
+_ROWS = 1 << 16  # of a table of samples that are written at a time
+_IN_MEMORY = ("bits", "ideal_bits", "n_tokens", "n_bytes", "token_offsets", "settings")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +125,7 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
 
     _row_tables: ClassVar[tuple[str, ...]] = ("samples",)
 
-    def _tables(self) -> "dict[str, pd.DataFrame]":
+    def _tables(self) -> "dict[str, pd.DataFrame | Chunks]":
         return {"samples": self.to_pandas(), "tokens": self.tokens_to_pandas()}
 
     def _facts(self) -> dict[str, Any]:
@@ -119,23 +134,21 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
     @classmethod
     def _from_saved(cls, saved: Saved) -> "CodeLengths":
         samples = saved.table("samples", ("bits", "ideal_bits", "n_tokens", "n_bytes"))
-        tokens = saved.table("tokens", ("token_id", "bits"), optional=(*BYTE_COLUMNS, "greedy"))
+        tokens = saved.columns("tokens")
         n_tokens = samples["n_tokens"].to_numpy(np.int64)
         if int(n_tokens.sum()) != len(tokens):
             raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(tokens)}")
-        return cls(
-            bits=samples["bits"].to_numpy(np.float64),
-            ideal_bits=samples["ideal_bits"].to_numpy(np.float64),
-            n_tokens=n_tokens,
-            n_bytes=samples["n_bytes"].to_numpy(np.int64),
-            token_bits=tokens["bits"].to_numpy(np.float64),
-            token_offsets=edges_of(n_tokens),
-            settings=saved.need("first_token", "samples", "model"),
-            token_ids=tokens["token_id"].to_numpy(np.int64),
-            token_bytes=saved_bytes(tokens),
-            token_greedy=tokens["greedy"].to_numpy(bool) if "greedy" in tokens else None,
-            about=saved.about("samples"),
-        )
+        known = {
+            "bits": samples["bits"].to_numpy(np.float64),
+            "ideal_bits": samples["ideal_bits"].to_numpy(np.float64),
+            "n_tokens": n_tokens,
+            "n_bytes": samples["n_bytes"].to_numpy(np.int64),
+            "token_offsets": edges_of(n_tokens),
+            "settings": saved.need("first_token", "samples", "model"),
+        }
+        beside = saved.columns("samples")
+        stored = StoredLengths(tokens, lambda low, high: about_of(beside, low, high), known)
+        return stored if len(tokens) > MOST_TOKENS else stored.in_memory()
 
     def __len__(self) -> int:
         return len(self.bits)
@@ -152,3 +165,141 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
             *left_out({"samples": self.settings["samples"]}),
         ]
         return "\n".join(lines)
+
+
+class StoredLengths(CodeLengths):
+    """`CodeLengths` whose tokens are in files: the same numbers by the same names, read when they are asked for.
+
+    A field with an entry a token is read whole, each time. `pieces` goes through them in order; parts and rows read
+    their own alone.
+
+    Args:
+        tokens: the columns of tokens.parquet.
+        about: reads what stands beside the samples.
+        known: the other fields of `CodeLengths`, by name.
+    """
+
+    __slots__ = ("_about", "_tokens")
+
+    def __init__(
+        self,
+        tokens: ColumnFiles,
+        about: "Callable[[int, int], About | None]",
+        known: Mapping[str, Any],
+    ) -> None:
+        object.__setattr__(self, "_tokens", tokens)
+        object.__setattr__(self, "_about", about)
+        for name in _IN_MEMORY:
+            value = known[name]
+            if isinstance(value, np.ndarray):
+                value = value.view()
+                value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    @property
+    def token_bits(self) -> Float64[np.ndarray, " token"]:  # type: ignore[override]
+        """Ideal bits of every coded token."""
+        return self._read("token_bits")
+
+    @property
+    def token_ids(self) -> Int64[np.ndarray, " token"]:  # type: ignore[override]
+        """The coded tokens."""
+        return self._read("token_ids")
+
+    @property
+    def token_bytes(self) -> Int64[np.ndarray, "token 2"] | None:  # type: ignore[override]
+        """First byte of each in its text and byte after its last."""
+        return self._read("token_bytes")
+
+    @property
+    def token_greedy(self) -> Bool[np.ndarray, " token"] | None:  # type: ignore[override]
+        """Whether each is what greedy decoding gives."""
+        return self._read("token_greedy")
+
+    @property
+    def about(self) -> About | None:  # type: ignore[override]
+        """What stands beside all samples."""
+        return self._about(0, len(self))
+
+    def in_memory(self) -> CodeLengths:
+        """The same with all tokens in memory."""
+        return CodeLengths(**{one.name: getattr(self, one.name) for one in fields(self)})
+
+    def pieces(self) -> Iterator[CodeLengths]:
+        """The samples in consecutive parts, whose tokens are in memory one part at a time."""
+        return (self._of_places(np.arange(*ends)) for ends in self._stretches(np.arange(len(self))))
+
+    def _of_places(self, places: Int64[np.ndarray, " kept"]) -> CodeLengths:
+        order = np.argsort(places, kind="stable")
+        found = super()._of_places(places[order])
+        in_order = bool((np.diff(order) == 1).all())
+        return found if in_order else found._of_places(np.argsort(order, kind="stable"))
+
+    def _beside(self, places: Int64[np.ndarray, " kept"], edges: Int64[np.ndarray, " edge"]) -> dict[str, Any]:
+        """The same of samples in their order: each stretch of them is read whole, and cut."""
+        parts = [
+            self._cut(places[(low <= places) & (places < high)], low, high) for low, high in self._stretches(places)
+        ]
+        abouts = [part.pop("about") for part in parts]
+        about = None if None in abouts else About.joined(abouts, [len(one) for one in abouts])
+        if len(parts) == 1:
+            return {"about": about, **parts[0]}
+        joined = {name: [part[name] for part in parts] for name in TOKEN_FIELDS}
+        return {"about": about} | {
+            name: None if values[0] is None else np.concatenate(values) for name, values in joined.items()
+        }
+
+    def _cut(self, places: Int64[np.ndarray, " kept"], low: int, high: int) -> dict[str, Any]:
+        fields = {name: self._read(name, low, high) for name in TOKEN_FIELDS}
+        about = self._about(low, high)
+        if high - low == len(places):
+            return {"about": about, **fields}
+        starts = self.token_offsets[places] - self.token_offsets[low]
+        edges = edges_of(self.n_tokens[places])
+        tokens = np.repeat(starts - edges[:-1], np.diff(edges)) + np.arange(edges[-1])
+        cut = {name: None if values is None else values[tokens] for name, values in fields.items()}
+        return {"about": None if about is None else about.take(places - low), **cut}
+
+    def _stretches(self, places: Int64[np.ndarray, " kept"]) -> Iterator[tuple[int, int]]:
+        """First and last + 1 sample of each stretch with some of these places that is read at once."""
+        ends, k = self.token_offsets[places + 1], 0
+        while k < len(places):
+            limit = int(self.token_offsets[places[k]]) + _TOKENS_A_PIECE
+            after = max(k + 1, int(np.searchsorted(ends, limit, side="right")))
+            yield int(places[k]), int(places[after - 1]) + 1
+            k = after
+
+    def _read(self, field: str, low: int = 0, high: int | None = None) -> Any:
+        """A field of the tokens of the samples from `low` up to `high`."""
+        names = _COLUMNS[field]
+        if not set(names) <= set(self._tokens.names):
+            return None
+        start, stop = int(self.token_offsets[low]), int(self.token_offsets[len(self) if high is None else high])
+        found = self._tokens.read(names, start, stop)
+        return found[names[0]] if len(names) == 1 else np.stack([found[name] for name in names], axis=1)
+
+    def _changed(self, **changed: Any) -> CodeLengths:
+        if not {*TOKEN_FIELDS} & {*changed}:
+            about, known = self._about, {name: getattr(self, name) for name in _IN_MEMORY}
+            if "about" in changed:
+                whole = changed.pop("about")
+                about = lambda low, high: None if whole is None else whole.take(range(low, high))  # noqa: E731
+            return StoredLengths(self._tokens, about, known | changed)
+        return CodeLengths(**({one.name: getattr(self, one.name) for one in fields(self)} | changed))
+
+    def _tables(self) -> "dict[str, pd.DataFrame | Chunks]":
+        return {
+            "samples": Chunks(lambda: (self._rows(low, high) for low, high in self._row_ranges()), alike=False),
+            "tokens": Chunks(lambda: (piece.tokens_to_pandas() for piece in self.pieces()), alike=True),
+        }
+
+    def _row_ranges(self) -> Iterator[tuple[int, int]]:
+        return ((low, min(low + _ROWS, len(self))) for low in range(0, len(self), _ROWS))
+
+    def _rows(self, low: int, high: int) -> "pd.DataFrame":
+        """These rows of `to_pandas`."""
+        import pandas as pd
+
+        names = ("bits", "ideal_bits", "n_tokens", "n_bytes")
+        columns = {"sample": self.index[low:high]} | {name: getattr(self, name)[low:high] for name in names}
+        return with_about(pd.DataFrame(columns), self._about(low, high))

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,7 +17,9 @@ from memorization.stats.means import mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RowsOfLengths", "part_of_record", "sets_by"]
+__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "part_of_record", "sets_by"]
+
+TOKEN_FIELDS = ("token_bits", "token_ids", "token_bytes", "token_greedy")  # of `CodeLengths`, with an entry a token
 
 Lengths = TypeVar("Lengths", bound="RowsOfLengths")
 
@@ -77,20 +79,39 @@ class RowsOfLengths(Rows):
             )
         return pd.DataFrame(rows).sort_values("bits_per_token", kind="stable", ignore_index=True)
 
+    def pieces(self: Lengths) -> Iterator[Lengths]:
+        """The samples in consecutive parts of about 262,144 tokens, whose tokens are in memory one part at a time.
+
+        Code lengths that are in memory already are one piece.
+
+        Examples:
+            >>> from memorization import UniformModel, compress_bits
+            >>> [len(piece) for piece in compress_bits(UniformModel(256), [[1, 2, 3], [4]]).pieces()]
+            [2]
+        """
+        yield self
+
     def _of_places(self: Lengths, places: Int64[np.ndarray, " kept"]) -> Lengths:
         n_tokens = self.n_tokens[places]
-        starts = self.token_offsets[:-1][places]
         edges = edges_of(n_tokens)
-        tokens = np.repeat(starts - edges[:-1], n_tokens) + np.arange(edges[-1])
         changed: dict[str, Any] = {"token_offsets": edges}
         changed |= {name: getattr(self, name)[places] for name in ("bits", "ideal_bits", "n_tokens", "n_bytes")}
-        for name in ("token_bits", "token_ids", "token_bytes", "token_greedy"):
-            values = getattr(self, name)
-            changed[name] = None if values is None else values[tokens]
         record = part_of_record(self.settings["samples"], places, self.index)
         changed["settings"] = {**self.settings, "samples": record}
-        changed["about"] = None if self.about is None else self.about.take(places)
-        return cast(Lengths, replace(cast(Any, self), **changed))
+        return self._changed(**changed, **self._beside(places, edges))
+
+    def _beside(self, places: Int64[np.ndarray, " kept"], edges: Int64[np.ndarray, " edge"]) -> dict[str, Any]:
+        """Of these samples, whose tokens end at these edges, what has an entry a token; and what stands beside them."""
+        tokens = np.repeat(self.token_offsets[:-1][places] - edges[:-1], np.diff(edges)) + np.arange(edges[-1])
+        found: dict[str, Any] = {"about": None if self.about is None else self.about.take(places)}
+        for name in TOKEN_FIELDS:
+            values = getattr(self, name)
+            found[name] = None if values is None else values[tokens]
+        return found
+
+    def _changed(self: Lengths, **fields: Any) -> Lengths:
+        """The same with other fields."""
+        return cast(Lengths, replace(cast(Any, self), **fields))
 
 
 def sets_by(cells: tuple[Any, ...]) -> list[tuple[Any, Int64[np.ndarray, " member"]]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from memorization.results import plain
+from memorization.results.kinds import kind_of
 from memorization.stats.levels import Interval
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def figures(result: "Result") -> dict[str, Any]:
     Returns:
         `kind`, the figures (units are in their names), and perhaps `table`, a list of rows.
     """
-    found: dict[str, Any] = {"kind": type(result).__name__}
+    found: dict[str, Any] = {"kind": kind_of(result)}
     summary = getattr(result, "summary", None)
     found |= summary() if callable(summary) else dict(_declared(result))
-    more = _MORE.get(type(result).__name__)
+    more = _MORE.get(found["kind"])
     found |= {} if more is None else more(result)
     table = _table_of(result)
     if table is not None:

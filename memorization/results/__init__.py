@@ -1,6 +1,6 @@
 """What every result is: read-only, written as a folder, read back whole or refused, described in words, and drawn."""
 
-from memorization.results.about import About, check_kept, one_kind, with_about
+from memorization.results.about import About, about_of, check_kept, one_kind, with_about
 from memorization.results.claims import Claims
 from memorization.results.folder import check_free
 from memorization.results.kinds import KINDS
@@ -18,6 +18,7 @@ __all__ = [
     "ReadOnly",
     "Result",
     "Saved",
+    "about_of",
     "check_free",
     "check_kept",
     "counted",

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memorization.errors import InputError
+from memorization.results.column_files import ColumnFiles
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["About", "check_kept", "one_kind", "with_about"]
+__all__ = ["About", "about_of", "check_kept", "one_kind", "with_about"]
 
 _INT64 = 2**63  # integers from here on, and below -2^63, stay texts: no table holds them
 
@@ -76,6 +77,15 @@ class About:
             return None
         kept = {str(name): _plain(table[name]) for name in names[names.index("preview") + 1 :]}
         return cls(_plain(table["preview"]), _plain(table["id"]) if "id" in names else None, kept)
+
+
+def about_of(columns: ColumnFiles, start: int, stop: int) -> About | None:
+    """What a saved table of samples holds beside the numbers of these rows; None in tables without previews."""
+    names = columns.names
+    if "preview" not in names:
+        return None
+    own = [name for name in ("id",) if name in names]
+    return About.of_table(columns.frame([*own, *names[names.index("preview") :]], start, stop))
 
 
 def with_about(table: "pd.DataFrame", about: About | None) -> "pd.DataFrame":

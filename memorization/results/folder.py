@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from memorization.errors import ResultError, warn
+from memorization.results.chunks import Chunks, write_csv, write_parquet
 from memorization.results.kinds import FILES_OF_0_1_0, KINDS, SETTINGS
 from memorization.results.words import plain
 
@@ -39,7 +40,9 @@ class Contents:
 
     kind: str
     facts: Mapping[str, Any]
-    tables: "Callable[[], Mapping[str, pd.DataFrame]]"  # made when they are written: those of parts can be large
+    tables: (
+        "Callable[[], Mapping[str, pd.DataFrame | Chunks]]"  # made when written
+    )
     parts: "Mapping[str, Contents]"
     write_more: Callable[[Path], None]  # into an empty folder
     as_csv: tuple[str, ...] = ()  # tables that are written as .csv, too, for other programs: they are not read back
@@ -128,6 +131,9 @@ class _Waiting:
         """All files but settings.json itself, whose content this returns."""
         digests = {}
         for name, table in contents.tables().items():
+            if isinstance(table, Chunks):
+                digests |= self._write_chunks(f"{inside}{name}", name, table, as_csv=name in contents.as_csv)
+                continue
             buffer = io.BytesIO()
             table.to_parquet(buffer, index=False)
             digests[f"{name}.parquet"] = self._write(f"{inside}{name}.parquet", buffer.getvalue())
@@ -160,6 +166,25 @@ class _Waiting:
             self._made.append(path)
             _write_whole(path, content)
         return digest
+
+    def _write_chunks(self, path: str, name: str, table: Chunks, *, as_csv: bool) -> dict[str, str]:
+        """The files of a table that is never in memory as a whole."""
+        files = {"parquet": write_parquet, **({"csv": write_csv} if as_csv else {})}
+        digests = {}
+        for kind, write in files.items():
+            temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+            try:
+                write(table, temporary)
+                digest = digest_at(temporary)
+                assert digest is not None
+                waiting = waiting_path(self.folder / f"{path}.{kind}", digest)
+                waiting.parent.mkdir(parents=True, exist_ok=True)
+                self._made.append(waiting)
+                os.replace(temporary, waiting)
+            finally:
+                temporary.unlink(missing_ok=True)
+            digests[f"{name}.{kind}"] = self.digests[f"{path}.{kind}"] = digest
+        return digests
 
     def settle(self, settings_digest: str) -> bool:
         """Give the files their plain names, unless somebody else has saved meanwhile; True if all got theirs."""

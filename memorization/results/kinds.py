@@ -1,6 +1,6 @@
 """The kinds of saved results: the module of each one's class, and the files that version 0.1.0 saved."""
 
-__all__ = ["FILES_OF_0_1_0", "KINDS", "SETTINGS"]
+__all__ = ["FILES_OF_0_1_0", "KINDS", "SETTINGS", "kind_of"]
 
 SETTINGS = "settings.json"
 
@@ -23,6 +23,12 @@ KINDS: dict[str, str] = {
     "TextSweep": "memorization.lab.text.result",
     "Trajectory": "memorization.tracking.result",
 }
+
+
+def kind_of(result: object) -> str:
+    """Name of the kind of a result: of its class, or of the one that it is derived from."""
+    return next(cls.__name__ for cls in type(result).__mro__ if cls.__name__ in KINDS)
+
 
 # Files and parts, as patterns. Folders of that version do not list them.
 FILES_OF_0_1_0: dict[str, tuple[str, ...]] = {

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+from memorization.results.chunks import Chunks
 from memorization.results.folder import Contents, folder_path, write
-from memorization.results.kinds import KINDS
+from memorization.results.kinds import KINDS, kind_of
 from memorization.results.read_only import ReadOnly
 from memorization.results.saved import Saved
 
@@ -100,9 +101,9 @@ class Result(Pictured):
         as_csv = self._row_tables if csv else ()
         # What parts hold of each sample stands in the tables of the whole, where it has any.
         parts = {name: part._contents(csv and not as_csv) for name, part in self._parts().items()}
-        return Contents(type(self).__name__, self._facts(), self._tables, parts, self._write_more, as_csv)
+        return Contents(kind_of(self), self._facts(), self._tables, parts, self._write_more, as_csv)
 
-    def _tables(self) -> "Mapping[str, pd.DataFrame]":
+    def _tables(self) -> "Mapping[str, pd.DataFrame | Chunks]":
         """The tables of a folder, by the names of their files without ending."""
         return {}
 

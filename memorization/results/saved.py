@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from memorization.errors import ResultError
 from memorization.results.about import About
+from memorization.results.column_files import ColumnFiles
 from memorization.results.folder import DIGESTS, FORMAT, digest_of, waiting_path
 from memorization.results.kinds import KINDS, SETTINGS
 
@@ -124,6 +125,11 @@ class Saved:
             return None
         own = [one for one in ("id", "preview") if one in names]
         return About.of_table(self.table(name, [*own, *names[names.index("preview") + 1 :]]))
+
+    def columns(self, name: str) -> ColumnFiles:
+        """A table that is read some rows at a time, after a check of its file."""
+        with self._open(f"{name}.parquet") as file:
+            return ColumnFiles([Path(file.name)])
 
     def part(self, name: str, cls: type[T]) -> T:
         """A result in a folder of its own."""

@@ -6,9 +6,11 @@ from memorization.samples.masks import check_same_answers, check_unconditional
 from memorization.samples.positions import counted_by, left_out, part_in_words, positions_kept, positions_measured
 from memorization.samples.reading import SamplesLike, read_samples
 from memorization.samples.samples import Samples
+from memorization.samples.shards import SampleShards, scan_samples
 
 __all__ = [
     "GroupsLike",
+    "SampleShards",
     "Samples",
     "SamplesLike",
     "check_apart",
@@ -27,4 +29,5 @@ __all__ = [
     "positions_measured",
     "read_samples",
     "sample_keys",
+    "scan_samples",
 ]

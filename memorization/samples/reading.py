@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -115,12 +115,7 @@ def read_samples(
         (('a', 'b'), {'play': ('Hamlet', 'Hamlet')})
     """
     limit = None if limit is None else min(check_integer("limit", limit, besides="None"), sys.maxsize)
-    if not isinstance(text_column, Hashable):
-        raise InputError(f"text_column must be the name of one column; it is {text_column!r}.")
-    _check_prompts(text_column, prompt_column, messages)
-    column = "messages" if messages and text_column == "text" else text_column
-    columns = Columns(column, groups if isinstance(groups, str) else None, prompt_column, id_column)
-    columns = check_keep(keep, columns)
+    columns = columns_of(text_column, groups, prompt_column, messages, id_column, keep)
     read = _read(samples, columns, limit, messages)
     if groups is None or columns.groups is not None:
         return read
@@ -128,6 +123,16 @@ def read_samples(
     n_rows = len(read) + len(read.blank_skipped) + len(read.lossy_skipped)
     labels = labels_of(groups, n_rows, at_least=limit is not None)
     return replace(read, groups=tuple(labels[i] for i in rows))
+
+
+def columns_of(text_column: Any, groups: Any, prompt_column: Any, messages: Any, id_column: Any, keep: Any) -> Columns:
+    """The columns that `read_samples` is told of, checked."""
+    if not isinstance(text_column, Hashable):
+        raise InputError(f"text_column must be the name of one column; it is {text_column!r}.")
+    _check_prompts(text_column, prompt_column, messages)
+    column = "messages" if messages and text_column == "text" else text_column
+    columns = Columns(column, groups if isinstance(groups, str) else None, prompt_column, id_column)
+    return check_keep(keep, columns)
 
 
 def _check_prompts(text_column: Any, prompt_column: Any, messages: Any) -> None:
@@ -158,10 +163,10 @@ def _read(samples: SamplesLike, columns: Columns, limit: int | None, messages: b
             raise InputError("messages=True came with Samples that were read before as something else.")
         return samples if limit is None else samples.first(limit)
     if named_as_file(samples):
-        return _from_rows(rows_of_file(samples, columns), str(samples), limit, columns, messages)
+        return samples_of_rows(rows_of_file(samples, columns), str(samples), columns, messages, limit=limit)
     if is_stream(samples):
         name = name_of_stream(samples)
-        return _from_rows(rows_of_stream(samples, columns), name, limit, columns, messages)
+        return samples_of_rows(rows_of_stream(samples, columns), name, columns, messages, limit=limit)
     if isinstance(samples, str):
         check_no_columns("one text", columns)
         if len(samples) < _LONGEST_NAME and os.path.exists(samples):
@@ -175,18 +180,20 @@ def _read(samples: SamplesLike, columns: Columns, limit: int | None, messages: b
         return _from_list([samples], "one text", limit)
     kind = type(samples)
     if (rows := rows_of_table(samples, columns)) is not None:
-        return _from_rows(rows, f"{kind.__module__.split('.')[0]}.{kind.__name__}", limit, columns, messages)
+        return samples_of_rows(rows, f"{kind.__module__.split('.')[0]}.{kind.__name__}", columns, messages, limit=limit)
     if isinstance(samples, Mapping):
-        return _from_rows(rows_of_columns(samples, columns), f"columns of a {kind.__name__}", limit, columns, messages)
+        return samples_of_rows(
+            rows_of_columns(samples, columns), f"columns of a {kind.__name__}", columns, messages, limit=limit
+        )
     if (dicts := rows_of_dicts(samples, columns)) is not None:
-        return _from_rows(dicts, f"list of {len(cast(Sequence[Any], samples))}", limit, columns, messages)
+        return samples_of_rows(dicts, f"list of {len(cast(Sequence[Any], samples))}", columns, messages, limit=limit)
     check_no_columns("a list or an array, which has no columns", columns)
     if isinstance(samples, (bytes, bytearray, memoryview)):
         raise InputError(
             f"{kind.__name__} came, and which text they are depends on their encoding: pass .decode('utf-8')."
         )
     if messages and isinstance(samples, Sequence):
-        return _from_rows(map(Row, samples), f"list of {len(samples)}", limit, columns, messages)
+        return samples_of_rows(map(Row, samples), f"list of {len(samples)}", columns, messages, limit=limit)
     if isinstance(samples, (np.ndarray, Sequence)) or is_tensor(samples):
         return _from_sequence(samples, limit)
     raise _unreadable(samples)
@@ -213,7 +220,7 @@ def _from_sequence(samples: Any, limit: int | None) -> Samples:
     if isinstance(samples, np.ma.MaskedArray) and samples.ndim in (1, 2) and samples.dtype.kind in "iu":
         columns = {"input_ids": np.atleast_2d(samples.data), MASK: np.atleast_2d(~np.ma.getmaskarray(samples))}
         rows = rows_of_columns(columns, Columns("input_ids"))
-        return _from_rows(rows, f"masked array {list(samples.shape)}", limit, Columns("input_ids"))
+        return samples_of_rows(rows, f"masked array {list(samples.shape)}", Columns("input_ids"), limit=limit)
     if isinstance(samples, np.ndarray) and samples.dtype.kind not in "OSU":
         if samples.dtype.kind not in "iu" or samples.ndim not in (1, 2):
             raise InputError(
@@ -257,14 +264,20 @@ def _from_list(rows: Sequence[Any], source: str, limit: int | None, index: Seque
     return Samples(None, [id_array(row, i) for i, row in zip(index, rows, strict=True)], source)
 
 
-def _from_rows(
-    rows: Iterator[Row], source: str, limit: int | None, columns: Columns, messages: bool = False
+def samples_of_rows(
+    rows: Iterable[Row],
+    source: str,
+    columns: Columns,
+    messages: bool = False,
+    first_row: int = 0,
+    *,
+    limit: int | None = None,
 ) -> Samples:
     """Samples of a file, table or data set: blank and null rows are left out, and padding where a mask tells it."""
     kept: list[Row] = []
     index: list[int] = []
     blank: list[int] = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(rows, first_row):
         if is_blank(row.cell) and is_blank(row.prompt):
             blank.append(i)
             continue
@@ -279,6 +292,7 @@ def _from_rows(
     )
     are_texts = source.lower().endswith(_TEXT_TABLES)
     about: dict[str, Any] = {
+        "first_row": first_row,
         "row_ids": row_ids_of(kept, index, columns, are_texts=are_texts),
         "kept": kept_of(kept, columns, source, are_texts=are_texts),
     }

@@ -1,7 +1,7 @@
 """`Samples`: texts or token ids in the order in which they came, with their byte counts and fingerprints."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -50,6 +50,7 @@ class Samples:
             where no column of ids was named. (Token ids are `ids`.)
         kept: the user's columns (`read_samples(keep=[...])`) by name, a cell a sample; None where none were named.
         hidden: whether tables are to say nothing of how samples begin.
+        first_row: position in the input of the first row that these samples were read from; 0 but for shards.
     """
 
     texts: list[str] | None
@@ -65,6 +66,7 @@ class Samples:
     row_ids: tuple[Any, ...] | None = None
     kept: Mapping[str, tuple[Any, ...]] | None = None
     hidden: bool = False
+    first_row: int = 0
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
@@ -77,7 +79,8 @@ class Samples:
     @cached_property
     def index(self) -> Int64[np.ndarray, " sample"]:
         """Position of each sample in the input: its row, counted from 0, with the rows that were left out."""
-        return _read_only(positions_kept(len(self), (*self.blank_skipped, *self.lossy_skipped)))
+        skipped = [row - self.first_row for row in (*self.blank_skipped, *self.lossy_skipped)]
+        return _read_only(self.first_row + positions_kept(len(self), skipped))
 
     @cached_property
     def n_bytes(self) -> Int64[np.ndarray, " sample"]:
@@ -89,10 +92,12 @@ class Samples:
     @cached_property
     def texts_sha256(self) -> str | None:
         """Fingerprint of the texts, of their prompts and of their order; None where the samples came as ids."""
-        if self.texts is None:
-            return None
-        parts = ([text] for text in self.texts) if self.prompts is None else zip(self.prompts, self.texts, strict=True)
-        return _sha256([*self._kind(), *(text.encode() for part in parts for text in part)])
+        return None if self.texts is None else _sha256([*self._kind(), *self._bytes_of_texts()])
+
+    def _bytes_of_texts(self) -> Iterator[bytes]:
+        parts = [self.texts or ()] if self.prompts is None else [self.prompts, self.texts or ()]
+        for part in zip(*parts, strict=True):
+            yield from (text.encode() for text in part)
 
     @cached_property
     def ids_sha256(self) -> str | None:
@@ -214,6 +219,19 @@ class Samples:
             self._of(range(n_samples)),
             blank_skipped=tuple(i for i in self.blank_skipped if i < last),
             lossy_skipped=tuple(i for i in self.lossy_skipped if i < last),
+        )
+
+    def part(self, begin: int, end: int) -> "Samples":
+        """The samples from place `begin` up to `end`, with what was left out between them."""
+        last = len(self)
+        low = self.first_row if begin == 0 else int(self.index[begin])
+        high = int(self.index[end]) if end < last else self.first_row + last + self.n_blank_skipped
+        high += len(self.lossy_skipped) if end == last else 0
+        return replace(
+            self._of(range(begin, end)),
+            blank_skipped=tuple(i for i in self.blank_skipped if low <= i < high),
+            lossy_skipped=tuple(i for i in self.lossy_skipped if low <= i < high),
+            first_row=low,
         )
 
     def tokenize(self, tokenizer: Any, *, on_lossy_text: Literal["raise", "skip"] = "raise") -> "Samples":

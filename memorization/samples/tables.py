@@ -82,7 +82,7 @@ def rows_of_table(table: Any, columns: Columns) -> Iterator[Row] | None:
         check_no_columns(f"a {name}, which is one column", columns)
         return map(Row, _pandas_cells(table))
     if hasattr(table, "column_names") and not hasattr(table, "schema"):
-        return _read_dataset(table, columns)
+        return rows_of_dataset(table, columns)
     arrow = _as_arrow(table)
     if arrow is None:
         return None
@@ -118,7 +118,8 @@ def _as_arrow(table: Any) -> Any:
         ) from error
 
 
-def _read_dataset(dataset: Any, columns: Columns) -> Iterator[Row]:
+def rows_of_dataset(dataset: Any, columns: Columns) -> Iterator[Row]:
+    """The rows of a `datasets.Dataset`, or of one that streams."""
     form = getattr(dataset, "format", None)
     if isinstance(form, Mapping) and form.get("type") != "custom":  # a format may hide columns; a transform makes them
         dataset = dataset.with_format(None)

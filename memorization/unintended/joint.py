@@ -52,7 +52,7 @@ def tokens_for(
         return None
     if np.array_equal(target.token_ids, oracle.token_ids):
         return target.token_bits, oracle_token_bits, target.token_offsets
-    theirs = replace(oracle, token_bits=oracle_token_bits)
+    theirs = oracle._changed(token_bits=oracle_token_bits)
     pieces = [shared_pieces(target, theirs, i) for i in range(len(target))]
     ours, others = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
     return ours, others, edges_of([len(piece[0]) for piece in pieces])

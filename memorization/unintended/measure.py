@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -214,7 +213,7 @@ def _with_columns(pair: Pair, samples: Samples) -> Pair:
     target, oracle = pair
     if (samples.row_ids is None and samples.kept is None) or target.about == samples.about:
         return pair
-    return replace(target, about=samples.about), oracle
+    return target._changed(about=samples.about), oracle
 
 
 def _groups_of_sets(groups: Any, control: Any) -> tuple[Any, Any]:
