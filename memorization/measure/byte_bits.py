@@ -17,7 +17,7 @@ from memorization.samples import Samples
 from memorization.samples.round_trip import decode
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = [
     "BYTE_COLUMNS",

@@ -181,6 +181,9 @@ class StoredLengths(CodeLengths):
 
     __slots__ = ("_about", "_tokens")
 
+    _about: "Callable[[int, int], About | None]"
+    _tokens: ColumnFiles
+
     def __init__(
         self,
         tokens: ColumnFiles,
@@ -202,7 +205,7 @@ class StoredLengths(CodeLengths):
         return self._read("token_bits")
 
     @property
-    def token_ids(self) -> Int64[np.ndarray, " token"]:  # type: ignore[override]
+    def token_ids(self) -> Int64[np.ndarray, " token"]:
         """The coded tokens."""
         return self._read("token_ids")
 
@@ -212,7 +215,7 @@ class StoredLengths(CodeLengths):
         return self._read("token_bytes")
 
     @property
-    def token_greedy(self) -> Bool[np.ndarray, " token"] | None:  # type: ignore[override]
+    def token_greedy(self) -> Bool[np.ndarray, " token"] | None:
         """Whether each is what greedy decoding gives."""
         return self._read("token_greedy")
 
@@ -225,11 +228,11 @@ class StoredLengths(CodeLengths):
         """The same with all tokens in memory."""
         return CodeLengths(**{one.name: getattr(self, one.name) for one in fields(self)})
 
-    def pieces(self) -> Iterator[CodeLengths]:
+    def pieces(self) -> Iterator[CodeLengths]:  # type: ignore[override]
         """The samples in consecutive parts, whose tokens are in memory one part at a time."""
         return (self._of_places(np.arange(*ends)) for ends in self._stretches(np.arange(len(self))))
 
-    def _of_places(self, places: Int64[np.ndarray, " kept"]) -> CodeLengths:
+    def _of_places(self, places: Int64[np.ndarray, " kept"]) -> CodeLengths:  # type: ignore[override]
         order = np.argsort(places, kind="stable")
         found = super()._of_places(places[order])
         in_order = bool((np.diff(order) == 1).all())
@@ -278,7 +281,7 @@ class StoredLengths(CodeLengths):
         found = self._tokens.read(names, start, stop)
         return found[names[0]] if len(names) == 1 else np.stack([found[name] for name in names], axis=1)
 
-    def _changed(self, **changed: Any) -> CodeLengths:
+    def _changed(self, **changed: Any) -> CodeLengths:  # type: ignore[override]
         if not {*TOKEN_FIELDS} & {*changed}:
             about, known = self._about, {name: getattr(self, name) for name in _IN_MEMORY}
             if "about" in changed:

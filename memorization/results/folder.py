@@ -40,9 +40,7 @@ class Contents:
 
     kind: str
     facts: Mapping[str, Any]
-    tables: (
-        "Callable[[], Mapping[str, pd.DataFrame | Chunks]]"  # made when written
-    )
+    tables: "Callable[[], Mapping[str, pd.DataFrame | Chunks]]"  # made when written
     parts: "Mapping[str, Contents]"
     write_more: Callable[[Path], None]  # into an empty folder
     as_csv: tuple[str, ...] = ()  # tables that are written as .csv, too, for other programs: they are not read back
@@ -129,7 +127,7 @@ class _Waiting:
 
     def write(self, contents: Contents, inside: str) -> bytes:
         """All files but settings.json itself, whose content this returns."""
-        digests = {}
+        digests: dict[str, str] = {}
         for name, table in contents.tables().items():
             if isinstance(table, Chunks):
                 digests |= self._write_chunks(f"{inside}{name}", name, table, as_csv=name in contents.as_csv)

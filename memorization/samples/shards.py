@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def scan_samples(
     how |= {"text_column": text_column, "groups": groups, "id_column": id_column, "keep": keep}
     rows = None if groups is not None and not isinstance(groups, str) else _rows_of(samples)
     if rows is None:
-        whole = read_samples(samples, **how)
+        whole = read_samples(cast(SamplesLike, samples), **how)
         return SampleShards(whole.source, lambda: _cut(whole))
     columns = columns_of(text_column, groups, prompt_column, messages, id_column, keep)
     source = str(samples) if isinstance(samples, (str, os.PathLike)) else type(samples).__name__
