@@ -27,14 +27,15 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.lab.quickstart import Quickstart, run_quickstart
     from memorization.lab.text.experiment import text_sweep
     from memorization.lab.text.result import TextSweep
-    from memorization.measure.code_lengths import CodeLengths, compress_bits
+    from memorization.measure.code_lengths import CodeLengths
+    from memorization.measure.compress import compress_bits
     from memorization.measure.opening import OpenModel, UniformModel, open_model
     from memorization.membership.audit import audit_membership
     from memorization.membership.result import Membership, MembershipAudit
     from memorization.rarity.measure import which_samples
     from memorization.rarity.result import Rarity
     from memorization.results.result import Result, load
-    from memorization.samples import Samples, read_samples
+    from memorization.samples import Samples, SampleShards, read_samples, scan_samples
     from memorization.scaling_law.ceiling import attack_ceiling
     from memorization.scaling_law.fit import fit_mi_scaling_law
     from memorization.scaling_law.gap import GapLaw, gap_law
@@ -74,6 +75,7 @@ __all__ = [
     "Quickstart",
     "Rarity",
     "Result",
+    "SampleShards",
     "Samples",
     "SpanMemorization",
     "TextSweep",
@@ -99,6 +101,7 @@ __all__ = [
     "open_model",
     "read_samples",
     "run_quickstart",
+    "scan_samples",
     "text_sweep",
     "track",
     "unintended_memorization",
@@ -127,6 +130,7 @@ _HOMES = {
     "Quickstart": "lab.quickstart",
     "Rarity": "rarity.result",
     "Result": "results.result",
+    "SampleShards": "samples",
     "Samples": "samples",
     "SpanMemorization": "spans.result",
     "TextSweep": "lab.text.result",
@@ -140,7 +144,7 @@ _HOMES = {
     "capacity_bits_per_param": "lab.capacity.experiment",
     "compare_capacities": "lab.capacity.comparison",
     "compress": "codec.compress",
-    "compress_bits": "measure.code_lengths",
+    "compress_bits": "measure.compress",
     "decompress": "codec.compress",
     "extract": "extraction.measure",
     "fit_capacity": "capacity.fit",
@@ -150,6 +154,7 @@ _HOMES = {
     "measure_spans": "spans.measure",
     "open_model": "measure.opening",
     "read_samples": "samples",
+    "scan_samples": "samples",
     "run_quickstart": "lab.quickstart",
     "text_sweep": "lab.text.experiment",
     "track": "tracking.measure",

@@ -11,7 +11,6 @@ import numpy as np
 from memorization.auditing.figures import FIGURES
 from memorization.auditing.policy import read_policy
 from memorization.auditing.result import Audit, texts_of
-from memorization.auditing.weights import weight_digests
 from memorization.coding.joint import JointCode
 from memorization.errors import InputError, MeasurementWarning, UnequalSetsWarning, warn
 from memorization.extraction.passes import TokensGiven, examples_of
@@ -23,6 +22,7 @@ from memorization.measure.context import FirstToken, Sequences, sequences_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel
 from memorization.measure.pair import Pair, measure_pair
 from memorization.measure.tokenizers import TokenizerLike
+from memorization.measure.weights import weight_digests
 from memorization.membership import MembershipAudit
 from memorization.membership.audit import attacks_on
 from memorization.rarity import Rarity, which_samples

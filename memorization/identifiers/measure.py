@@ -13,7 +13,8 @@ from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import Format, FormatLike, UniformTokens, resolve_formats
 from memorization.identifiers.result import OWN_COLUMNS, IdentifierAudit
 from memorization.integers import check_integer, check_seed
-from memorization.measure.code_lengths import compress_bits, tokenize
+from memorization.measure.code_lengths import tokenize
+from memorization.measure.compress import compress_bits
 from memorization.measure.context import FirstToken, resolve_first_token
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memorization.measure.code_lengths import compress_bits
+from memorization.measure.compress import compress_bits
 from memorization.measure.opening import UniformModel
 from memorization.results import versions
 

@@ -1,4 +1,4 @@
-"""Exact code length of samples under a causal language model: `compress_bits` and its last steps."""
+"""Code lengths of samples under an open model: the last steps of whatever measures."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,111 +20,14 @@ from memorization.measure.context import (
 )
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.later_windows import warn_of_later_windows
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import check_windows, score, window_of
+from memorization.measure.opening import OpenModel
+from memorization.measure.passes import score, window_of
 from memorization.measure.result import CodeLengths
-from memorization.measure.tokenizers import TokenizerLike, tokenizer_record, vocabulary_size
+from memorization.measure.tokenizers import tokenizer_record, vocabulary_size
 from memorization.results import versions
-from memorization.samples import Samples, SamplesLike, read_samples
+from memorization.samples import Samples
 
-__all__ = ["CodeLengths", "compress_bits", "measure", "measure_sets", "tokenize"]
-
-
-def compress_bits(
-    model: ModelLike,
-    samples: SamplesLike,
-    *,
-    tokenizer: TokenizerLike | None = None,
-    first_token: str | int = "auto",
-    max_length: int | None = None,
-    stride: int | None = None,
-    batch_size: int | Literal["auto"] = "auto",
-    device: DeviceLike | None = None,
-    dtype: DTypeLike | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    text_column: str = "text",
-    limit: int | None = None,
-    on_lossy_text: Literal["raise", "skip"] = "raise",
-    progress: bool = True,
-    allow_pickle: bool = False,
-) -> CodeLengths:
-    """Code length in bits of each sample under a causal language model, by entropy coding of its token probabilities.
-
-    Args:
-        model: hub id or folder, a transformers model, any torch module or callable from int64 ids (batch, position) to
-            logits (batch, position, vocabulary) or to an object with `.logits`, or `UniformModel(vocab_size)`.
-        samples: a text, texts, lists or arrays of token ids, a `datasets.Dataset`, a file (.txt, .jsonl, .csv,
-            .parquet), or what `read_samples` made of one: with prompts, lengths are of what follows them.
-        tokenizer: object, name or folder; None is the model's own where the model is named.
-        first_token: what stands in front of a sample, and what its first token costs. "bos": the tokenizer's BOS stands
-            in front, is not coded, and the first token is coded given it; an id or a token: the same with that token;
-            "uniform": nothing, and log2 of the vocabulary size; "skip": nothing, and the first token is left out.
-            "auto" is bos where the tokenizer has one, unless the model codes the samples in clearly fewer bits without:
-            a few dozen are asked both ways. Later windows of long samples get the BOS in front by the same evidence.
-            Without a BOS it is uniform.
-        max_length: inputs a window holds, the context token included; None is the model's limit.
-        stride: new tokens of each window after the first, for samples longer than a window; None is max_length // 2.
-        batch_size: samples (windows) a forward pass; "auto" fits it to the memory.
-        device: None is where the model lies; a GPU if there is one for models loaded here.
-        dtype: of the weights of models loaded here; None is the checkpoint's own. Logits are always read in float32.
-        revision: of a hub model.
-        trust_remote_code: run code that the checkpoint brings.
-        text_column: column of a file or data set.
-        limit: only the first so many samples.
-        on_lossy_text: "raise" on texts that the tokenizer does not give back byte for byte, or "skip" and count them.
-        progress: a bar on stderr for what takes longer than a second.
-        allow_pickle: load pickled weights, which can run code.
-
-    Returns:
-        Code lengths in the order of the samples.
-
-    Raises:
-        InputError: samples or options that cannot be used.
-        LossyTextError: a text that its tokenizer does not give back.
-        ModelError: a model that cannot be loaded or returns no logits; NotCausalError where later tokens move earlier
-            logits; ImpossibleTokenError for NaN logits or a coded token of probability 0.
-
-    Warns:
-        FirstTokenWarning: what stands in front is likely not what the model was trained with; or "auto" left the BOS.
-
-    Guarantees:
-        Each token is coded exactly once. On a CPU in float32, a sample of up to 256 tokens has the same ideal bits
-        within 1e-3 and the same coded bits within 0.05 alone, in any batch and in any order. The model comes back as it
-        was: mode, device, weights.
-
-    Examples:
-        >>> from memorization import UniformModel, compress_bits
-        >>> lengths = compress_bits(UniformModel(2048), [list(range(64))])
-        >>> lengths.ideal_bits.tolist(), abs(lengths.total_bits - 704) < 0.05
-        ([704.0], True)
-
-    Source:
-        Morris et al., "How much do language models memorize?", arXiv:2505.24832, section 2.3: H(x | m) = -log2 p_m(x).
-    """
-    max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
-    raw = read_samples(samples, text_column=text_column, limit=limit)
-    with open_model(
-        model,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        max_length=max_length,
-        progress=progress,
-    ) as opened:
-        return measure_sets(
-            opened,
-            [raw],
-            first_token=first_token,
-            max_length=max_length,
-            stride=stride,
-            batch_size=batch_size,
-            on_lossy_text=on_lossy_text,
-            progress=progress,
-        )[0]
+__all__ = ["CodeLengths", "measure", "measure_sets", "tokenize"]
 
 
 def measure_sets(

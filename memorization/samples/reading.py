@@ -206,6 +206,8 @@ def _unreadable(samples: Any) -> InputError:
         remedy = "Pass what its collect() gives."
     elif isinstance(samples, Set):
         remedy = "It has no order: pass sorted(samples), a list."
+    elif type(samples).__name__ == "SampleShards":
+        remedy = "scan_samples is for what measures into a folder: pass store=FOLDER, or read_samples of the same."
     elif hasattr(samples, "__iter__"):
         remedy = "Pass list(samples)."
     return InputError(
@@ -269,7 +271,7 @@ def samples_of_rows(
     source: str,
     columns: Columns,
     messages: bool = False,
-    first_row: int = 0,
+    first_row: int | None = None,
     *,
     limit: int | None = None,
 ) -> Samples:
@@ -277,7 +279,7 @@ def samples_of_rows(
     kept: list[Row] = []
     index: list[int] = []
     blank: list[int] = []
-    for i, row in enumerate(rows, first_row):
+    for i, row in enumerate(rows, first_row or 0):
         if is_blank(row.cell) and is_blank(row.prompt):
             blank.append(i)
             continue
@@ -292,7 +294,7 @@ def samples_of_rows(
     )
     are_texts = source.lower().endswith(_TEXT_TABLES)
     about: dict[str, Any] = {
-        "first_row": first_row,
+        "rows": None if first_row is None else np.array(index, dtype=np.int64),
         "row_ids": row_ids_of(kept, index, columns, are_texts=are_texts),
         "kept": kept_of(kept, columns, source, are_texts=are_texts),
     }

@@ -1,9 +1,11 @@
 """`Samples`: texts or token ids in the order in which they came, with their byte counts and fingerprints."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -50,7 +52,8 @@ class Samples:
             where no column of ids was named. (Token ids are `ids`.)
         kept: the user's columns (`read_samples(keep=[...])`) by name, a cell a sample; None where none were named.
         hidden: whether tables are to say nothing of how samples begin.
-        first_row: position in the input of the first row that these samples were read from; 0 but for shards.
+        rows: position of each sample in the input, int64, where these are some of many samples; None where they are
+            all of them, and what was left out tells.
     """
 
     texts: list[str] | None
@@ -66,7 +69,7 @@ class Samples:
     row_ids: tuple[Any, ...] | None = None
     kept: Mapping[str, tuple[Any, ...]] | None = None
     hidden: bool = False
-    first_row: int = 0
+    rows: Int64[np.ndarray, " sample"] | None = None
 
     def __len__(self) -> int:
         return len(self.texts if self.texts is not None else self.ids or ())
@@ -79,8 +82,9 @@ class Samples:
     @cached_property
     def index(self) -> Int64[np.ndarray, " sample"]:
         """Position of each sample in the input: its row, counted from 0, with the rows that were left out."""
-        skipped = [row - self.first_row for row in (*self.blank_skipped, *self.lossy_skipped)]
-        return _read_only(self.first_row + positions_kept(len(self), skipped))
+        if self.rows is not None:
+            return self.rows
+        return _read_only(positions_kept(len(self), (*self.blank_skipped, *self.lossy_skipped)))
 
     @cached_property
     def n_bytes(self) -> Int64[np.ndarray, " sample"]:
@@ -92,25 +96,15 @@ class Samples:
     @cached_property
     def texts_sha256(self) -> str | None:
         """Fingerprint of the texts, of their prompts and of their order; None where the samples came as ids."""
-        return None if self.texts is None else _sha256([*self._kind(), *self._bytes_of_texts()])
-
-    def _bytes_of_texts(self) -> Iterator[bytes]:
-        parts = [self.texts or ()] if self.prompts is None else [self.prompts, self.texts or ()]
-        for part in zip(*parts, strict=True):
-            yield from (text.encode() for text in part)
+        return fingerprint_of_texts([self])
 
     @cached_property
     def ids_sha256(self) -> str | None:
         """Fingerprint of the token ids, of which are counted, and of their order; None before `tokenize`."""
-        if self.ids is None:
+        ids, counted = self.ids, self.counted
+        if ids is None:
             return None
-        rows = [ids.astype("<i8").tobytes() for ids in self.ids]
-        masks = [] if self.counted is None else [counted.tobytes() for counted in self.counted]
-        return _sha256([*(self._kind() if masks else ()), *rows, *masks])
-
-    def _kind(self) -> list[bytes]:
-        """What keeps fingerprints of conditional samples apart from all others."""
-        return [] if self.conditional is None else [f"read and not counted: {self.conditional}".encode()]
+        return fingerprint_of_ids(lambda: ids, None if counted is None else lambda: counted, self.conditional)
 
     @cached_property
     def counted_ids(self) -> list[np.ndarray] | None:
@@ -148,7 +142,7 @@ class Samples:
             "lossy_skipped": list(self.lossy_skipped),
             "n_padding_removed": self.n_padding_removed,
             "conditional": self._conditional,
-        }
+        } | ({} if self.rows is None else {"rows": self.rows.tolist()})
 
     @cached_property
     def _conditional(self) -> dict[str, Any] | None:
@@ -177,9 +171,14 @@ class Samples:
             )
         if len(keep) == len(self):
             return self
-        return replace(self._of(keep), lossy_skipped=tuple(sorted({*self.lossy_skipped, *dropped})))
+        return replace(self.of_places(keep), lossy_skipped=tuple(sorted({*self.lossy_skipped, *dropped})))
 
-    def _of(self, keep: Sequence[int]) -> "Samples":
+    def leave_out_of_part(self, lossy: Iterable[int]) -> "Samples":
+        """The same of a shard, of which nothing may be left and other shards have their own."""
+        dropped = set(lossy)
+        return self.of_places([k for k, row in enumerate(self.index.tolist()) if row not in dropped])
+
+    def of_places(self, keep: Sequence[int]) -> "Samples":
         """The samples at these places, with the record of all."""
 
         def of(parts: Sequence[Part] | None) -> list[Part] | None:
@@ -196,6 +195,7 @@ class Samples:
             counted=of(self.counted),
             row_ids=None if row_ids is None else tuple(row_ids),
             kept=kept,
+            rows=None if self.rows is None else self.rows[np.asarray(keep, dtype=np.int64)],
         )
 
     def as_measured(self, record: Mapping[str, Any]) -> "Samples":
@@ -216,23 +216,40 @@ class Samples:
             return self
         last = int(self.index[n_samples - 1])
         return replace(
-            self._of(range(n_samples)),
+            self.of_places(range(n_samples)),
             blank_skipped=tuple(i for i in self.blank_skipped if i < last),
             lossy_skipped=tuple(i for i in self.lossy_skipped if i < last),
         )
 
+    def some(self, keep: Sequence[int]) -> "Samples":
+        """The samples at these places, without a word of those that were left out between them."""
+        own = self.index[np.asarray(keep, dtype=np.int64)]
+        return replace(self.of_places(keep), blank_skipped=(), lossy_skipped=(), rows=own)
+
     def part(self, begin: int, end: int) -> "Samples":
-        """The samples from place `begin` up to `end`, with what was left out between them."""
-        last = len(self)
-        low = self.first_row if begin == 0 else int(self.index[begin])
-        high = int(self.index[end]) if end < last else self.first_row + last + self.n_blank_skipped
-        high += len(self.lossy_skipped) if end == last else 0
+        """The samples from place `begin` up to `end`, with what was left out before each of them."""
+        low = 0 if begin == 0 else int(self.index[begin - 1])
+        high = int(self.index[end - 1]) if end < len(self) else sys.maxsize
         return replace(
-            self._of(range(begin, end)),
-            blank_skipped=tuple(i for i in self.blank_skipped if low <= i < high),
-            lossy_skipped=tuple(i for i in self.lossy_skipped if low <= i < high),
-            first_row=low,
+            self.some(range(begin, end)),
+            blank_skipped=tuple(row for row in self.blank_skipped if low <= row < high),
+            lossy_skipped=tuple(row for row in self.lossy_skipped if low <= row < high),
         )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Samples]") -> "Samples":
+        """Parts one after the other."""
+        first = parts[0]
+
+        def of(name: str) -> Any:
+            cells = [getattr(part, name) for part in parts]
+            return None if cells[0] is None else type(cells[0])(chain.from_iterable(cells))
+
+        kept = None
+        if first.kept is not None:
+            kept = {name: tuple(cell for part in parts for cell in (part.kept or {})[name]) for name in first.kept}
+        fields = {name: of(name) for name in ("texts", "ids", "groups", "prompts", "counted", "row_ids")}
+        return replace(first, **fields, kept=kept, rows=np.concatenate([part.index for part in parts]))
 
     def tokenize(self, tokenizer: Any, *, on_lossy_text: Literal["raise", "skip"] = "raise") -> "Samples":
         """Token ids of the texts, no special tokens added; samples that came as ids are returned as they are.
@@ -279,6 +296,41 @@ def _tokens_of_texts(
     before, lossy_too = encode_exactly(tokenizer, prompts, "the prompt of sample")
     counted = [np.repeat([False, True], [len(a), len(b)]) for a, b in zip(before, rows, strict=True)]
     return [[*a, *b] for a, b in zip(before, rows, strict=True)], counted, lossy_too | lossy
+
+
+def fingerprint_of_texts(parts: "Iterable[Samples]") -> str | None:
+    """`Samples.texts_sha256` of these samples one after the other, of which one is in memory at a time."""
+    parts = iter(parts)
+    first = next(parts)
+    if first.texts is None:
+        return None
+
+    def told() -> Iterator[bytes]:
+        yield from _kind(first.conditional)
+        for part in chain([first], parts):
+            columns = [part.texts or ()] if part.prompts is None else [part.prompts, part.texts or ()]
+            for cells in zip(*columns, strict=True):
+                yield from (cell.encode() for cell in cells)
+
+    return _sha256(told())
+
+
+def fingerprint_of_ids(
+    ids: Callable[[], Iterable[np.ndarray]], counted: Callable[[], Iterable[np.ndarray]] | None, conditional: str | None
+) -> str:
+    """`Samples.ids_sha256` of samples whose ids, and whether each is counted, are read one by one."""
+
+    def told() -> Iterator[bytes]:
+        yield from _kind(conditional) if counted is not None else ()
+        yield from (one.astype("<i8").tobytes() for one in ids())
+        yield from (one.tobytes() for one in counted()) if counted is not None else ()
+
+    return _sha256(told())
+
+
+def _kind(conditional: str | None) -> list[bytes]:
+    """What keeps fingerprints of conditional samples apart from all others."""
+    return [] if conditional is None else [f"read and not counted: {conditional}".encode()]
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

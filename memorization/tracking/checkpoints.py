@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from memorization.auditing.weights import weight_digests
 from memorization.errors import InputError
+from memorization.measure.weights import weight_digests
 from memorization.results.folder import digest_of
 
 __all__ = ["Checkpoint", "RunLike", "files_of", "find_checkpoints"]

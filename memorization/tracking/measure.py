@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from memorization.auditing.weights import weight_digests
 from memorization.coding.joint import JointCode
 from memorization.errors import InputError, MeasurementWarning, ModelError, SameModelWarning, warn
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel
 from memorization.measure.pair import Pair
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
+from memorization.measure.weights import weight_digests
 from memorization.progress import log
 from memorization.samples import GroupsLike, Samples, SamplesLike, check_disjoint, groups_of_both, read_samples
 from memorization.tracking.checkpoints import Checkpoint, RunLike, files_of, find_checkpoints

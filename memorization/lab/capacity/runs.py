@@ -23,7 +23,7 @@ from memorization.lab.pilot import best_rate
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.soap import LONGEST_SIDE, STEPS_A_BASIS
 from memorization.lab.store import Store
-from memorization.measure.code_lengths import compress_bits
+from memorization.measure.compress import compress_bits
 
 __all__ = ["Grid", "Protocol", "Round", "first_steps", "pilot", "train_and_measure", "train_round"]
 

@@ -18,7 +18,7 @@ from memorization.lab.engines.local import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.lab.text.split import folds_of
-from memorization.measure.code_lengths import compress_bits
+from memorization.measure.compress import compress_bits
 from memorization.measure.opening import ModelLike, open_model
 
 __all__ = ["OracleBits", "OracleData", "TrainedOracles", "given_oracle_bits", "train_and_ask"]

@@ -19,7 +19,8 @@ from memorization.lab.cells import Cell, OnSteps, Outcome, Run, measure_each, tr
 from memorization.lab.engines.local import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
-from memorization.measure.code_lengths import CodeLengths, compress_bits
+from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.compress import compress_bits
 from memorization.measure.opening import OpenModel, open_model
 from memorization.membership import (
     f1_and_auc,

@@ -1,0 +1,322 @@
+"""Code lengths of any number of samples: shard by shard, kept as they finish, and gone on with after a stop."""
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from memorization.errors import InputError, ResultError, warn
+from memorization.measure.code_lengths import CodeLengths, measure
+from memorization.measure.context import FirstToken
+from memorization.measure.opening import OpenModel, open_model
+from memorization.measure.shard_files import ShardRun
+from memorization.measure.weights import weight_digests
+from memorization.progress import Bar, progress_bar
+from memorization.results import Claims, versions
+from memorization.samples import Samples, SampleShards, sample_keys
+from memorization.samples.samples import fingerprint_of_ids, fingerprint_of_texts
+
+__all__ = ["Scan", "Scored", "check_apart_in_shards", "identity_of", "score_shards", "survey"]
+
+_ASKED = 64  # samples that decide what stands in front, evenly spread: as many as are asked of all at once
+_WAIT_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Scan:
+    """One set of samples in shards, read through once.
+
+    Attributes:
+        name: "samples" or "control".
+        shards: to be read again.
+        digests: of what each shard holds, so that a change is seen and named.
+        n_samples: in each shard.
+        keys: a number for each sample, the same for equal ones.
+        groups: the document of each sample; None where nothing was said of documents.
+    """
+
+    name: str
+    shards: SampleShards
+    digests: list[str] = field(default_factory=list)
+    n_samples: list[int] = field(default_factory=list)
+    keys: UInt64[np.ndarray, " sample"] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    ids: UInt64[np.ndarray, " sample"] | None = None
+    groups: tuple[str, ...] | None = None
+
+    def checked(self) -> Iterator[tuple[int, Samples]]:
+        """The shards with their numbers, each compared with what it was.
+
+        Raises:
+            InputError: the data set has changed meanwhile.
+        """
+        k = -1
+        for k, shard in enumerate(self.shards):
+            if k >= len(self.digests) or _digest(shard) != self.digests[k]:
+                raise self._changed(f"from row {shard.index[0]} on")
+            yield k, shard
+        if k + 1 < len(self.digests):
+            raise self._changed(f"it ends after shard {k}")
+
+    def _changed(self, where: str) -> InputError:
+        return InputError(
+            f"the {self.name} have changed while they were read, {where}: {self.shards.source} is not what it was. "
+            "Measure a copy that nobody writes to."
+        )
+
+    def spread(self) -> Samples:
+        """A few samples, evenly spread over all."""
+        n = sum(self.n_samples)
+        places = np.unique(np.linspace(0, n - 1, min(_ASKED, n)).round().astype(np.int64))
+        return _gathered(self, places)
+
+    def texts_sha256(self, lossy: Sequence[int]) -> str | None:
+        """Fingerprint of the texts, without those at these positions."""
+        return fingerprint_of_texts(shard.leave_out_of_part(lossy) for _, shard in self.checked())
+
+
+def survey(name: str, shards: SampleShards) -> Scan:
+    """Read a set of samples once: how many there are, and what tells them from others.
+
+    Raises:
+        InputError: what cannot be read; two rows with one id.
+    """
+    scan, keys, ids, groups = Scan(name, shards), [], [], list[str]()
+    for shard in shards:
+        scan.digests.append(_digest(shard))
+        scan.n_samples.append(len(shard))
+        keys.append(_numbers(sample_keys(shard)))
+        ids.append(_numbers(shard.row_ids or ()))
+        groups += shard.groups or ()
+    scan.keys = np.concatenate(keys)
+    if len(found := np.concatenate(ids)):
+        _check_ids(scan, found)
+    if groups:
+        scan.groups = tuple(groups)
+    return scan
+
+
+def check_apart_in_shards(samples: Scan, control: Scan) -> None:
+    """Refuse a sample that is on both sides.
+
+    Raises:
+        InputError: naming the first.
+    """
+    both = np.isin(samples.keys, control.keys)
+    if both.any():
+        ours = _gathered(samples, np.flatnonzero(both)[:1])
+        theirs = _gathered(control, np.flatnonzero(control.keys == samples.keys[both][0])[:1])
+        raise InputError(
+            f"sample {ours.index[0]} is also control sample {theirs.index[0]} ({int(both.sum())} of {len(both)} "
+            "samples are in both). Leave such samples out of both sets: the model has seen them, whatever they are "
+            "called."
+        )
+
+
+def _digest(shard: Samples) -> str:
+    beside = f"{shard.row_ids} {shard.groups} {shard.kept}"
+    told = f"{shard.index.tobytes().hex()} {shard.texts_sha256} {shard.ids_sha256} {beside}"
+    return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _numbers(values: Sequence[Any]) -> UInt64[np.ndarray, " value"]:
+    """A number of 64 bits for each value, the same for equal ones; for others, but for one pair in 10^19."""
+    digests = (hashlib.blake2b(repr(value).encode("utf-8", "backslashreplace"), digest_size=8) for value in values)
+    return np.frombuffer(b"".join(one.digest() for one in digests), dtype="<u8").astype(np.uint64)
+
+
+def _check_ids(scan: Scan, ids: UInt64[np.ndarray, " sample"]) -> None:
+    _, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        places = np.flatnonzero(ids == ids[first[counts > 1].min()])[:2]
+        rows = [_gathered(scan, places[k : k + 1]) for k in (0, 1)]
+        raise InputError(
+            f"rows {rows[0].index[0]} and {rows[1].index[0]} have the same id, {(rows[0].row_ids or ('',))[0]!r} "
+            f"({int(counts[counts > 1].sum())} of {len(ids)} rows share theirs): tables that are joined by it would "
+            "mix them up. Make the ids unique, or leave id_column out."
+        )
+
+
+def _gathered(scan: Scan, places: Int64[np.ndarray, " some"]) -> Samples:
+    """The samples at these places, in memory."""
+    parts, begin = [], 0
+    for _, shard in scan.checked():
+        own = places[(begin <= places) & (places < begin + len(shard))] - begin
+        if len(own):
+            parts.append(shard.some(own.tolist()))
+        begin += len(shard)
+    return Samples.joined(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How the samples are scored under one model.
+
+    Attributes:
+        role: of the model: "model", "target", "oracle".
+        model: as `open_model` takes it.
+        opening: the other arguments of `open_model`.
+        settings: of code lengths of a few samples: what was decided for all of them.
+        options: of `measure`.
+        tokenize: samples in this model's tokens, without those that another model's tokenizer loses.
+    """
+
+    role: str
+    model: Any
+    opening: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    options: Mapping[str, Any]
+    tokenize: Callable[[Samples, OpenModel], Samples]
+
+
+def identity_of(models: Mapping[str, Any], scans: Sequence[Scan], how: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines the numbers of a run, by names that a message can use.
+
+    Weights in files count by all that the files hold; those of a model in memory are compared when it is opened.
+    """
+    found: dict[str, Any] = {}
+    for role, model in models.items():
+        digests = weight_digests(model)
+        named = isinstance(model, (str, os.PathLike))
+        found[f"the {role}"] = digests or (str(model) if named else type(model).__name__)
+    found |= {f"the {scan.name}": scan.digests for scan in scans}
+    found |= {name: value if value is None else str(value) for name, value in how.items()}
+    used = versions()
+    return found | {f"the version of {name}": used.get(name) for name in ("memorization", "torch", "transformers")}
+
+
+def score_shards(run: ShardRun, scans: Sequence[Scan], scored: Scored, *, progress: bool) -> list[CodeLengths]:
+    """Code lengths of each set under one model, its tokens left in files.
+
+    Shards that are finished already are not measured again. Processes that share the folder share the work.
+
+    Raises:
+        ResultError: the model is another one than the finished shards were measured with.
+    """
+    claims = Claims(fsspec.filesystem("file"), str(run.root / "claims"))
+    n_done = sum(
+        n for scan in scans for k, n in enumerate(scan.n_samples) if run.is_done(f"{scan.name}/{scored.role}", k)
+    )
+    total = sum(sum(scan.n_samples) for scan in scans)
+    if n_done < total:
+        with (
+            open_model(scored.model, **scored.opening) as opened,
+            progress_bar(total, scored.role, unit="sample", shown=progress, delay=1) as bar,
+            _kept_in_words(run, bar),
+        ):
+            _check_same_weights(opened, scored)
+            bar.update(n_done)
+            while _score_some(run, scans, scored, opened, claims, bar):
+                time.sleep(_WAIT_SECONDS)
+    return [_whole(run, scan, scored) for scan in scans]
+
+
+def _score_some(
+    run: ShardRun, scans: Sequence[Scan], scored: Scored, opened: OpenModel, claims: Claims, bar: Bar
+) -> bool:
+    """Measure each shard that nobody else is at; whether others are still at some."""
+    others = False
+    said: set[type[Warning]] = set()
+    for scan in scans:
+        of = f"{scan.name}/{scored.role}"
+        for k, shard in scan.checked():
+            if run.is_done(of, k):
+                continue
+            with claims.hold(f"{of} {k}") as mine:
+                if not mine:
+                    others = True
+                elif not run.is_done(of, k):
+                    in_tokens = scored.tokenize(shard, opened)
+                    run.put(of, k, in_tokens, _measured(in_tokens, scored, opened, said))
+                    bar.update(len(shard))
+    return others
+
+
+def _measured(samples: Samples, scored: Scored, opened: OpenModel, said: set[type[Warning]]) -> CodeLengths:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lengths = measure(
+            opened,
+            samples,
+            FirstToken.from_record(scored.settings["first_token"]),
+            uniform_vocab_size=scored.settings["uniform_vocab_size"],
+            progress=False,
+            **scored.options,
+        )
+    for one in caught:  # each kind once, not for every shard
+        if one.category not in said:
+            said.add(one.category)
+            warn(str(one.message), one.category)
+    return lengths
+
+
+def _check_same_weights(opened: OpenModel, scored: Scored) -> None:
+    before, now = scored.settings["model"]["fingerprint"], opened.record["fingerprint"]
+    if before != now:
+        raise ResultError(
+            f"the {scored.role} ({opened.record['name']}) is not the model that the finished shards were measured "
+            "with: its weights have changed. Name another folder, or throw the run away with overwrite=True."
+        )
+
+
+@contextmanager
+def _kept_in_words(run: ShardRun, bar: Bar) -> Iterator[None]:
+    """Say of a full disk what is kept, and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultError(
+            f"{run.root} cannot be written to ({error.strerror or error}). {bar.n_done:,.0f} samples are kept there; "
+            "make room, and the same call goes on from there."
+        ) from error
+
+
+def _whole(run: ShardRun, scan: Scan, scored: Scored) -> CodeLengths:
+    """The code lengths of all shards as one result."""
+    of, n = f"{scan.name}/{scored.role}", len(scan.n_samples)
+    records = run.records(of, n)
+    parts = [one["samples"] for one in records]
+    lossy = [row for one in parts for row in one["lossy_skipped"]]
+    given = parts[0]["conditional"]
+    ids = lambda: run.read_of(of, n, "read_ids")  # noqa: E731
+    counted = (lambda: run.read_of(of, n, "counted")) if given else None
+    blank = [row for one in parts for row in one["blank_skipped"]]
+    record = {
+        **parts[0],
+        "n_samples": sum(one["n_samples"] for one in parts),
+        "texts_sha256": scan.texts_sha256(lossy),
+        "ids_sha256": fingerprint_of_ids(ids, counted, given and given["by"]),
+        "n_blank_skipped": len(blank),
+        "blank_skipped": blank,
+        "lossy_skipped": lossy,
+        "n_padding_removed": _sum([one["n_padding_removed"] for one in parts]),
+    }
+    if given:
+        record["conditional"] = {
+            "by": given["by"],
+            "n_tokens_read": sum(one["conditional"]["n_tokens_read"] for one in parts),
+            "n_samples_prompted": sum(one["conditional"]["n_samples_prompted"] for one in parts),
+            "prompts": list(run.read_of(of, n, "prompt_key")),
+        }
+    passes = _joined_passes([one["passes"] for one in records])
+    return run.lengths(of, n, {**scored.settings, **passes, "samples": record})
+
+
+def _sum(numbers: list[int | None]) -> int | None:
+    known = [one for one in numbers if one is not None]
+    return sum(known) if known else None
+
+
+def _joined_passes(passes: list[dict[str, Any]]) -> dict[str, Any]:
+    kinds = ("any", "equal lengths", "one at a time")
+    return {
+        "largest_batch": max(one["largest_batch"] for one in passes),
+        "batching": max((one["batching"] for one in passes), key=kinds.index),
+    }
