@@ -2,11 +2,10 @@
 
 import importlib
 import importlib.util
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from memorization.pictures import pictures_from
 from memorization.renamed import old_modules_go_on_working
-from memorization.results import pictures_from
 
 if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type checkers
     from memorization import errors
@@ -50,10 +49,8 @@ if TYPE_CHECKING:  # what __getattr__ finds, for readers, editors and type check
     from memorization.unintended.measure import unintended_memorization
     from memorization.unintended.result import Memorization
 
-try:
-    __version__ = version("lm-memorization")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "unknown"
+
+__version__: str
 
 __all__ = [
     "Audit",
@@ -169,6 +166,15 @@ def _draw(result: Any, *args: Any, **options: Any) -> Any:
     return draw(result, *args, **options)
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lm-memorization")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"
+
+
 old_modules_go_on_working()
 pictures_from(_draw)
 
@@ -177,6 +183,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
         return globals().setdefault(name, getattr(home, name))
+    if name == "__version__":  # the libraries that read it cost as much as the rest of this package
+        return globals().setdefault(name, _version())
     if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

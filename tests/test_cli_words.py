@@ -1,7 +1,9 @@
 """The command line's words: one name for one thing, old names, help that says what it says, errors, Ctrl-C, progress."""
 
 import ast
+import json
 import logging
+import math
 import os
 import re
 import signal
@@ -131,6 +133,74 @@ def test_an_option_that_takes_one_value_is_refused_a_second_one(model_folder, da
     arguments = ["--target", model_folder, "--data", data, "--control", control, "--output", "out"]
     assert run("attack", *arguments, second, control) == 2
     assert "--data was given twice, and attack takes one. Leave one out." in capsys.readouterr().err
+
+
+# --- start: help, version and errors of the parser need nothing but the parser
+
+HEAVY = {"torch", "transformers", "pandas", "scipy", "datasets", "matplotlib", "pyarrow", "numpy", "jaxtyping"}
+ALL_CALLS = """
+import contextlib, io, json, sys
+from memorization.cli import main
+heavy, loaded = set(json.loads(sys.argv[1])), {}
+for call in json.loads(sys.argv[2]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            main(call)
+        except SystemExit as stop:
+            loaded[" ".join(call)] = [stop.code, sorted(heavy & set(sys.modules))]
+print(json.dumps(loaded))
+"""
+
+
+def loaded_by(calls: list[list[str]], modules: set[str]) -> dict[str, list[Any]]:
+    """Exit code of each call, and those of the modules that are there after it; all in one fresh process."""
+    command = [sys.executable, "-c", ALL_CALLS, json.dumps(sorted(modules)), json.dumps(calls)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_help_version_and_errors_of_the_parser_load_nothing_heavy():
+    calls, wrong = [["--help"], ["--version"], ["mi-law", "--help"]], [[], ["nonsense"], ["mi-law"], ["--nonsense"]]
+    for name, command in COMMANDS.items():
+        calls += [[*name.split(), "--help"]]
+        wrong += [[*name.split(), "--nonsense"]]
+        wrong += [name.split()] if any(param.required for param in command.params) else []
+    # What converts values is loaded where values are converted, and takes as long as the parser.
+    loaded = loaded_by([*calls, *wrong], {*HEAVY, "pydantic"})
+    assert loaded == {" ".join(call): [2 if call in wrong else 0, []] for call in [*calls, *wrong]}
+    assert len(loaded) > 3 * len(COMMANDS)
+
+
+def test_values_that_the_parser_refuses_load_nothing_heavy():
+    calls = []
+    for name, command in COMMANDS.items():
+        given = [word for param in command.params if param.required for word in (*param.opts[:1], "1")]
+        given = [word for word in given if word != "folder"]  # by position
+        bad = [param.opts[0] for param in command.params if param.type_descriptor.annotation in (int, int | None)]
+        calls += [[*name.split(), *given, option, "many"] for option in bad[:1]]
+    loaded = loaded_by(calls, HEAVY)
+    assert len(loaded) > len(COMMANDS) / 2
+    assert loaded == {" ".join(call): [2, []] for call in calls}
+
+
+MOST_OF_THE_PARSER = 3  # times what importing the parser costs; with numpy it is 4, with torch 30
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["measure", "--help"], ["bits"]])
+def test_the_start_costs_little_more_than_the_parser(arguments):
+    """CPU seconds of fresh processes in turn, the least of up to five of each."""
+    calls = [["-c", "import typer"], ["-m", "memorization", *arguments]]
+    least = [math.inf, math.inf]
+    for _ in range(5):
+        for which, call in enumerate(calls):
+            before = os.times()
+            subprocess.run([sys.executable, *call], capture_output=True)
+            after = os.times()
+            used = after.children_user - before.children_user + after.children_system - before.children_system
+            least[which] = min(least[which], used)
+        print(f"import typer {least[0]:.2f} s, memorization {' '.join(arguments)} {least[1]:.2f} s")
+        if least[1] <= MOST_OF_THE_PARSER * least[0]:
+            break
+    assert least[1] <= MOST_OF_THE_PARSER * least[0]
 
 
 # --- help, version, completion

@@ -10,22 +10,23 @@ import typer
 
 from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, report, results, spans, track
 from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain, readers_may_leave
-from memorization.cli.words import Command
+from memorization.cli.words import Command, Group
 from memorization.errors import InputError, ModelError, ResultError
 
 
-def _say_version(asked: bool | None) -> None:
+def _say_version(asked: bool) -> bool:
     if asked:
         from memorization import __version__
 
         print(f"lm-memorization {__version__}")
         raise typer.Exit
+    return asked
 
 
 def _memorization(
     version: Annotated[
-        bool | None, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
-    ] = None,
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = False,
 ) -> None:
     """Measure texts under a language model in exact bits, and estimate what of them it merely memorized."""
 
@@ -37,6 +38,7 @@ def _mi_law() -> None:
 def _group(callback: Callable[..., None], **options: Any) -> typer.Typer:
     """A group of commands, with help in plain text: markup would drop a default in square brackets as a style."""
     group = typer.Typer(
+        cls=Group,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
         no_args_is_help=True,

@@ -19,7 +19,6 @@ from memorization.cli.options import (
     TextColumn,
 )
 from memorization.cli.output import KEPT, NOT_WRITTEN, claim, draw, save
-from memorization.results import check_free
 
 
 def text_sweep(
@@ -132,6 +131,7 @@ def quickstart(
 ) -> None:
     """Offline demonstration: train a target and an oracle, and measure both. About a minute and a half on one core."""
     from memorization.lab.quickstart import run_quickstart
+    from memorization.results import check_free
 
     check_free(output, overwrite=True)
     KEPT.set(f"a model that is trained is kept in {output}, and the same command goes on from there")

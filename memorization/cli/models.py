@@ -44,7 +44,6 @@ from memorization.cli.options import (
 )
 from memorization.cli.output import claim, draw, save
 from memorization.errors import InputError
-from memorization.results import quoted, visible
 
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
@@ -367,6 +366,8 @@ def _model_or_lengths(name: str) -> "str | CodeLengths":
 
 
 def _most_memorized(result: "Memorization", n_shown: int = 5) -> str:
+    from memorization.results import quoted, visible
+
     rows = []
     for row in result.top(n_shown).to_dict("records"):
         named = f", id {visible(row['id'], 40)}" if "id" in row else ""

@@ -13,11 +13,12 @@ import typer
 
 from memorization.errors import InputError, ResultError
 from memorization.report.draw import pictures
-from memorization.results import Result, check_free
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from memorization.results import Result
 
 BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 2, 1, 130
 # Of every picture: one to look at, and two that can be enlarged, for papers and for pages.
@@ -39,7 +40,10 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
         keeps_runs: whether finished runs go into the folder's runs/ at once, and an interrupted command goes on from
             there.
     """
-    if (output / "settings.json").exists() and not overwrite:
+    from memorization.results import check_free
+    from memorization.results.kinds import SETTINGS
+
+    if (output / SETTINGS).exists() and not overwrite:
         raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite.")
     check_free(output, overwrite)
     try:
@@ -52,7 +56,14 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
         KEPT.set(f"finished runs are kept in {output / 'runs'}, and the same command goes on from there")
 
 
-def save(result: Result, output: Path, *, csv: bool = False) -> None:
+def holds_result(folder: Path) -> bool:
+    """Whether a folder holds a saved result."""
+    from memorization.results.kinds import SETTINGS
+
+    return (folder / SETTINGS).is_file()
+
+
+def save(result: "Result", output: Path, *, csv: bool = False) -> None:
     """Write to the output folder; where that fails, to a temporary one, and say so. csv: tables of samples too."""
     KEPT.set(f"{output} holds what it held before, or all of the new result; the same command goes on with --overwrite")
     try:
@@ -104,7 +115,7 @@ def complain(message: str) -> None:
     print(f"memorization: {message}", file=sys.stderr)
 
 
-def draw(result: Result, output: Path, formats: Sequence[str] = FORMATS, named: str | None = None) -> None:
+def draw(result: "Result", output: Path, formats: Sequence[str] = FORMATS, named: str | None = None) -> None:
     """Write every picture of a result into a folder; one that there is nothing for is a line on standard error.
 
     Args:

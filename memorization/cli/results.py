@@ -32,9 +32,8 @@ from memorization.cli.options import (
     read_batch_size,
     token,
 )
-from memorization.cli.output import FORMATS, claim, draw, save
+from memorization.cli.output import FORMATS, claim, draw, holds_result, save
 from memorization.errors import InputError
-from memorization.results.kinds import SETTINGS
 
 if TYPE_CHECKING:
     from memorization.samples import Samples
@@ -48,7 +47,7 @@ def saved_folders(incomplete: str) -> list[str]:
     typed = Path(incomplete)
     parent, start = (typed, "") if incomplete.endswith("/") or not incomplete else (typed.parent, typed.name)
     looked = islice(_folders_in(parent, start, _LEVELS), _MOST_FOLDERS)
-    return [str(folder) for folder in looked if (folder / SETTINGS).is_file()]
+    return [str(folder) for folder in looked if holds_result(folder)]
 
 
 def _folders_in(parent: Path, start: str, levels: int) -> Iterator[Path]:
@@ -61,7 +60,7 @@ def _folders_in(parent: Path, start: str, levels: int) -> Iterator[Path]:
         if folder.name.startswith(".") and not start.startswith("."):
             continue
         yield folder
-        if levels > 1 and not (folder / SETTINGS).is_file():
+        if levels > 1 and not holds_result(folder):
             yield from _folders_in(folder, "", levels - 1)
 
 

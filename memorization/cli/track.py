@@ -35,9 +35,8 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import KEPT, claim, draw, save
+from memorization.cli.output import KEPT, claim, draw, holds_result, save
 from memorization.errors import InputError
-from memorization.results.kinds import SETTINGS
 
 
 def track(
@@ -98,7 +97,7 @@ def track(
     if (run is None) == (not target):
         raise InputError("name the checkpoints by --run, or by --target, several times; one of the two.")
     # A trajectory that is there goes on; `track` itself refuses one of other samples, and other results.
-    claim(output, overwrite or (output / SETTINGS).is_file())
+    claim(output, overwrite or holds_result(output))
     KEPT.set(f"measured checkpoints are kept in {output / 'checkpoints'}, and the same command goes on from there")
     (seen, unseen), groups = read_data(
         [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep

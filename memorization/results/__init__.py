@@ -5,7 +5,7 @@ from memorization.results.claims import Claims
 from memorization.results.folder import check_free
 from memorization.results.kinds import KINDS
 from memorization.results.read_only import ReadOnly
-from memorization.results.result import Pictured, Result, load, pictures_from
+from memorization.results.result import Pictured, Result, load
 from memorization.results.saved import Saved
 from memorization.results.visible import preview, quoted, visible
 from memorization.results.words import counted, describe_first_token, describe_model, number, plain, versions
@@ -27,7 +27,6 @@ __all__ = [
     "load",
     "number",
     "one_kind",
-    "pictures_from",
     "plain",
     "preview",
     "quoted",

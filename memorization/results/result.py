@@ -2,10 +2,11 @@
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+from memorization.pictures import draw
 from memorization.results.chunks import Chunks
 from memorization.results.folder import Contents, folder_path, write
 from memorization.results.kinds import KINDS, kind_of
@@ -16,17 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["Pictured", "Result", "load", "pictures_from"]
+__all__ = ["Pictured", "Result", "load"]
 
 R = TypeVar("R", bound="Result")
-
-_draw: Callable[..., Any] | None = None
-
-
-def pictures_from(draw: Callable[..., Any]) -> None:
-    """Hand in how results are drawn. The package does so when it is imported; results know no pictures themselves."""
-    global _draw
-    _draw = draw
 
 
 class Pictured(ReadOnly):
@@ -44,8 +37,7 @@ class Pictured(ReadOnly):
         Returns:
             The Axes.
         """
-        assert _draw is not None, "the package hands the pictures in"
-        return _draw(self, ax, **options)
+        return draw(self, ax, **options)
 
 
 class Result(Pictured):
