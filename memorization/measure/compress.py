@@ -136,7 +136,7 @@ def _into(
     scan = survey("samples", shards)
     if len(scan.digests) == 1:
         with open_model(model, **opening) as opened:
-            measured = measure_sets(opened, list(scan.shards), **how, progress=progress)[0]
+            measured = measure_sets(opened, [shards.only()], **how, progress=progress)[0]
         measured.save(folder, overwrite=True)
         return measured
     run = ShardRun(

@@ -77,6 +77,13 @@ class Scan:
         places = np.unique(np.linspace(0, n - 1, min(_ASKED, n)).round().astype(np.int64))
         return _gathered(self, places)
 
+    def documents(self, lengths: CodeLengths) -> tuple[str, ...] | None:
+        """The document of each sample that was measured; None where nothing was said of documents."""
+        if self.groups is None or len(self.groups) == len(lengths):
+            return self.groups
+        rows = np.concatenate([shard.index for _, shard in self.checked()])
+        return tuple(np.asarray(self.groups)[np.isin(rows, lengths.index)].tolist())
+
     def texts_sha256(self, lossy: Sequence[int]) -> str | None:
         """Fingerprint of the texts, without those at these positions."""
         return fingerprint_of_texts(shard.leave_out_of_part(lossy) for _, shard in self.checked())

@@ -58,7 +58,7 @@ def measure_pair(
     models: dict[str, Any] = dict(zip(_ROLES, (target, oracle), strict=True))
     revision = dict(zip(_ROLES, revisions, strict=True))
     named = [role for role, model in models.items() if isinstance(model, (str, os.PathLike))]
-    tokenizer = _load_tokenizers(models, tokenizers, revision, trust_remote_code)
+    tokenizer = load_tokenizers(models, tokenizers, revision, trust_remote_code)
     tokenized, rules, charge = _prepare(models, tokenizer, sets, first_token, on_lossy_text)
     measured = {role: [model] for role, model in models.items() if isinstance(model, CodeLengths)}
     settled: dict[str, FirstToken] = {}
@@ -114,7 +114,7 @@ def measure_pair(
     return list(zip(measured["target"], measured["oracle"], strict=True))
 
 
-def _load_tokenizers(
+def load_tokenizers(
     models: dict[str, Any],
     asked: tuple[Any, Any],
     revision: dict[str, str | None],
@@ -157,7 +157,7 @@ def _prepare(
     given = {role: model for role, model in models.items() if isinstance(model, CodeLengths)}
     for lengths in given.values():  # what was left out there is left out here
         sets = [part.as_measured(lengths.settings["samples"]) for part in sets]
-    tokenized = [_tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
+    tokenized = [tokenize_for(tokenizer, part, on_lossy_text) for part in sets]
     records = [tokenizer_record(own) for own in tokenizer.values()]
     records += [lengths.settings["tokenizer"] for lengths in given.values()]
     given_hashes = {lengths.settings["samples"]["ids_sha256"] for lengths in given.values()}
@@ -326,7 +326,7 @@ def _other_samples(name: str, ours: Mapping[str, Any], source: str, n_samples: i
     )
 
 
-def _tokenize_for(
+def tokenize_for(
     tokenizer: dict[str, Any], samples: Samples, on_lossy_text: Literal["raise", "skip"]
 ) -> dict[str, Samples]:
     """The samples in each live model's tokens; what one tokenizer does not give back is left out for both."""

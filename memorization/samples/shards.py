@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -53,6 +54,11 @@ class SampleShards:
             yield shard
         if first is None:
             raise InputError(f"{self.source} holds no sample.")
+
+    def only(self) -> Samples:
+        """All samples, where they are one shard."""
+        (whole,) = self
+        return replace(whole, rows=None)
 
     def __repr__(self) -> str:
         return f"SampleShards of {self.source}"

@@ -2,10 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Float64
@@ -14,33 +14,37 @@ from memorization.coding.joint import JointCode, MixedCode
 from memorization.errors import InputError
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel, open_model
+from memorization.measure.in_shards import Scan, check_apart_in_shards, survey
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import (
     Pair,
     alike,
     check_same_samples,
     control_pair,
     differ_in_tokens,
-    measure_pair,
     warn_of_one_model,
 )
+from memorization.measure.shard_files import free_folder
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import describe_model, versions
 from memorization.samples import (
     GroupsLike,
     Samples,
+    SampleShards,
     SamplesLike,
     check_apart,
     check_documents,
     groups_of_both,
     labels_of,
     read_samples,
+    scan_samples,
 )
 from memorization.samples.disjoint import check_disjoint
 from memorization.unintended.doubts import warn_of_doubts
 from memorization.unintended.joint import as_one, holds, with_count
 from memorization.unintended.ladder import COPY
 from memorization.unintended.means import sample_keys
+from memorization.unintended.pairs import Measured, Models
 from memorization.unintended.result import Memorization, combined
 
 
@@ -48,11 +52,11 @@ from memorization.unintended.result import Memorization, combined
 def unintended_memorization(
     target: ModelLike | CodeLengths,
     oracle: ModelLike | CodeLengths | Sequence[ModelLike | CodeLengths],
-    samples: SamplesLike,
+    samples: SamplesLike | SampleShards,
     *,
     joint: JointCode = "max",
     combine: Literal["best"] | MixedCode = "best",
-    control: SamplesLike | Sequence[CodeLengths] | None = None,
+    control: SamplesLike | SampleShards | Sequence[CodeLengths] | None = None,
     baseline: Literal["uniform"] | CodeLengths = "uniform",
     target_tokenizer: TokenizerLike | None = None,
     oracle_tokenizer: TokenizerLike | None = None,
@@ -71,6 +75,8 @@ def unintended_memorization(
     on_lossy_text: Literal["raise", "skip"] = "raise",
     progress: bool = True,
     allow_pickle: bool = False,
+    store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> Memorization:
     """Bits of each sample that the target has memorized beyond what the oracle knows of such text.
 
@@ -118,6 +124,9 @@ def unintended_memorization(
             both.
         progress: a bar on stderr.
         allow_pickle: load pickled weights, which can run code.
+        store: folder to measure into, shard by shard, as for `compress_bits`: resumable, and of any size. The result is
+            saved there.
+        overwrite: as for `compress_bits`.
 
     Returns:
         memU and what it is made of, in the order of the samples.
@@ -154,55 +163,73 @@ def unintended_memorization(
     oracles = _check_oracles(oracle, control, combine)
     lengths_given = any(isinstance(model, CodeLengths) for model in (target, *oracles))
     of = _groups_of_sets(groups, control)
-    sets: list[Samples] = [read_samples(samples, text_column=text_column, limit=limit, groups=of[0])]
-    if control is not None and not lengths_given:
-        sets.append(read_samples(control, text_column=text_column, limit=limit, groups=of[1]))
-        check_disjoint(*sets)
-    measure = partial(
-        measure_pair,
-        first_token=first_token,
-        max_length=max_length,
-        stride=stride,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        on_lossy_text=on_lossy_text,
-        progress=progress,
-        allow_pickle=allow_pickle,
-    )
+    how = {
+        "first_token": first_token,
+        "max_length": max_length,
+        "stride": stride,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+        "on_lossy_text": on_lossy_text,
+        "progress": progress,
+        "allow_pickle": allow_pickle,
+    }
     tokenizers, revisions = (target_tokenizer, oracle_tokenizer), (target_revision, oracle_revision)
-    measured = [measure(target, oracles[0], sets, tokenizers=tokenizers, revisions=revisions)]
-    for other in oracles[1:]:
-        own = oracle_tokenizer
-        if own is None and isinstance(other, UniformModel):  # it has the target's tokens, as beside a live target
-            of_target = target if isinstance(target, (str, os.PathLike)) else getattr(target, "tokenizer", None)
-            own = of_target if target_tokenizer is None else target_tokenizer
-        with _opened(
-            other,
-            tokenizer=own,
-            device=device,
-            dtype=dtype,
-            revision=oracle_revision,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            max_length=max_length,
-            progress=progress,
-        ) as opened:
-            pairs: list[Pair] = []
-            for pair, part in zip(measured[0], sets, strict=True):
-                like = pairs[0][1] if pairs else None  # what stands in front of the samples does so in the control
-                pairs += measure(
-                    pair[0], opened, [part], tokenizers=(None, None), revisions=(None, None), oracle_as=like
-                )
-        measured.append(pairs)
+    models = Models(target, oracles, tokenizers, revisions, how)
+    as_result = partial(_concluded, joint=joint, combine=combine, baseline=baseline)
+    folder = None if store is None else free_folder(store, overwrite=overwrite)
+    places = list(zip([samples] if control is None or lengths_given else [samples, control], of, strict=False))
+    if folder is not None and not lengths_given:
+        shards = [scan_samples(place, text_column=text_column, limit=limit, groups=own) for place, own in places]
+        scans = [survey(name, part) for name, part in zip(("samples", "control"), shards, strict=False)]
+        if any(len(scan.digests) > 1 for scan in scans):
+            return _in_shards(models, scans, folder, overwrite, as_result)
+        sets = [part.only() for part in shards]
+    else:
+        sets = [
+            read_samples(cast(SamplesLike, place), text_column=text_column, limit=limit, groups=own)
+            for place, own in places
+        ]
+    if len(sets) > 1:
+        check_disjoint(*sets)
+    measured = models.pairs(sets)
     read = [part.as_measured(pair[0].settings["samples"]) for part, pair in zip(sets, measured[0], strict=True)]
     documents = [part.groups for part in read]
     measured = [list(map(_with_columns, pairs, read)) for pairs in measured]
     if control is not None and lengths_given:
         _add_control(measured, control)
         documents.append(_labels_of_lengths(of[1], measured[0][1][0]))
-    first, others = _best_first(measured) if control is not None else (measured[0], measured[1:])
+    result = as_result(measured, documents)
+    if folder is not None:
+        result.save(folder, overwrite=True)
+    return result
+
+
+def _in_shards(
+    models: Models, scans: list[Scan], folder: Path, overwrite: bool, as_result: Callable[..., Memorization]
+) -> Memorization:
+    """Measure shard by shard into a folder, and open the result that is saved there."""
+    if len(scans) > 1:
+        check_apart_in_shards(*scans)
+    measured, run = models.pairs_in_shards(scans, folder, overwrite=overwrite)
+    documents = [scan.documents(pair[0]) for scan, pair in zip(scans, measured[0], strict=True)]
+    as_result(measured, documents).save(folder, overwrite=True)
+    run.remove()
+    return Memorization.load(folder)
+
+
+def _concluded(
+    measured: Measured,
+    documents: list[tuple[str, ...] | None],
+    *,
+    joint: JointCode,
+    combine: Literal["best"] | MixedCode,
+    baseline: Literal["uniform"] | CodeLengths,
+) -> Memorization:
+    """The result, against the best of the oracles, or against all of them as one code."""
+    has_control = len(measured[0]) > 1
+    first, others = _best_first(measured) if has_control else (measured[0], measured[1:])
     if combine != "best":
         first, others = _mixed([first, *others], combine)
     return memorization_of(first, others, joint=joint, combine=combine, baseline=baseline, groups=documents)
@@ -246,16 +273,6 @@ def _checked(groups: Sequence[tuple[str, ...] | None]) -> Sequence[tuple[str, ..
     if len(known) == 2:
         check_apart(known[0], known[1])
     return known
-
-
-@contextmanager
-def _opened(model: Any, **options: Any) -> Iterator[Any]:
-    """A further oracle, loaded once for samples and control."""
-    if isinstance(model, CodeLengths):
-        yield model
-        return
-    with open_model(model, **options) as opened:
-        yield opened
 
 
 def _check_oracles(oracle: Any, control: Any, combine: Any) -> list[Any]:
