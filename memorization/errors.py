@@ -49,6 +49,10 @@ class ResultError(ValueError):
     """A saved result is damaged, of another kind, or does not belong to the samples it is used with."""
 
 
+class NotSavedError(ResultError):
+    """A result could not be written where it should be; the message says where what was measured is instead."""
+
+
 class MeasurementWarning(UserWarning):
     """The number is right as defined, but a reader could take it for more than it is."""
 

@@ -11,7 +11,7 @@ import typer
 from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, report, results, spans, track
 from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain, readers_may_leave
 from memorization.cli.words import Command, Group
-from memorization.errors import InputError, ModelError, ResultError
+from memorization.errors import InputError, ModelError, NotSavedError, ResultError
 
 
 def _say_version(asked: bool) -> bool:
@@ -77,7 +77,7 @@ def _readable_errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         complain(str(error))
-        sys.exit(BAD_INPUT)
+        sys.exit(NOT_WRITTEN if isinstance(error, NotSavedError) else BAD_INPUT)
     except KeyboardInterrupt:
         complain("interrupted: nothing was written.")
         sys.exit(INTERRUPTED)

@@ -103,7 +103,7 @@ def capacity(
     from memorization import Capacity, capacity_bits_per_param, compare_capacities
     from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS, QUICK_STEPS
 
-    claim(output, overwrite, keeps_runs=True)
+    claim(output, overwrite, keeps=f"finished runs are kept in {output / 'runs'}")
     if (budget_seconds is not None) + (steps is not None) + quick > 1:
         raise InputError("give one of --quick, --budget and --steps: each says how long to train.")
     names = arch or ["gpt2"]

@@ -86,7 +86,7 @@ def text_sweep(
     from memorization.lab.text import text_sweep as sweep
     from memorization.lab.text.documents import grouped_documents_of
 
-    claim(output, overwrite, keeps_runs=True)
+    claim(output, overwrite, keeps=f"finished runs are kept in {output / 'runs'}")
     widths = sorted(width or [16, 32, 64])
     texts, labels = grouped_documents_of(documents, text_column, groups)
     result = sweep(

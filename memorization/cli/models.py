@@ -42,7 +42,7 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import claim, draw, save
+from memorization.cli.output import claim, draw, save, settled
 from memorization.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def measure(
     """Unintended memorization of the samples: target against oracle, bits a sample and a token."""
     from memorization import unintended_memorization
 
-    claim(output, overwrite)
+    claim(output, overwrite, keeps=f"shards that are finished are kept in {output}")
     under_audit, oracles = _model_or_lengths(target), [_model_or_lengths(one) for one in oracle]
     named = {"--target": [under_audit], "--oracle": oracles}
     saved = [option for option, models in named.items() if not all(isinstance(model, str) for model in models)]
@@ -120,7 +120,7 @@ def measure(
             "Name the models, or leave --control out."
         )
     (seen, unseen), groups = read_data(
-        [samples, control], text_column, prompt_column, messages, limit, groups, id_column=id_column, keep=keep
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep, in_shards=True
     )
     result = unintended_memorization(
         under_audit,
@@ -146,10 +146,12 @@ def measure(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=not quiet,
+        store=output,
+        overwrite=overwrite,
     )
     print(result)
     print(_most_memorized(result))
-    save(result, output, csv=csv)
+    result = settled(result, output, csv=csv)
     draw(result, output)
 
 
@@ -182,8 +184,10 @@ def bits(
     from memorization import compress_bits
 
     if output is not None:
-        claim(output, overwrite)
-    (read,), _ = read_data([samples], text_column, prompt_column, messages, limit, None, id_column, keep)
+        claim(output, overwrite, keeps=f"shards that are finished are kept in {output}")
+    (read,), _ = read_data(
+        [samples], text_column, prompt_column, messages, limit, None, id_column, keep, in_shards=output is not None
+    )
     result = compress_bits(
         model,
         read,
@@ -201,10 +205,12 @@ def bits(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         progress=not quiet,
+        store=output,
+        overwrite=overwrite,
     )
     print(result)
     if output is not None:
-        save(result, output, csv=csv)
+        result = settled(result, output, csv=csv)
         draw(result, output)
 
 

@@ -162,23 +162,26 @@ def read_data(
     groups: str | None = None,
     id_column: str | None = None,
     keep: Sequence[str] | None = None,
+    *,
+    in_shards: bool = False,
 ) -> tuple[list[Any], str | None]:
     """Files of samples, and the column of their documents; read, documents and all, where more than texts is asked for.
 
-    - is standard input.
+    - is standard input. `in_shards`: what is read is read some samples at a time.
     """
     streamed = [file for file in files if file is not None and str(file) == "-"]
     if len(streamed) > 1:
         raise InputError("standard input can be read once, and two sets of samples are to come from it: name a file.")
     if prompt_column is None and not messages and id_column is None and not keep and not streamed:
         return list(files), groups
-    from memorization import read_samples
+    from memorization import read_samples, scan_samples
 
     columns = [name.strip() for one in keep or () for name in one.split(",") if name.strip()]
     how: dict[str, Any] = {"prompt_column": prompt_column, "messages": messages, "limit": limit, "groups": groups}
     how |= {"text_column": text_column, "id_column": id_column, "keep": columns}
-    sources: list[Any] = [sys.stdin.buffer if file in streamed else file for file in files]
-    return [None if source is None else read_samples(source, **how) for source in sources], None
+    read = {file: read_samples(sys.stdin.buffer, **how) for file in streamed}
+    open_file = scan_samples if in_shards else read_samples
+    return [read[file] if file in read else None if file is None else open_file(file, **how) for file in files], None
 
 
 def token(first_token: str) -> str | int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from memorization.results import Result
 
+    Saved = TypeVar("Saved", bound=Result)
+
 BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 2, 1, 130
 # Of every picture: one to look at, and two that can be enlarged, for papers and for pages.
 FORMATS = ("png", "pdf", "svg")
@@ -31,14 +33,13 @@ KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
 TYPED: ContextVar[str] = ContextVar("typed", default="memorization")
 
 
-def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
+def claim(output: Path, overwrite: bool, *, keeps: str | None = None) -> None:
     """Check before measuring that the results can be written.
 
     Args:
         output: folder of the results.
         overwrite: whether those of an earlier call may be replaced.
-        keeps_runs: whether finished runs go into the folder's runs/ at once, and an interrupted command goes on from
-            there.
+        keeps: what is kept as it comes, in words, so that an interrupted command goes on from there.
     """
     from memorization.results import check_free
     from memorization.results.kinds import SETTINGS
@@ -52,8 +53,8 @@ def claim(output: Path, overwrite: bool, *, keeps_runs: bool = False) -> None:
             pass
     except OSError as error:
         raise InputError(f"--output {output} cannot be written to: {error.strerror or error}.") from error
-    if keeps_runs:
-        KEPT.set(f"finished runs are kept in {output / 'runs'}, and the same command goes on from there")
+    if keeps is not None:
+        KEPT.set(f"{keeps}, and the same command goes on from there")
 
 
 def holds_result(folder: Path) -> bool:
@@ -78,6 +79,16 @@ def save(result: "Result", output: Path, *, csv: bool = False) -> None:
         raise typer.Exit(NOT_WRITTEN) from error
     KEPT.set(f"the results are in {output}; what comes after them, such as a picture, may be missing")
     print(f"written to {output}")
+
+
+def settled(result: "Saved", output: Path, *, csv: bool) -> "Saved":
+    """A result that was measured into the output folder: written again where tables are wanted as .csv, too."""
+    if csv:
+        result.save(output, overwrite=True, csv=True)
+        result = type(result).load(output)
+    KEPT.set(f"the results are in {output}; what comes after them, such as a picture, may be missing")
+    print(f"written to {output}")
+    return result
 
 
 @contextmanager

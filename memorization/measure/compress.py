@@ -8,7 +8,7 @@ from memorization.measure.code_lengths import CodeLengths, measure_sets, tokeniz
 from memorization.measure.in_shards import Scored, identity_of, score_shards, survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows
-from memorization.measure.shard_files import ShardRun, free_folder
+from memorization.measure.shard_files import ShardRun, free_folder, save_measured
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.samples import Samples, SampleShards, SamplesLike, read_samples, scan_samples
 
@@ -137,7 +137,7 @@ def _into(
     if len(scan.digests) == 1:
         with open_model(model, **opening) as opened:
             measured = measure_sets(opened, [shards.only()], **how, progress=progress)[0]
-        measured.save(folder, overwrite=True)
+        save_measured(measured, folder)
         return measured
     run = ShardRun(
         folder, identity_of({"model": model}, [scan], {"dtype": opening["dtype"], **how}), overwrite=overwrite
@@ -154,6 +154,5 @@ def _into(
 
     scored = Scored("model", model, opening, settings, options, in_tokens)
     (lengths,) = score_shards(run, [scan], scored, progress=progress)
-    lengths.save(folder, overwrite=True)
-    run.remove()
+    run.conclude(lengths, folder)
     return CodeLengths.load(folder)

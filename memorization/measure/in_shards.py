@@ -5,7 +5,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -216,7 +215,7 @@ def score_shards(run: ShardRun, scans: Sequence[Scan], scored: Scored, *, progre
         with (
             open_model(scored.model, **scored.opening) as opened,
             progress_bar(total, scored.role, unit="sample", shown=progress, delay=1) as bar,
-            _kept_in_words(run, bar),
+            run.kept(),
         ):
             _check_same_weights(opened, scored)
             bar.update(n_done)
@@ -271,18 +270,6 @@ def _check_same_weights(opened: OpenModel, scored: Scored) -> None:
             f"the {scored.role} ({opened.record['name']}) is not the model that the finished shards were measured "
             "with: its weights have changed. Name another folder, or throw the run away with overwrite=True."
         )
-
-
-@contextmanager
-def _kept_in_words(run: ShardRun, bar: Bar) -> Iterator[None]:
-    """Say of a full disk what is kept, and how to go on."""
-    try:
-        yield
-    except OSError as error:
-        raise ResultError(
-            f"{run.root} cannot be written to ({error.strerror or error}). {bar.n_done:,.0f} samples are kept there; "
-            "make room, and the same call goes on from there."
-        ) from error
 
 
 def _whole(run: ShardRun, scan: Scan, scored: Scored) -> CodeLengths:

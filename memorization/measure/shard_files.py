@@ -7,15 +7,17 @@ The folder lies inside the one that the result is saved into, and goes when that
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from memorization.errors import ResultError
+from memorization.errors import NotSavedError, ResultError
 from memorization.integers import edges_of
 from memorization.measure.result import CodeLengths, StoredLengths
-from memorization.results import about_of, check_free, plain
+from memorization.results import Result, about_of, check_free, plain
 from memorization.results.column_files import ColumnFiles
 from memorization.results.folder import folder_path
 from memorization.samples import Samples
@@ -36,6 +38,22 @@ def free_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
     path = folder_path(folder)
     check_free(path, overwrite)
     return path
+
+
+def save_measured(result: Result, folder: Path) -> None:
+    """Save into a folder that `free_folder` gave; where that fails, into a temporary one.
+
+    Raises:
+        NotSavedError: saying where the result is.
+    """
+    try:
+        result.save(folder, overwrite=True)
+    except OSError as error:
+        rescue = tempfile.mkdtemp(prefix="memorization-")
+        result.save(rescue, overwrite=True)
+        raise NotSavedError(
+            f"could not write to {folder} ({error.strerror or error}); what was measured is in {rescue}"
+        ) from error
 
 
 class ShardRun:
@@ -146,9 +164,26 @@ class ShardRun:
             if column in pyarrow.parquet.read_schema(path).names:
                 yield from pyarrow.parquet.read_table(path, columns=[column]).column(0).to_numpy()
 
-    def remove(self) -> None:
-        """Take the run away, once its result is saved."""
+    def conclude(self, result: Result, folder: Path) -> None:
+        """Save what came of the run, and take the run away.
+
+        Raises:
+            NotSavedError: saying how to go on.
+        """
+        with self.kept():
+            result.save(folder, overwrite=True)
         shutil.rmtree(self.root, ignore_errors=True)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Say of a disk that is full what is kept, and how to go on."""
+        try:
+            yield
+        except OSError as error:
+            raise NotSavedError(
+                f"{self.root.parent} cannot be written to ({error.strerror or error}). Shards that are finished are "
+                f"kept in {self.root}: make room, and the same call goes on from there."
+            ) from error
 
     def write(self, name: str, content: Any) -> None:
         """Write a file of the run in one step."""

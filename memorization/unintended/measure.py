@@ -24,7 +24,7 @@ from memorization.measure.pair import (
     differ_in_tokens,
     warn_of_one_model,
 )
-from memorization.measure.shard_files import free_folder
+from memorization.measure.shard_files import free_folder, save_measured
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import describe_model, versions
 from memorization.samples import (
@@ -202,7 +202,7 @@ def unintended_memorization(
         documents.append(_labels_of_lengths(of[1], measured[0][1][0]))
     result = as_result(measured, documents)
     if folder is not None:
-        result.save(folder, overwrite=True)
+        save_measured(result, folder)
     return result
 
 
@@ -214,8 +214,7 @@ def _in_shards(
         check_apart_in_shards(*scans)
     measured, run = models.pairs_in_shards(scans, folder, overwrite=overwrite)
     documents = [scan.documents(pair[0]) for scan, pair in zip(scans, measured[0], strict=True)]
-    as_result(measured, documents).save(folder, overwrite=True)
-    run.remove()
+    run.conclude(as_result(measured, documents), folder)
     return Memorization.load(folder)
 
 
