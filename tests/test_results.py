@@ -37,6 +37,7 @@ from memorization import (
 from memorization.errors import InputError, MeasurementWarning, ResultError
 from memorization.report.draw import PICTURES
 from memorization.results import KINDS, ReadOnly, Result, plain
+from memorization.results.kinds import DRAWN
 from memorization.stats.levels import Interval
 from memorization.tracking.reading import read
 from memorization.tracking.result import trajectory_of
@@ -161,6 +162,36 @@ def test_saving_over_a_folder_of_0_1_0_leaves_nothing_of_it(name, tmp_path):
     kept = {"picture.png", *files_of(tmp_path / "alone")}
     assert set(files_of(tmp_path / "there")) == kept
     assert {path.name for path in (tmp_path / "there").iterdir()} == kept
+
+
+def test_of_an_old_result_no_picture_and_no_report_is_left_in_its_parts_either(tmp_path):
+    one_of("Memorization_with_control").save(tmp_path / "out")
+    parts = [path.parent for path in (tmp_path / "out").rglob("settings.json")]
+    assert len(parts) > 3  # the models' code lengths are parts of it
+    for part in parts:
+        for name in (*sorted(DRAWN), "mine.png"):
+            (part / name).write_bytes(b"of the old result")
+    one_of("Capacity_of_one_size").save(tmp_path / "out", overwrite=True)
+    one_of("Capacity_of_one_size").save(tmp_path / "alone")
+    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    mine = {(part / "mine.png").relative_to(tmp_path / "out").as_posix() for part in parts}
+    assert left == mine | set(files_of(tmp_path / "alone"))
+
+
+def test_the_same_result_again_leaves_no_picture_either(tmp_path):
+    found = one_of("Memorization_with_control")
+    found.save(tmp_path)
+    saved = files_of(tmp_path)
+    for name in ("memorization.svg", "report.html", "target/code_lengths.png", "control/target/code_lengths.pdf"):
+        (tmp_path / name).write_bytes(b"of the old result")
+    found.save(tmp_path, overwrite=True)
+    assert files_of(tmp_path) == saved
+
+
+def test_pictures_in_a_folder_without_a_result_are_not_of_an_old_one(tmp_path):
+    (tmp_path / "roc.png").write_bytes(b"drawn for something else")
+    one_of("Capacity_of_one_size").save(tmp_path)
+    assert (tmp_path / "roc.png").is_file()
 
 
 # --- Saved and loaded

@@ -32,6 +32,7 @@ from memorization.errors import MeasurementWarning
 from memorization.membership import membership_metrics
 from memorization.report import draw, figures, text_sweep
 from memorization.results import KINDS
+from memorization.results.kinds import DRAWN
 
 TEXTS = [f"The house met again, call {k}12-55{k}4, and adjourned." for k in range(1, 7)]
 UNSEEN = [f"The next day the senate met, call {k}98-11{k}7, for long." for k in range(1, 7)]
@@ -237,9 +238,9 @@ def test_every_picture_of_a_saved_result_is_drawn_in_three_formats(name, folders
         f"picture: {tmp_path / 'pictures' / one}.png, also as .pdf and .svg" for one in names
     ]
     assert not printed.err
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
-        f"{one}.{ending}" for one in names for ending in ("png", "pdf", "svg")
-    }
+    files = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert files == {f"{one}.{ending}" for one in names for ending in ("png", "pdf", "svg")}
+    assert files <= DRAWN  # so that they go when the result is replaced
     for one in names:
         pixels = matplotlib.image.imread(tmp_path / "pictures" / f"{one}.png")
         assert pixels.std() > 0.01  # something is drawn

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from memorization.errors import ResultError, warn
 from memorization.results.chunks import Chunks, write_csv, write_parquet
-from memorization.results.kinds import FILES_OF_0_1_0, KINDS, SETTINGS
+from memorization.results.kinds import DRAWN, FILES_OF_0_1_0, KINDS, SETTINGS
 from memorization.results.words import plain
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def write(contents: Contents, folder: Path, overwrite: bool | None) -> None:
     """Write a result in place of what the folder holds; see `Result.save`."""
     _check_no_file(folder)
     check_free(folder, overwrite)
-    before = set(_files_of(folder))
+    before, drawn = set(_files_of(folder)), _drawn_in(folder)
     waiting = _Waiting(folder)
     try:
         text = waiting.write(contents, "")
@@ -81,7 +81,7 @@ def write(contents: Contents, folder: Path, overwrite: bool | None) -> None:
         waiting.remove()
         raise
     if waiting.settle(hashlib.sha256(text).hexdigest()):
-        for name in before - set(waiting.digests):
+        for name in (before | drawn) - set(waiting.digests):
             (folder / name).unlink(missing_ok=True)
             _remove_empty(folder, (folder / name).parent)
         _remove_left_behind(folder)
@@ -264,6 +264,17 @@ def _files_of(folder: Path, inside: str = "") -> Iterator[str]:
         if name.endswith(f"/{SETTINGS}"):
             yield from _files_of(folder, inside + name.removesuffix(SETTINGS))
         yield inside + name
+
+
+def _drawn_in(folder: Path) -> set[str]:
+    """Paths, within the folder, of pictures and reports of the result that it holds, and of the results that are parts.
+
+    Files by other names are the user's own.
+    """
+    if not (folder / SETTINGS).is_file():
+        return set()
+    places = {"", *(name.removesuffix(SETTINGS) for name in _files_of(folder) if name.endswith(f"/{SETTINGS}"))}
+    return {place + name for place in places for name in DRAWN if (folder / place / name).is_file()}
 
 
 def _is_inside(name: str) -> bool:

@@ -1,6 +1,6 @@
-"""The kinds of saved results: the module of each one's class, and the files that version 0.1.0 saved."""
+"""The kinds of saved results: the module of each one's class, what commands draw of it, what version 0.1.0 saved."""
 
-__all__ = ["FILES_OF_0_1_0", "KINDS", "SETTINGS", "kind_of"]
+__all__ = ["DRAWN", "FILES_OF_0_1_0", "KINDS", "SETTINGS", "kind_of"]
 
 SETTINGS = "settings.json"
 
@@ -23,6 +23,23 @@ KINDS: dict[str, str] = {
     "TextSweep": "memorization.lab.text.result",
     "Trajectory": "memorization.tracking.result",
 }
+
+# Files that commands make of a saved result, beside it: its pictures and its report. They go when it is replaced.
+DRAWN: frozenset[str] = frozenset(
+    f"{name}.{ending}"
+    for name, endings in {
+        **dict.fromkeys(
+            (
+                *("audit", "canaries", "capacity", "code_lengths", "extraction", "identifiers", "ladder", "law"),
+                *("memorization", "quickstart", "rarity", "roc", "rounds", "spans", "spans_per_byte", "sweep"),
+                *("trajectory", "trajectory_samples", "tries"),
+            ),
+            ("png", "pdf", "svg"),
+        ),
+        "report": ("html", "md"),
+    }.items()
+    for ending in endings
+)
 
 
 def kind_of(result: object) -> str:
