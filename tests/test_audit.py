@@ -245,7 +245,31 @@ def test_short_records_are_not_asked_and_are_counted():
     assert found.records()["extracted"].isna().tolist()[20:] == [True, True]
     assert found.checks[0].outcome == "cannot tell"
     assert "2 records are too short to ask" in " ".join(found.sentences())
+    assert "2 records are too short to ask" in found.checks[0].why
+    assert "left out     2 of 22 members: too short to ask" in repr(found.extraction)
     assert found.figures()["repeated"] == 2
+
+
+@pytest.mark.parametrize("condition", ["set_p_value < 0.01", "set_p_value < 0.05"])
+def test_too_small_a_control_never_passes_by_its_p_value(condition):
+    """24 records known by heart beside one unseen one: no p-value is below 1/25, which is no sign of innocence."""
+    found = audited(counts, UniformModel(VOCAB), counting(24), random_records(1, 2), fail_on=[condition])
+    (check,) = found.checks
+    assert check.value == pytest.approx(1 / 25, rel=0.2)
+    if condition.endswith("0.01"):
+        assert check.outcome == "cannot tell"
+        assert check.why.endswith(
+            "with 24 samples and 1 sample of the control no p-value for all together is below 0.04"
+        )
+    else:
+        assert check.outcome == "failed"
+    assert "whether by chance cannot be told: with 24 samples and 1 sample" in " ".join(found.sentences())
+
+
+def test_a_p_value_below_all_that_permutations_can_give_cannot_be_told(half):
+    half = dataclasses.replace(half, settings={**half.settings, "policy": ["set_p_value < 0.00001"]})
+    assert half.checks[0].outcome == "cannot tell"
+    assert "is below 0.0001" in half.checks[0].why
 
 
 def test_nothing_but_short_records():

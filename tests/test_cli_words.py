@@ -314,6 +314,14 @@ def test_errors_name_the_option(options, message, model_folder, data, capsys, mo
     assert re.fullmatch(f"memorization: {message}\n", captured.err), captured.err
 
 
+def test_numbers_of_samples_are_no_multiples(tmp_path, capsys):
+    """--multiple says how large data sets are beside the capacity; the error speaks of their samples."""
+    model = ["--arch", "mlp", "--layers", "1", "--width", "4", "--vocab-size", "16", "--seq-len", "4"]
+    assert run("capacity", *model, "--multiple", "0.1", "--output", tmp_path / "out", "--quiet") == 2
+    said = capsys.readouterr().err
+    assert re.search(r"data sets of \d+ samples are too few for a plateau: .* more: pass larger --multiple\.", said)
+
+
 def test_a_missing_option_is_named(capsys):
     assert run("bits") == 2
     assert "Missing option '--target'" in capsys.readouterr().err

@@ -57,7 +57,6 @@ NO_SOURCE = {
 # What an example would take, where there is none.
 NO_EXAMPLE = {
     "Audit": "what the example of audit gives",
-    "Trajectory": "what the example of track gives",
     "attacks_on": "what audit_membership and audit are made of",
     "run_quickstart": "a minute and a half of training",
     "Quickstart": "a minute and a half of training",

@@ -448,8 +448,9 @@ def test_lossy_texts_keep_their_numbers():
     assert table["prefix_needed"].tolist() == [3, 1, 3, 1]
     with pytest.raises(InputError, match="sample 1 has 3 tokens, too few for a prefix of 3"):
         found.rate(3)
-    with pytest.raises(InputError, match="control sample 2 has 2 tokens"):
-        extract(counts_on, ["abcd"], ["aBcde", "abcdef", "ab"], on_lossy_text="skip", **options)
+    found = extract(counts_on, ["abcd"], ["aBcde", "abcdef", "ab"], on_lossy_text="skip", **options)
+    assert (found.settings["heldout"]["lossy_skipped"], found.settings["heldout"]["too_short"]) == ([0], [2])
+    assert found.samples_to_pandas()["sample"].tolist() == [0, 1]
 
 
 def test_a_bos_of_the_chat_template_is_warned_of():
@@ -677,20 +678,47 @@ def test_default_prefixes_follow_the_shortest_sample():
         found = extract(UniformModel(64), ids(lengths, 2), others, suffix_tokens=suffix_tokens)
         return found.settings["prefix_tokens"]
 
-    assert used([33, 40]) == [8, 16, 32]
-    assert used([33, 32]) == [8, 16]
-    assert used([33], heldout=[17]) == [8, 16]
-    assert used([33], heldout=[16]) == [8]
-    assert used([9]) == [8]
+    assert used([40, 41]) == [8, 16, 32]
+    assert used([40, 39]) == [8, 16]
+    assert used([40], heldout=[24]) == [8, 16]
+    assert used([40], heldout=[23]) == [8]
+    assert used([16]) == [8]
+    assert used([40, 15]) == [8, 16, 32]  # a sample too short for any shortens the prefix of no other
     assert used([33], suffix_tokens=1) == [8, 16, 32]
     assert used([33], suffix_tokens=2) == [8, 16]
     assert used([64], suffix_tokens=48) == [8, 16]
-    with pytest.raises(InputError, match=r"sample 1 has 8 tokens, too few for a prefix of 8 and a suffix \(1 of 2"):
-        used([40, 8])
-    with pytest.raises(InputError, match="control sample 0 has 5 tokens, too few for a prefix of 8"):
+    with pytest.raises(InputError, match=r"samples of at least 16 tokens, .* the longest of 2 samples has 15\."):
+        used([15, 8])
+    with pytest.raises(InputError, match=r"samples of at least 16 tokens, .* the longest of 1 control sample has 5\."):
         used([40], heldout=[5])
-    with pytest.raises(InputError, match=r"sample 0 has 33 tokens, too few for a prefix of 8 and a suffix of 26 "):
-        used([33, 60], suffix_tokens=26)
+    with pytest.raises(InputError, match=r"samples of at least 34 tokens, .* the longest of 1 sample has 33\."):
+        used([33], suffix_tokens=26)
+
+
+def test_short_samples_are_left_out_and_counted_as_in_an_audit():
+    """Rows stay those of the input, with their groups; the figures are those of the long ones alone."""
+    long, short = [list(range(k, k + 24)) for k in (1, 9, 20, 30)], [[5, 6, 7], list(range(40, 55))]
+    unseen = [[60 - k for k in range(n)] for n in (15, 24, 2, 23)]
+    members = [long[0], short[0], long[1], long[2], short[1], long[3]]
+    labels = list("aabbcc"), list("xyxz")
+    found = extract(counts_to_64, members, unseen, groups=labels, oracle=UniformModel(64))
+    alone = extract(counts_to_64, long, unseen[1::2], oracle=UniformModel(64))
+    assert found.settings["members"]["too_short"] == [1, 4]
+    assert found.settings["heldout"]["too_short"] == [0, 2]
+    assert found.settings["prefix_tokens"] == alone.settings["prefix_tokens"] == [8]
+    assert found.samples_to_pandas()["sample"].tolist() == [0, 2, 3, 5, 1, 3]
+    assert (found.member_groups, found.heldout_groups) == (tuple("abbc"), ("y", "z"))
+    assert found.prefix_needed.tolist() == alone.prefix_needed.tolist()
+    assert found.member_oracle_bits.tolist() == alone.member_oracle_bits.tolist()
+    assert "left out     2 of 6 members: too short to ask" in repr(found)
+    assert "left out     2 of 4 held-out samples: too short to ask" in repr(found)
+    assert "left out" not in repr(alone)
+    asked = extract(counts_to_64, members, prefix_tokens=(2, 10))  # named ones: the longest of them, and a token
+    assert asked.settings["members"]["too_short"] == [1]
+
+
+def counts_to_64(ids):
+    return torch.nn.functional.one_hot((ids + 1) % 64, 64).float()
 
 
 def test_a_result_is_frozen(found):
@@ -826,17 +854,14 @@ def test_picture(found, tmp_path):
         ({"prefix_tokens": (1.0,)}, r"each of prefix_tokens must be an integer of at least 1; it is 1\.0"),
         ({"prefix_tokens": (2, 1, 2)}, "prefix_tokens names 2 twice"),
         (
-            {"prefix_tokens": (4,)},
-            r"sample 0 has 4 tokens, too few for a prefix of 4 and a suffix \(2 of 3 samples are as short\)",
+            {"prefix_tokens": (5,)},
+            r"samples of at least 6 tokens, a prefix and a suffix, and the longest of 3 samples has 5\.",
         ),
-        ({"prefix_tokens": (1, 5)}, "sample 0 has 4 tokens, too few for a prefix of 5"),
+        ({"prefix_tokens": (1, 5)}, "samples of at least 6 tokens"),
+        ({"suffix_tokens": 4, "prefix_tokens": (2,)}, "samples of at least 6 tokens"),
         (
-            {"suffix_tokens": 3, "prefix_tokens": (2,)},
-            "sample 0 has 4 tokens, too few for a prefix of 2 and a suffix of 3",
-        ),
-        (
-            {"control": [[1, 2, 3], [1, 2]], "prefix_tokens": (2,)},
-            "control sample 1 has 2 tokens, too few for a prefix of 2",
+            {"control": [[1, 3], [1, 2]], "prefix_tokens": (2,)},
+            r"samples of at least 3 tokens, a prefix and a suffix, and the longest of 2 control samples has 2\.",
         ),
         ({"suffix_tokens": 0}, "suffix_tokens must be None or an integer of at least 1; it is 0"),
         ({"suffix_tokens": True}, "suffix_tokens must be None or an integer of at least 1; it is True"),
@@ -875,8 +900,10 @@ def test_at_the_boundaries_it_is_not_refused(no_type_checker):
 
 def test_a_single_token_is_too_short():
     for first_token in ("uniform", "skip", 0):
-        with pytest.raises(InputError, match="sample 1 has 1 tokens, too few for a prefix of 1"):
-            extract(counts_on, [[1, 2], [1]], prefix_tokens=(1,), first_token=first_token)
+        with pytest.raises(InputError, match=r"the longest of 2 samples has 1\."):
+            extract(counts_on, [[2], [1]], prefix_tokens=(1,), first_token=first_token)
+        found = extract(counts_on, [[1, 2], [1]], prefix_tokens=(1,), first_token=first_token)
+        assert found.settings["members"]["too_short"] == [1]
 
 
 def test_samples_longer_than_the_window(tiny_gpt2, bpe_tokenizer):

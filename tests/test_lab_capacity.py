@@ -722,8 +722,9 @@ def test_a_killed_run_goes_on_where_it_was(two_sizes, place, tmp_path, trained_m
         ),
         (
             {"n_samples": [2, 9]},
-            r"n_samples=\[2, 9\] are too few for a plateau: they hold at most 79 bits, and 24 parameters are expected to "
-            "hold 86; the largest set must have more than 9 samples, better 18 and more[.]$",
+            "data sets of 2 and 9 samples are too few for a plateau: they hold at most 79 bits, and 24 parameters are "
+            "expected to hold 86; the largest set must have more than 9 samples, better 18 and more: pass larger "
+            "n_samples[.]$",
         ),
         (
             {"n_samples": "auto", "seq_len": 2},

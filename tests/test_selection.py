@@ -1,5 +1,6 @@
 """Which samples are memorized: a target that memorized known ones, one that memorized none, and what cannot be told."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -79,10 +80,10 @@ def test_none_selected_is_not_none_memorized():
     one = measured(1, seed=2)
     assert one.signed_bits[0] > one.control.signed_bits.max()
     with pytest.warns(
-        NothingSelectedWarning, match=r"fewer than 10 memorized ones of 40 .*; 799 control samples would"
+        NothingSelectedWarning, match=r"fewer than 10 memorized ones of 40 .*; 799 different control samples would"
     ):
         assert not one.memorized().any()
-    assert "cannot tell which samples: with 80 control samples, fewer than 10 memorized" in repr(one)
+    assert "cannot tell which samples: 80 control samples came, with which fewer than 10 memorized" in repr(one)
     assert measured(1, seed=2, n_control=799).memorized()[0]
 
 
@@ -96,10 +97,33 @@ def test_none_selected_by_a_control_that_would_have_shown_one_is_none(recwarn):
 def test_too_small_a_control_says_how_many_are_needed():
     few = measured(20, seed=1, n_control=18)
     assert "cannot tell which samples" in repr(few)
-    with pytest.raises(InputError, match=r"18 control samples no p-value is below 1/19.*19 are needed"):
+    with pytest.raises(InputError, match=r"18 control samples came, so .* below 1/19 .* takes 19 different control"):
         few.memorized()
-    with pytest.raises(InputError, match="at least 19 unseen samples"):
+    with pytest.raises(InputError, match="at least 19 different control samples"):
         unintended_memorization(OTHER, SOURCE, SOURCE.draw(4, S, np.random.default_rng(0)), first_token=0).memorized()
+
+
+def test_control_samples_that_are_equal_count_once_and_both_numbers_are_said():
+    rng = np.random.default_rng(0)
+    samples, control = SOURCE.draw(20, S, rng), SOURCE.draw(9, S, rng)
+    twice = np.concatenate([control, control])
+    few = unintended_memorization(OTHER, SOURCE, samples, control=twice, first_token=0, progress=False)
+    with pytest.raises(InputError, match="18 control samples came, 9 of them different, so no p-value is below 1/10"):
+        few.memorized()
+
+
+@pytest.mark.parametrize(("n_samples", "n_control"), [(24, 1), (3, 3), (1, 8)])
+def test_a_p_value_that_cannot_be_small_tells_nothing(n_samples, n_control):
+    """All are known by heart, and no mixture of so few could show it: 1 of 25, of 20, of 9."""
+    rng = np.random.default_rng(0)
+    samples, control = SOURCE.draw(n_samples, S, rng), SOURCE.draw(n_control, S, rng)
+    found = unintended_memorization(
+        Memorizer(samples, SOURCE), SOURCE, samples, control=control, first_token=0, progress=False
+    )
+    least = 1 / math.comb(n_samples + n_control, n_control)
+    assert found.set_p_value == pytest.approx(least, rel=0.2)
+    assert not found._no_set_p_value_below(least)  # at the edge it can be told
+    assert f"is below {least:.2g}" in found._no_set_p_value_below(0.999 * least)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 import warnings
 from typing import NamedTuple
 
-from memorization.auditing.figures import FDR, FIGURES, figures_of, memorized_of
+from memorization.auditing.figures import FDR, FIGURES, SURE, figures_of, memorized_of
 from memorization.auditing.findings import Findings
+from memorization.auditing.policy import read_policy
 from memorization.errors import InputError
+from memorization.results import counted
 
 __all__ = ["Doubts", "doubts_of", "figures_in_doubt"]
 
@@ -85,10 +87,13 @@ def figures_in_doubt(audit: Findings) -> dict[str, str]:
     if audit.extraction is None:
         found |= dict.fromkeys((name for name in FIGURES if name.startswith("extract")), audit.missing["extraction"])
     elif n_short := len(audit.extraction.settings["members"].get("too_short", ())):
-        why = f"{n_short:,} records are too short for a prefix and a suffix"
+        why = f"{counted(n_short, 'record')} {'is' if n_short == 1 else 'are'} too short to ask"
         found |= dict.fromkeys(("extracted", "extractable", "extracted_share", "extractable_share"), why)
     if audit.membership is None:
         found |= dict.fromkeys((name for name in FIGURES if name.startswith("auc")), audit.missing["membership"])
+    told = [one.limit for one in read_policy(audit.settings["policy"], FIGURES) if one.figure == "set_p_value"]
+    if why := audit.memorization._no_set_p_value_below(min([SURE, *told])):
+        found["set_p_value"] = why
     if doubts.unseen:
         found |= dict.fromkeys(("memorized", "memorized_share"), doubts.unseen)
     if doubts.hidden:

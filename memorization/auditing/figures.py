@@ -12,9 +12,10 @@ from memorization.extraction.decoding import least_bits
 from memorization.extraction.stored import Recited, recited
 from memorization.unintended import Memorization
 
-__all__ = ["FDR", "FIGURES", "TRIES", "figures_of", "memorized_of", "recited_of"]
+__all__ = ["FDR", "FIGURES", "SURE", "TRIES", "figures_of", "memorized_of", "recited_of"]
 
 FDR = 0.05
+SURE = 0.01  # a p-value
 TRIES = 10_000
 _ATTACKS = ("loss", "reference", "zlib", "min_k")
 # Each figure in words, for help texts, reports and the docs.

@@ -3,13 +3,12 @@
 import math
 
 from memorization.auditing.doubts import doubts_of
-from memorization.auditing.figures import FDR, TRIES, figures_of, recited_of
+from memorization.auditing.figures import FDR, SURE, TRIES, figures_of, recited_of
 from memorization.auditing.findings import Findings
 from memorization.results import counted
 
 __all__ = ["not_shown", "sentences_of"]
 
-_SURE = 0.01  # a p-value
 _ATTACK = 0.05  # of an AUC above chance: what is worth a warning word
 
 
@@ -63,15 +62,18 @@ def _together(audit: Findings) -> list[str]:
     low, high = control.net_interval
     p = audit.memorization.set_p_value
     if not (math.isfinite(low) and math.isfinite(high)):
-        return [f"All together hold {control.net_bits:,.0f} bits more than unseen records (interval unknown)."]
+        few = audit.memorization._no_set_p_value_below(SURE)
+        told = f"All together hold {control.net_bits:,.0f} bits more than unseen records (interval unknown)"
+        return [f"{told}{f'; whether by chance cannot be told: {few}' if few else ''}."]
     span = f"{control.net_bits:,.0f} bits ({low:,.0f} to {high:,.0f})"
     if low > 0:
         told = f"All together hold {span} more than unseen records would show"
-    elif p < _SURE:
+    elif p < SURE:
         told = f"Records are known better than unseen ones; how much of it is memorized cannot be told: {span}"
     else:
         told = f"All together, {span} more than unseen records would show: memorization cannot be told from none"
-    more = [f"{told} (p = {p:.2g})."]
+    few = audit.memorization._no_set_p_value_below(SURE)
+    more = [f"{told} ({f'cannot tell more: {few}' if few else f'p = {p:.2g}'})."]
     parts = audit.memorization.in_parts
     if audit.memorization.in_parts_lines():
         more.append(

@@ -32,7 +32,6 @@ OLD_POSITIONS = {"fit": "--runs"}
 # Arguments that no parameter of a command is named after, and the option that sets them there.
 _OF_SAVING = {"overwrite": "--overwrite"}  # of the command that saves a damaged result again
 ARGUMENTS = {
-    "capacity": {"n_samples": "--multiple"},
     "show": _OF_SAVING,
     "plot": _OF_SAVING,
 }

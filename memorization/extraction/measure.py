@@ -14,6 +14,7 @@ from memorization.extraction.decoding import Decoding
 from memorization.extraction.passes import (
     Read,
     TokensGiven,
+    asked,
     documents_of,
     examples_of,
     read_as,
@@ -21,7 +22,7 @@ from memorization.extraction.passes import (
     tokens_given,
     under_oracle,
 )
-from memorization.extraction.rates import check_long_enough
+from memorization.extraction.rates import FEWEST_SUFFIX
 from memorization.extraction.result import Extraction
 from memorization.integers import check_integer, edges_of
 from memorization.measure.base_of_target import with_base_of_target
@@ -88,9 +89,11 @@ def extract(
         samples: of the training data, as for `compress_bits`.
         control: samples drawn like `samples` that the model has not seen, texts or ids like them. What the model gives
             back of these is generalization; without them that share of the rate is unknown.
-        prefix_tokens: lengths of the prefixes, each shorter than every sample. "auto" is those of the paper's 8, 16 and
-            32 that are. Where samples have prompts, prefixes are of what follows the prompt, which is given as well;
-            0 is the prompt alone, and the first of "auto".
+        prefix_tokens: lengths of the prefixes. Samples that are too short for the longest of them and a suffix are left
+            out and counted: settings["members"]["too_short"]. "auto" leaves out those of fewer than 16 tokens, 8 for a
+            prefix (with prompts 0) and 8 for a suffix (or suffix_tokens), and is those of the paper's 8, 16 and 32 that
+            suit all others. Where samples have prompts, prefixes are of what follows the prompt, which is given as
+            well; 0 is the prompt alone, and the first of "auto".
         suffix_tokens: how many tokens after the prefix must come out right; None is the whole rest of the sample.
         temperature: of sampling, as are the next two, in the order and the meaning that they have in transformers:
             logits are divided by it. 0 is greedy decoding.
@@ -123,7 +126,7 @@ def extract(
         of each sample the prefix it needs and the bits of its suffix.
 
     Raises:
-        InputError: a sample that is in both sets, or too short for a prefix; with suffix_tokens=None one that is longer
+        InputError: a sample that is in both sets; none that is long enough; with suffix_tokens=None one that is longer
             than the model's window; options that cannot be used; an oracle that has other tokens.
         LossyTextError: a text that its tokenizer does not give back.
         ModelError: as for `compress_bits`; ImpossibleTokenError for logits without a finite maximum.
@@ -172,16 +175,18 @@ def extract(
     with opening(target, tokenizer=tokenizer, revision=revision) as opened:
         first = resolve_first_token(first_token, opened.tokenizer)
         auto = _PAPER_PREFIXES if raw["members"].conditional is None else (0, *_PAPER_PREFIXES)
-        least = None if suffix is None else (prefixes or auto[:1])[-1] + suffix
+        fewest_suffix = suffix or (1 if prefixes else FEWEST_SUFFIX)
+        least = (prefixes or auto[:1])[-1] + fewest_suffix
         parts = {which: tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
         first = settle_first_token(
             first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batch_size
         )
         warn_of_chat_marker(first, opened.tokenizer, parts["members"])
-        read = {which: read_as(opened, part, first, which, least) for which, part in parts.items()}
+        read = {which: read_as(opened, part, first, which, suffix and least) for which, part in parts.items()}
+        read = {which: asked(part, which, least) for which, part in read.items()}
         n_tokens = {which: np.array([len(ids) for ids in part.sequences.coded]) for which, part in read.items()}
-        lengths = {which: (part.samples.index, n_tokens[which]) for which, part in read.items()}
-        used = _usable(prefixes, suffix, lengths, auto)
+        shortest = min(int(of.min()) for of in n_tokens.values())
+        used = prefixes or tuple(prefix for prefix in auto if prefix + fewest_suffix <= shortest)
         found = {
             which: tokens_given(opened, part, which, decoding, batch_size, progress and which)
             for which, part in read.items()
@@ -195,8 +200,8 @@ def extract(
             "first_token": first.record(),
             "batch_size": batch_size,
             "n_cut": {which: part.n_cut for which, part in read.items()},
-            "members": read["members"].samples.record(),
-            "heldout": read["heldout"].samples.record() if control is not None else None,
+            "members": _record(read["members"]),
+            "heldout": _record(read["heldout"]) if control is not None else None,
             "groups": groups is not None,
             "model": opened.record,
             "oracle": None,
@@ -210,9 +215,15 @@ def extract(
     if oracle is not None:
         with opening(oracle, tokenizer=shared) as opened:
             settings["oracle"] = opened.record
-            told = under_oracle(opened, raw, read, first_token, least, decoding, on_lossy_text, batch_size, progress)
+            told = under_oracle(
+                opened, raw, read, first_token, suffix and least, decoding, on_lossy_text, batch_size, progress
+            )
     abouts = {which: part.samples.about for which, part in read.items()}
     return _assembled(found, told, _documents(read), n_tokens, abouts, settings)
+
+
+def _record(part: Read) -> dict[str, Any]:
+    return {**part.samples.record(), "too_short": list(part.samples.too_short)}
 
 
 def _examples(
@@ -290,18 +301,3 @@ def _check_prefixes(asked: Any, at_least: int) -> tuple[int, ...] | None:
     if twice:
         raise InputError(f"prefix_tokens names {twice[0]} twice: each prefix length has one row.")
     return tuple(prefixes)
-
-
-def _usable(
-    prefixes: tuple[int, ...] | None,
-    suffix: int | None,
-    lengths: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    auto: tuple[int, ...],
-) -> tuple[int, ...]:
-    """The prefixes that every sample is long enough for, where the caller named none; else all of them, checked."""
-    shortest = min(int(n_tokens.min()) for _, n_tokens in lengths.values())
-    used = prefixes or tuple(prefix for prefix in auto if prefix + (suffix or 1) <= shortest)
-    for which, (index, n_tokens) in lengths.items():
-        for prefix in used or auto[:1]:
-            check_long_enough(which, index, n_tokens, prefix, suffix)
-    return used

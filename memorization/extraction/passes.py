@@ -1,7 +1,7 @@
 """The pass of extraction: what a model reads of each sample, and which tokens it gives back."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.decoding import Decoding
-from memorization.extraction.rates import NAMES, SETS
+from memorization.extraction.rates import NAMES, SETS, long_enough
 from memorization.measure.code_lengths import tokenize
 from memorization.measure.context import FirstToken, Sequences, check_ids, resolve_first_token, sequences_of
 from memorization.measure.evidence import settle_first_token
@@ -19,7 +19,17 @@ from memorization.measure.passes import Window, places_predicted, read_windows
 from memorization.measure.probe import remedy_of_nan
 from memorization.samples import Samples
 
-__all__ = ["Read", "TokensGiven", "documents_of", "examples_of", "read_as", "tokenized", "tokens_given", "under_oracle"]
+__all__ = [
+    "Read",
+    "TokensGiven",
+    "asked",
+    "documents_of",
+    "examples_of",
+    "read_as",
+    "tokenized",
+    "tokens_given",
+    "under_oracle",
+]
 
 _N_EXAMPLES, _MOST_GENERATED = 10, 50  # samples, and tokens of each
 
@@ -72,6 +82,19 @@ def read_as(model: OpenModel, samples: Samples, first: FirstToken, which: str, l
             n_left = sequences.apart[k] + int(np.count_nonzero(sequences.scored[k]))
             sequences.coded[k] = sequences.coded[k][:n_left]
     return Read(samples, sequences, sum(n > window for n in whole))
+
+
+def asked(part: Read, which: str, least: int) -> Read:
+    """The samples of at least so many tokens; refused where there is none."""
+    n_tokens = np.array([len(ids) for ids in part.sequences.coded])
+    return without_short(part, part.samples.index[~long_enough(which, n_tokens, least)].tolist())
+
+
+def without_short(part: Read, positions: Sequence[int]) -> Read:
+    """All but the samples at these positions of the input."""
+    keep = np.flatnonzero(~np.isin(part.samples.index, positions)).tolist()
+    sequences = Sequences(*([of[k] for k in keep] for of in part.sequences))
+    return Read(part.samples.without_short(positions), sequences, part.n_cut)
 
 
 def _n_needed(sequences: Sequences, k: int, least: int) -> int:
@@ -162,7 +185,7 @@ def under_oracle(
     )
     found = {}
     for which, part in parts.items():
-        read = read_as(oracle, part, first, which, least)
+        read = without_short(read_as(oracle, part, first, which, least), by_target[which].samples.too_short)
         ours, theirs = read.sequences.coded, by_target[which].sequences.coded
         if len(ours) != len(theirs) or any(not np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
             raise InputError(

@@ -9,12 +9,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError
 from memorization.integers import as_number
-from memorization.results import ReadOnly
+from memorization.results import ReadOnly, counted
 from memorization.stats.binomial import clopper_pearson, korn_graubard
 from memorization.stats.levels import Interval, with_interval
 
 NAMES = {"members": "sample", "heldout": "control sample"}
 SETS = {"members": "samples", "heldout": "control"}
+FEWEST_SUFFIX = 8  # tokens, where nobody asked for others: a shorter one comes out by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,26 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
     short = np.flatnonzero(n_tokens < prefix + (suffix or 1))
     if len(short):
         rest = "a suffix" if suffix is None else f"a suffix of {suffix}"
+        has = counted(int(n_tokens[short[0]]), "token")
         raise InputError(
-            f"{NAMES[which]} {index[short[0]]} has {n_tokens[short[0]]} tokens, too few for a prefix of {prefix} and "
-            f"{rest} ({len(short)} of {len(n_tokens)} samples are as short). Pass a smaller prefix_tokens"
+            f"{NAMES[which]} {index[short[0]]} has {has}, too few for a prefix of {prefix} and {rest} ({len(short)} of {counted(len(n_tokens), 'sample')} "
+            f"{'is' if len(short) == 1 else 'are'} as short). Pass a smaller prefix_tokens"
             f"{'' if suffix is None else ' or suffix_tokens'}, or leave short samples out."
         )
+
+
+def long_enough(which: str, n_tokens: Int64[np.ndarray, " sample"], least: int) -> Bool[np.ndarray, " sample"]:
+    """Which samples have so many tokens, enough for a prefix and a suffix; refused where none has.
+
+    Others are left out, and counted: of a sample that is all prefix there is nothing to give back.
+    """
+    enough = n_tokens >= least
+    if not enough.any():
+        raise InputError(
+            f"extraction needs samples of at least {counted(least, 'token')}, a prefix and a suffix, and the longest "
+            f"of {counted(len(n_tokens), NAMES[which])} has {n_tokens.max()}."
+        )
+    return np.asarray(enough)
 
 
 def share(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from memorization.errors import InputError
 from memorization.extraction.decoding import Decoding
-from memorization.extraction.rates import known
+from memorization.extraction.rates import FEWEST_SUFFIX, known, long_enough
 from memorization.extraction.result import Extraction
 from memorization.integers import edges_of
 from memorization.measure.code_lengths import CodeLengths
@@ -21,8 +21,7 @@ from memorization.unintended.means import sample_keys
 __all__ = ["FEWEST_TOKENS", "PREFIXES", "Recited", "extraction_of", "recited"]
 
 PREFIXES = (8, 16, 32)
-_FEWEST = 8  # tokens of a suffix: a shorter one comes out by chance
-FEWEST_TOKENS = PREFIXES[0] + _FEWEST
+FEWEST_TOKENS = PREFIXES[0] + FEWEST_SUFFIX
 
 
 class _Stored(NamedTuple):
@@ -41,7 +40,7 @@ def extraction_of(
     memorization: Memorization,
     *,
     prefix_tokens: Sequence[int] | None = None,
-    fewest_suffix_tokens: int = _FEWEST,
+    fewest_suffix_tokens: int = FEWEST_SUFFIX,
     level: float = 0.95,
     examples: Sequence[Mapping[str, object]] = (),
 ) -> Extraction:
@@ -78,10 +77,10 @@ def extraction_of(
     prefixes = sorted(prefix_tokens or ((0, *PREFIXES) if prompted else PREFIXES))
     ours, control = (memorization.target, memorization.oracle, memorization.groups), memorization.control
     least = prefixes[0] + fewest_suffix_tokens
-    members = _stored(*ours, least, "samples")
+    members = _stored(*ours, least, "members")
     heldout = None
     if control is not None:
-        heldout = _stored(control.target, control.oracle, control.groups, least, "control samples")
+        heldout = _stored(control.target, control.oracle, control.groups, least, "heldout")
     lengths = np.concatenate([np.diff(one.offsets) for one in (members, heldout) if one is not None])
     used = [prefix for prefix in prefixes if prefix + fewest_suffix_tokens <= lengths.min()]
     settings = {
@@ -140,13 +139,8 @@ def _stored(
         )
     if lengths.settings["first_token"]["rule"] == "skip":
         raise InputError('first_token="skip" leaves the first token out of the code lengths, and a prefix needs it.')
-    long_enough = lengths.n_tokens >= least
-    if not long_enough.any():
-        raise InputError(
-            f"extraction needs samples of at least {least} tokens, a prefix and a suffix, and the longest of the "
-            f"{len(lengths)} {which} has {lengths.n_tokens.max()}."
-        )
-    tokens = np.repeat(long_enough, lengths.n_tokens)
+    enough = long_enough(which, lengths.n_tokens, least)
+    tokens = np.repeat(enough, lengths.n_tokens)
     own = None if differ_in_tokens(lengths, oracle) else oracle.token_bits[tokens]
     if groups is None:
         number: dict[Any, int] = {}
@@ -155,15 +149,15 @@ def _stored(
     record = lengths.settings["samples"]
     return _Stored(
         correct=lengths.token_greedy[tokens],
-        offsets=edges_of(lengths.n_tokens[long_enough]),
+        offsets=edges_of(lengths.n_tokens[enough]),
         bits=lengths.token_bits[tokens],
         oracle_bits=own,
-        groups=None if groups is None else tuple(np.asarray(groups, dtype=object)[long_enough]),
-        about=None if lengths.about is None else lengths.about.take(np.flatnonzero(long_enough)),
+        groups=None if groups is None else tuple(np.asarray(groups, dtype=object)[enough]),
+        about=None if lengths.about is None else lengths.about.take(np.flatnonzero(enough)),
         record={
             **record,
-            "n_samples": int(long_enough.sum()),
-            "too_short": lengths.index[~long_enough].tolist(),
+            "n_samples": int(enough.sum()),
+            "too_short": lengths.index[~enough].tolist(),
         },
     )
 
@@ -189,7 +183,7 @@ def recited(extraction: Extraction) -> tuple[Recited, Recited]:
 
     def of(offsets: np.ndarray, needed: np.ndarray, bits: np.ndarray) -> Recited:
         n_tokens = np.diff(offsets)
-        prefix = prefixes[np.maximum(np.searchsorted(prefixes, n_tokens - _FEWEST, side="right") - 1, 0)]
+        prefix = prefixes[np.maximum(np.searchsorted(prefixes, n_tokens - FEWEST_SUFFIX, side="right") - 1, 0)]
         starts = offsets[:-1] + prefix
         own = np.array([bits[a:b].sum() for a, b in zip(starts, offsets[1:], strict=True)], dtype=np.float64)
         return Recited(prefix, needed <= prefix, own)

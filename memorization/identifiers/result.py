@@ -358,6 +358,14 @@ class IdentifierAudit(Result):
         elsewhere = self.draw_signed_bits[~selected(self.q_value(), _FDR)]
         return -float(np.nanmean(elsewhere)) if np.isfinite(elsewhere).any() else 0.0
 
+    def _p_in_words(self) -> str:
+        """The p-value of all together; that nothing can be told by it where none can be small."""
+        n = int(np.isfinite(np.column_stack([self.target_bits, self.draw_bits])).all(axis=1).sum())
+        least = (1 + self.draw_bits.shape[1]) ** -float(n)  # so many ways there are to change places
+        if least > _FDR:
+            return f"cannot tell whether by chance: with so few no p-value is below {least:.2g}"
+        return f"p = {self.set_p_value():.2g}"
+
     def _draws_in_words(self) -> list[str]:
         """What fresh draws came to, and whether e-values could see little: where draws are far below 0."""
         if not self.draw_bits.shape[1] or not np.isfinite(self.draw_bits).any():
@@ -365,7 +373,7 @@ class IdentifierAudit(Result):
         level = float(np.nanmean(self.draw_signed_bits))
         lines = [
             f"  fresh draws  {level:,.2f} bits (signed) in the mean; identifiers {self.gain_bits:,.2f} above them, "
-            f"p = {self.set_p_value():.2g}"
+            f"{self._p_in_words()}"
         ]
         debt = self._debt()
         if debt > _LARGE_DEBT:

@@ -12,7 +12,7 @@ from memorization.results import About, Result, Saved, describe_first_token, des
 from memorization.samples import left_out
 from memorization.stats.levels import Interval, with_interval
 from memorization.stats.ranking import counts_of, places_of
-from memorization.stats.significance import conformal_p_values, q_of_p_values
+from memorization.stats.significance import conformal_p_values, least_permutation_p_value, q_of_p_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,6 +167,16 @@ class Membership(Result):
             nonmember_about=None if about is None else about.take(np.flatnonzero(~member)),
         )
 
+    def _p_in_words(self) -> str:
+        """The p-value of the AUC; that nothing can be told by it where none can be small."""
+        if math.isnan(self.auc_p_value):
+            return ""
+        n_each = self.settings.get("n_documents") or (len(self.member_scores), len(self.nonmember_scores))
+        least = least_permutation_p_value(*n_each)
+        if least > 1 - self.settings["interval_level"]:
+            return f"; cannot tell whether by chance: with so few no p-value is below {least:.2g}"
+        return f"; p = {self.auc_p_value:.2g}"
+
     def __repr__(self) -> str:
         n_members, n_nonmembers = len(self.member_scores), len(self.nonmember_scores)
         n_each = self.settings["n_each"]
@@ -175,8 +185,7 @@ class Membership(Result):
             f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; {_intervals(self.settings)}",
             f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; "
             "chance is 0.5",
-            f"  AUC          {with_interval(self.auc, self.auc_interval)}"
-            + ("" if math.isnan(self.auc_p_value) else f"; p = {self.auc_p_value:.2g}"),
+            f"  AUC          {with_interval(self.auc, self.auc_interval)}" + self._p_in_words(),
         ]
         for fpr, value in self.tpr.items():
             unknown = f"unknown: needs {math.ceil(1 / fpr):,} non-members"

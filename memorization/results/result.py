@@ -64,8 +64,8 @@ class Result(Pictured):
         Args:
             folder: files in it that belong to no saved result stay.
             overwrite: True replaces the result that the folder holds: of the old one nothing is left, its parts and
-                what commands drew of them included. False refuses. None replaces it with a warning, as version 0.1.0 did without one; the next
-                version will refuse.
+                what commands drew of them included. False refuses. None replaces it with a warning, as version 0.1.0
+                did without one; the next version will refuse.
             csv: write tables with a row a sample as .csv, too: UTF-8, an empty cell where nothing is known. `load`
                 reads the others.
 

@@ -38,6 +38,11 @@ def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -
             for name, (n, n_measured) in counts.items()
             if n
         ]
+        + [
+            f"  {'left out':<{width}}{n:,} of {n + record['n_samples']:,} {name}: too short to ask"
+            for name, record in records.items()
+            if record and (n := len(record.get("too_short", ())))
+        ]
     )
 
 

@@ -51,6 +51,7 @@ class Samples:
         row_ids: the user's id of each sample, int or str, none of them twice (`read_samples(id_column=...)`); None
             where no column of ids was named. (Token ids are `ids`.)
         kept: the user's columns (`read_samples(keep=[...])`) by name, a cell a sample; None where none were named.
+        too_short: positions of the samples that were left out because they are too short for what was asked.
         hidden: whether tables are to say nothing of how samples begin.
         rows: position of each sample in the input, int64, where these are some of many samples; None where they are
             all of them, and what was left out tells.
@@ -68,6 +69,7 @@ class Samples:
     counted: list[np.ndarray] | None = None
     row_ids: tuple[Any, ...] | None = None
     kept: Mapping[str, tuple[Any, ...]] | None = None
+    too_short: tuple[int, ...] = ()
     hidden: bool = False
     rows: Int64[np.ndarray, " sample"] | None = None
 
@@ -84,7 +86,7 @@ class Samples:
         """Position of each sample in the input: its row, counted from 0, with the rows that were left out."""
         if self.rows is not None:
             return self.rows
-        return _read_only(positions_kept(len(self), (*self.blank_skipped, *self.lossy_skipped)))
+        return _read_only(positions_kept(len(self), (*self.blank_skipped, *self.lossy_skipped, *self.too_short)))
 
     @cached_property
     def n_bytes(self) -> Int64[np.ndarray, " sample"]:
@@ -177,6 +179,12 @@ class Samples:
         """The same of a shard, of which nothing may be left and other shards have their own."""
         dropped = set(lossy)
         return self.of_places([k for k, row in enumerate(self.index.tolist()) if row not in dropped])
+
+    def without_short(self, positions: Iterable[int]) -> "Samples":
+        """All but the samples at these positions of the input, which are recorded as too short."""
+        dropped = set(positions)
+        keep = [k for k, i in enumerate(self.index.tolist()) if i not in dropped]
+        return replace(self.of_places(keep), too_short=tuple(sorted({*self.too_short, *dropped})))
 
     def of_places(self, keep: Sequence[int]) -> "Samples":
         """The samples at these places, with the record of all."""

@@ -13,6 +13,7 @@ __all__ = [
     "conformal_p_values",
     "controls_needed",
     "fewest_selected",
+    "least_permutation_p_value",
     "mean_log2_e_value",
     "p_of_e_values",
     "permutation_p_value",
@@ -240,6 +241,27 @@ def permutation_p_value(
         mixed = draws.permuted(np.tile(is_ours, (rows, 1)), axis=1)
         as_high += int(np.sum(_differences(mixed, sums, counts) >= observed - slack))
     return (1 + as_high) / (1 + n_permutations)
+
+
+def least_permutation_p_value(n_samples: int, n_controls: int) -> float:
+    """The least p-value that mixtures of so many samples (or groups) and controls can give: one over their number.
+
+    A p-value that cannot be small shows nothing by being large.
+
+    Args:
+        n_samples: samples, or groups of them, that change sides.
+        n_controls: the same of the control.
+
+    Returns:
+        1 over the number of mixtures, and never less than 1 over the 10,000 that are looked at; 1 where a set is empty.
+
+    Examples:
+        >>> least_permutation_p_value(24, 1), least_permutation_p_value(96, 96)
+        (0.04, 0.0001)
+    """
+    n = n_samples + n_controls
+    looked_at = 1 + int(np.clip(_DRAWS // max(n, 1), _FEWEST_PERMUTATIONS, PERMUTATIONS))
+    return 1 / min(math.comb(n, n_controls), looked_at)
 
 
 def _differences(

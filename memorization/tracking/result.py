@@ -45,6 +45,17 @@ class Trajectory(Result):
         settings: "oracle", "first_token", "joint", "samples"; "warnings" by checkpoint; "gone" (checkpoints that were
             measured earlier, and whose folders are not there any more) and "missing" (that vanished before they were
             measured); "left_out"; "weights": SHA-256 of the files of each.
+
+    Examples:
+        A checkpoint that counts on with certainty has memorized the 6 bits of what counts on; one that guesses, nothing.
+
+        >>> import torch
+        >>> from memorization import UniformModel, track
+        >>> guesses = UniformModel(64)
+        >>> counts = lambda ids: 99.0 * torch.nn.functional.one_hot((ids + 1) % 64, 64)
+        >>> found = track([guesses, counts], guesses, [[1, 2, 3], [7, 8, 9]], progress=False)
+        >>> found.bits.round().tolist()
+        [[0.0, 0.0], [12.0, 12.0]]
     """
 
     names: tuple[str, ...]

@@ -8,11 +8,13 @@ from jaxtyping import Bool, Float64
 
 from memorization.errors import InputError, NothingSelectedWarning, warn
 from memorization.integers import as_number
+from memorization.results import counted
 from memorization.stats.levels import check_level
 from memorization.stats.significance import (
     conformal_p_values,
     controls_needed,
     fewest_selected,
+    least_permutation_p_value,
     permutation_p_value,
     q_of_p_values,
     selected,
@@ -86,6 +88,17 @@ class Selection(Means):
             groups = np.asarray(self.groups)[ours], np.asarray(self.control.groups)[theirs]
         return min(1.0, (1 + len(self.other_oracles)) * permutation_p_value(*scores, groups=groups))
 
+    def _no_set_p_value_below(self, level: float) -> str:
+        """Why `set_p_value` cannot be at most `level`, whatever was memorized, in words; empty where it can."""
+        if self.control is None:
+            return ""
+        both = self.n_independent, self.control.n_independent
+        least = min(1.0, (1 + len(self.other_oracles)) * least_permutation_p_value(*both))
+        if least <= level:
+            return ""
+        each = [counted(one.n_independent, one.unit.removesuffix("s")) for one in (self, self.control)]
+        return f"with {each[0]} and {each[1]} of the control no p-value for all together is below {least:.2g}"
+
     def memorized(self, fdr: float = _FDR, *, min_bits: float | int = 0) -> Bool[np.ndarray, " sample"]:
         """Which samples are memorized, wrong ones being a share of at most `fdr` of the selection in expectation.
 
@@ -112,7 +125,7 @@ class Selection(Means):
         if self.control is None:
             raise InputError(
                 "there is no control, so nothing says what unseen samples look like. Measure with control=, at least "
-                f"{controls_needed(len(self.bits), fdr=rate)} unseen samples."
+                f"{counted(controls_needed(len(self.bits), fdr=rate), 'different control sample')}."
             )
         too_few = self._too_few(rate)
         if too_few:
@@ -132,17 +145,30 @@ class Selection(Means):
         if n_control >= n_needed:
             return ""
         return (
-            f"with {n_control} control {self.control.unit} no p-value is below 1/{n_control + 1}, so nothing can be "
-            f"selected at FDR {100 * fdr:g} %: {n_needed} are needed if all samples are memorized, 10 times as many "
-            "if a tenth is"
+            f"the control is too small: {self._controls_came()}, so no p-value is below 1/{n_control + 1} and nothing "
+            f"can be selected at FDR {100 * fdr:g} %. It takes {counted(n_needed, f'different control {self._unit()}')}"
+            " if all samples are memorized, 10 times as many if a tenth is"
         )
+
+    def _unit(self) -> str:
+        assert self.control is not None
+        return self.control.unit.removesuffix("s")
+
+    def _controls_came(self) -> str:
+        """How many came, and how many of them differ."""
+        assert self.control is not None
+        came, n_control = len(self.control.bits), self.control.n_independent
+        if self.control.groups is not None:
+            return f"{counted(came, 'control sample')} of {counted(n_control, 'document')} came"
+        told = f"{counted(came, 'control sample')} came"
+        return told if came == n_control else f"{told}, {n_control:,} of them different"
 
     def _unseen(self, fdr: float) -> str:
         """What a selection of none cannot exclude; empty where a single memorized sample could be selected."""
         assert self.control is not None
-        n, n_control, unit = len(self.bits), self.control.n_independent, self.control.unit
+        n, n_control, unit = len(self.bits), self.control.n_independent, f"different control {self._unit()}"
         fewest, n_needed = fewest_selected(n, -math.log2(n_control + 1), fdr=fdr), n / fdr - 1
-        told = f"with {n_control:,} control {unit}, fewer than {fewest:,} memorized ones of {n:,} are never selected"
+        told = f"{self._controls_came()}, with which fewer than {fewest:,} memorized ones of {n:,} are never selected"
         if self.groups is not None and self.documents is not None:
             longest, size = int(np.unique(self.documents, return_counts=True)[1].max()), len(self.control.bits)
             of_longest = fewest_selected(n, math.log2(longest / (longest + size)), fdr=fdr)
@@ -152,8 +178,7 @@ class Selection(Means):
         if fewest == 1:
             return ""
         return (
-            f"{told} at FDR {100 * fdr:g} %; {math.ceil(n_needed - 1e-9):,} control {unit} would let a single one be "
-            "seen"
+            f"{told} at FDR {100 * fdr:g} %; {counted(math.ceil(n_needed - 1e-9), unit)} would let a single one be seen"
         )
 
     def selection_lines(self, *, is_weak: bool) -> list[str]:
@@ -172,4 +197,6 @@ class Selection(Means):
                 told += " (the oracle is weak: it may be generalization)"
         elif self._unseen(_FDR):
             told = f"cannot tell which samples: {self._unseen(_FDR)}"
-        return [f"  memorized    {told}; for all together p = {self.set_p_value:.2g}"]
+        together = self._no_set_p_value_below(_FDR)
+        p = f"p = {self.set_p_value:.2g}" if not together else f"cannot tell: {together}"
+        return [f"  memorized    {told}; for all together {p}"]

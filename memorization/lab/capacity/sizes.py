@@ -77,11 +77,12 @@ def size_of(
         # N (b - log2 N) is largest at N = 2^b / e, where it is N log2 e.
         most = 2 ** min(sample_bits, 500.0) / math.e * math.log2(math.e)
         hopeless = "; samples this short can never hold enough: take a larger seq_len"
-        longer = "" if most >= PLATEAU_INFORMATION * expected else hopeless
+        larger = ": pass larger n_samples" if n_samples != "auto" else ": pass larger data_multiples"
+        remedy = larger if most >= PLATEAU_INFORMATION * expected else hopeless
         raise InputError(
-            f"n_samples={grid} are too few for a plateau: they hold at most {held:,.0f} bits, and {params.trainable:,} "
-            f"parameters are expected to hold {expected:,.0f}; the largest set must have more than {least} samples, "
-            f"better {2 * least} and more{longer}."
+            f"data sets of {' and '.join(map(str, grid))} samples are too few for a plateau: they hold at most "
+            f"{held:,.0f} bits, and {params.trainable:,} parameters are expected to hold {expected:,.0f}; the largest "
+            f"set must have more than {least:,} samples, better {2 * least:,} and more{remedy}."
         )
     wanted = 1 if batch_size == "auto" else check_integer("batch_size", batch_size, besides='"auto"')
     batch = _batch(expected / sample_bits) if batch_size == "auto" else wanted
