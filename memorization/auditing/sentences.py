@@ -92,7 +92,11 @@ def _extracted(audit: Findings) -> list[str]:
     if high == 0:
         given = "its prompt"
     else:
-        given = f"its first {high} tokens" if low == high else f"its first {low} to {high} tokens, as it is long"
+        given = (
+            f"its first {counted(high, 'token')}"
+            if low == high
+            else f"its first {low} to {counted(high, 'token')}, as it is long"
+        )
     n, k, k_sampled = len(members.greedy), int(figures["extracted"]), int(figures["extractable"])
     told = (
         f"Given {given}, the target writes the rest of {k:,} of {counted(n, 'record')} word for word by greedy "

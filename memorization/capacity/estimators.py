@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from memorization.capacity.runs import Estimator
 from memorization.errors import InputError
+from memorization.results import counted
 
 # A set that holds less than this many times what a model memorized may be what limits it, not the model: at data bits
 # near capacity the measured bits fall about 10 % short (arXiv:2505.24832, section 3).
@@ -91,7 +92,7 @@ def capacity_rule(
         f'estimator "plateau" needs two data-set sizes for each model size that hold at least {needed:,.0f} bits '
         f"(1.25 x the largest mean of memorized bits); the model of {size:,} parameters has {cells.on_plateau.sum()}, "
         f"with n_samples {there}. Add runs of more than "
-        f'{least:,} samples, or take estimator "max".'
+        f'{counted(least, "sample")}, or take estimator "max".'
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from memorization.capacity.estimators import slope_weights, t_quantile
 from memorization.capacity.growth import MORE_STEPS
 from memorization.capacity.runs import CURVE, Convention, Estimator
-from memorization.results import Result, Saved, number
+from memorization.results import Result, Saved, counted, number
 from memorization.stats.levels import Interval
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ class Capacity(Result):
         least = f"at least {self.bits_per_param:.4g}" if self.converged is False else f"{self.bits_per_param:.4g}"
         after = f" {self._after}" if self.converged is False else ""
         lines += [
-            f"Capacity {least} bits per parameter{after} ({len(sizes)} model sizes, {len(self.curve):,} runs)",
+            f"Capacity {least} bits per parameter{after} ({counted(len(sizes), 'model size')}, "
+            f"{counted(len(self.curve), 'run')})",
             f"  estimator    {self.estimator}; a size's capacity is "
             f"{self.settings.get('capacity_of_size', 'not recorded')}",
             f"  convention   {self.convention}",
@@ -155,7 +156,7 @@ class Capacity(Result):
             lines.append(f"  bias         {bias}: what a maximum over noisy means is too high by")
         lines += [f"  convergence  {self.convergence}", *self._extrapolation()]
         if "rounds" in self.settings:
-            rounds = [f"{one['steps']:,} steps {one['bits_per_param']:.2f}" for one in self.settings["rounds"]]
+            rounds = [f"{counted(one['steps'], 'step')} {one['bits_per_param']:.2f}" for one in self.settings["rounds"]]
             lines.append(f"  rounds       {', '.join(rounds)} bits per parameter")
         exponent, ends = self.exponent()
         if not math.isnan(exponent):
@@ -188,7 +189,7 @@ class Capacity(Result):
     def _after(self) -> str:
         """The steps of the last round, in words."""
         rounds = self.settings.get("rounds")
-        return f"after {rounds[-1]['steps']:,} steps" if rounds else "after so many steps"
+        return f"after {counted(rounds[-1]['steps'], 'step')}" if rounds else "after so many steps"
 
     def _extrapolation(self) -> list[str]:
         """Where training without end would lead, by the law of the rounds, and how that law did before."""

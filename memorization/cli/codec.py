@@ -22,6 +22,7 @@ from memorization.cli.options import (
 )
 from memorization.cli.output import complain
 from memorization.errors import InputError
+from memorization.results import counted
 
 By = Annotated[str, typer.Option("--target", help="Model that compresses: folder or hub id.")]
 From = Annotated[Path | None, typer.Option("--data", help="File, of any kind.  [default: standard input]")]
@@ -65,7 +66,7 @@ def compress(
     _write(blob, output)
     if not quiet:
         per_byte = f", {8 * len(blob) / len(came):.4g} bits a byte" if came else ""
-        complain(f"{len(came):,} bytes in {len(blob):,}{per_byte}; decoded once, and the same.")
+        complain(f"{counted(len(came), 'byte')} in {len(blob):,}{per_byte}; decoded once, and the same.")
 
 
 def decompress(

@@ -11,6 +11,7 @@ import typer
 from memorization.cli.options import Output, Overwrite, one_of
 from memorization.cli.output import claim, draw, save
 from memorization.errors import ExtrapolationWarning, InputError
+from memorization.results import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,7 @@ def predict(
     ceiling = _ceiling_in_words(params, size, bits_per_param)
     print(f"law          {law or used.settings['source']}")
     print(f"model        {params:,.0f} parameters")
-    print(f"data         {tokens:,.0f} tokens, taken as {size:,.0f} samples of {per_sample:,} tokens")
+    print(f"data         {tokens:,.0f} tokens, taken as {size:,.0f} samples of {counted(per_sample, 'token')}")
     print(f"F1           {words}")
     if "not_identified" in used.settings:
         print(f"             NOT IDENTIFIED: {used.settings['not_identified']}")

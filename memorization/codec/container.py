@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memorization.errors import ContainerError
+from memorization.results import counted
 
 __all__ = ["DIGEST_BYTES", "FORMAT_VERSION", "Container", "Entry", "digest", "pack", "unpack", "varint"]
 
@@ -140,11 +141,12 @@ def unpack(blob: bytes) -> Container:
     n = len(blob)
     if blob[: len(MAGIC)] != MAGIC[:n] or not n:
         raise ContainerError(
-            f"these {n:,} bytes were not made by compress, whose containers begin with {MAGIC.hex(' ')}; they begin "
+            f"these {counted(n, 'byte')} were not made by compress, whose containers begin with {MAGIC.hex(' ')}; "
+            "they begin "
             f"with {blob[:4].hex(' ') or 'nothing'}."
         )
     if n <= len(MAGIC):
-        raise ContainerError(f"the compressed data are cut short: {n} bytes are left of the head alone.")
+        raise ContainerError(f"the compressed data are cut short: {counted(n, 'byte')} are left of the head alone.")
     if blob[len(MAGIC)] != FORMAT_VERSION:
         raise ContainerError(
             f"the compressed data say format version {blob[len(MAGIC)]}, and this version of lm-memorization reads "
@@ -155,7 +157,9 @@ def unpack(blob: bytes) -> Container:
     came = n - source.at
     if came != expected:
         what = "cut short" if came < expected else "longer than they say"
-        raise ContainerError(f"the compressed data are {what}: {expected:,} bytes should follow, and {came:,} do.")
+        raise ContainerError(
+            f"the compressed data are {what}: {counted(expected, 'byte')} should follow, and {came:,} do."
+        )
     if expected < DIGEST_BYTES or digest(blob[:-DIGEST_BYTES]) != blob[-DIGEST_BYTES:]:
         raise ContainerError(
             "the compressed data are damaged: their checksum is another one. Copy them again from where they were made."

@@ -17,6 +17,7 @@ from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import OpenModel
 from memorization.measure.passes import Window, places_predicted, read_windows
 from memorization.measure.probe import remedy_of_nan
+from memorization.results import counted
 from memorization.samples import Samples
 
 __all__ = [
@@ -69,7 +70,8 @@ def read_as(model: OpenModel, samples: Samples, first: FirstToken, which: str, l
         n_needed = whole[k] if least is None else _n_needed(sequences, k, least)
         if whole[k] > window and n_needed > window:
             raise InputError(
-                f"{NAMES[which]} {i} needs {n_needed - 1} positions, and {model.record['name']} or its tokenizer takes "
+                f"{NAMES[which]} {i} needs {counted(n_needed - 1, 'position')}, and {model.record['name']} or its "
+                "tokenizer takes "
                 f"{model.max_length}. "
                 + (
                     "Pass suffix_tokens: then the beginning of the sample is enough. Or leave longer samples out."

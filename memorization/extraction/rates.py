@@ -83,7 +83,8 @@ def check_long_enough(which: str, index: np.ndarray, n_tokens: np.ndarray, prefi
         rest = "a suffix" if suffix is None else f"a suffix of {suffix}"
         has = counted(int(n_tokens[short[0]]), "token")
         raise InputError(
-            f"{NAMES[which]} {index[short[0]]} has {has}, too few for a prefix of {prefix} and {rest} ({len(short)} of {counted(len(n_tokens), 'sample')} "
+            f"{NAMES[which]} {index[short[0]]} has {has}, too few for a prefix of {prefix} and {rest} ({len(short)} "
+            f"of {counted(len(n_tokens), 'sample')} "
             f"{'is' if len(short) == 1 else 'are'} as short). Pass a smaller prefix_tokens"
             f"{'' if suffix is None else ' or suffix_tokens'}, or leave short samples out."
         )

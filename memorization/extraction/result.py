@@ -21,7 +21,7 @@ from memorization.extraction.rates import (
 )
 from memorization.extraction.tables import TOKEN_COLUMNS, SampleTables
 from memorization.integers import check_integer, edges_of
-from memorization.results import About, Saved, describe_model, plain
+from memorization.results import About, Saved, counted, describe_model, plain
 from memorization.samples import left_out, positions_measured
 from memorization.stats.binomial import newcombe
 from memorization.stats.levels import with_interval
@@ -251,12 +251,15 @@ class Extraction(SampleTables):
         correct = tokens["correct"].to_numpy(bool)
         n_tokens, member = samples["n_tokens"].to_numpy(np.int64), samples["member"].to_numpy(bool)
         if (n_tokens < 1).any() or int(n_tokens.sum()) != len(correct):
-            raise saved.damaged(f"its samples have {n_tokens.sum()} tokens, tokens.parquet holds {len(correct)}")
+            raise saved.damaged(
+                f"its samples have {counted(n_tokens.sum(), 'token')}, tokens.parquet holds {len(correct)}"
+            )
         n_members = settings["members"]["n_samples"]
         n_samples = n_members + (settings["heldout"] or {"n_samples": 0})["n_samples"]
         if not np.array_equal(member, np.arange(n_samples) < n_members):
             raise saved.damaged(
-                f"samples.parquet should hold {n_members} members and then {n_samples - n_members} held-out samples"
+                f"samples.parquet should hold {counted(n_members, 'member')} and then "
+                f"{counted(n_samples - n_members, 'held-out sample')}"
             )
         n_member_tokens = int(n_tokens[member].sum())
         bits: dict[str, Any] = {}
@@ -282,12 +285,12 @@ class Extraction(SampleTables):
 
     def __repr__(self) -> str:
         n_members, n_heldout = len(self.member_offsets) - 1, len(self.heldout_offsets) - 1
-        sets = f"{n_members:,} members" + (f" and {n_heldout:,} held-out samples" if n_heldout else "")
+        sets = counted(n_members, "member") + (f" and {counted(n_heldout, 'held-out sample')}" if n_heldout else "")
         level = f"{100 * self.settings['interval_level']:g} % intervals"
         lines = [f"Extraction of {sets}: share given back exactly by greedy decoding; {level}"]
         lines.append(f"  {'prefix':<13}{'members':<28}" + (f"{'held-out':<28}excess" if n_heldout else ""))
         for row in self.rates:
-            lines.append(line_of(f"{row.prefix_tokens} tokens", row, bool(n_heldout)).rstrip())
+            lines.append(line_of(counted(row.prefix_tokens, "token"), row, bool(n_heldout)).rstrip())
         if not n_heldout:
             lines.append("  held-out     no held-out samples: some of this may be generalization")
         lines += self._tries_lines(bool(n_heldout))
@@ -300,7 +303,10 @@ class Extraction(SampleTables):
             lines.append(
                 f"  cut          {n_cut:,} samples are longer than the model's window, which holds their beginning"
             )
-        lines.append(f"  suffix       {'the whole rest of each sample' if suffix is None else f'{suffix} tokens'}")
+        lines.append(
+            rest = "the whole rest of each sample" if suffix is None else counted(suffix, "token")
+            f"  suffix       {'the whole rest of each sample' if suffix is None else f'{counted(suffix, 'token')}'}"
+        )
         number = "none" if first["id"] is None else f"id {first['id']}"
         context = number if first["token"] is None else f"{first['token']!r} ({number})"
         lines.append(f"  context      {context} before the first token")
@@ -312,7 +318,7 @@ class Extraction(SampleTables):
         if self.member_bits is None or not self.settings["prefix_tokens"]:
             return []
         prefix, decoding = self.settings["prefix_tokens"][0], Decoding(**self.settings["decoding"])
-        given = f"{prefix} tokens" if prefix else "the prompt"
+        given = counted(prefix, "token") if prefix else "the prompt"
         lines = [f"  sampled at {decoding.describe()}, from {given}: share that comes out with probability 1/2"]
         for n in _SHOWN_TRIES:
             name = "1 try" if n == 1 else f"{n:,} tries"

@@ -16,6 +16,7 @@ import numpy as np
 from memorization.errors import InputError
 from memorization.identifiers.finding import Place
 from memorization.identifiers.formats import UniformTokens
+from memorization.results import counted
 from memorization.samples.round_trip import decode, encode
 
 __all__ = ["Charge", "Spans", "spans_of_canaries", "spans_of_places"]
@@ -179,7 +180,8 @@ def spans_of_canaries(
 
 def _too_long(name: str, n_tokens: int, window: int) -> InputError:
     return InputError(
-        f"identifiers of the format {name} take up to {n_tokens} tokens, and the window holds {window}: their "
+        f"identifiers of the format {name} take up to {counted(n_tokens, 'token')}, and the window holds {window}: "
+        "their "
         "probability cannot be read in one pass. Pass a larger max_length, where the model has "
         "more positions."
     )

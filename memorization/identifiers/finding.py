@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from memorization.errors import InputError
 from memorization.identifiers.formats import Format
+from memorization.results import counted
 
 __all__ = ["Found", "Place", "check_drawn", "find"]
 
@@ -136,7 +137,7 @@ def _nothing(texts: Sequence[str], formats: Sequence[Format], found: Found) -> s
     ]
     reasons = " and ".join(filter(None, left_out))
     return (
-        f"no identifier of the format {names} stands in the {len(texts)} texts"
+        f"no identifier of the format {names} stands in the {counted(len(texts), 'text')}"
         + (f", but for {reasons}" if reasons else "")
         + ". It must begin and end where letters and digits do; a hash of 40 digits is hex40, in capitals HEX40."
     )

@@ -20,7 +20,7 @@ from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows, window_of
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
-from memorization.results import check_kept, versions
+from memorization.results import check_kept, counted, versions
 from memorization.samples import Samples, SamplesLike, check_unconditional, read_samples
 
 __all__ = ["audit_identifiers"]
@@ -246,7 +246,8 @@ def _of_canaries(
         canary = tuple(ids[len(ids) - canaries.length :].tolist())
         if len(ids) < canaries.length or not all(0 <= one < canaries.vocab_size for one in canary):
             raise InputError(
-                f"sample {raw.index[row]} does not end in {canaries.length} ids of [0, {canaries.vocab_size}), as the "
+                f"sample {raw.index[row]} does not end in {counted(canaries.length, 'id')} of [0, "
+                f"{canaries.vocab_size}), as the "
                 f"format {canaries.name} says. Are these the canaries, and is this what they were drawn from?"
             )
         first.setdefault(canary, row)

@@ -169,7 +169,8 @@ class IdentifierAudit(Result):
         q = self.q_value(by)
         if by == "rank" and 1 / (n_draws + 1) > fdr:
             raise InputError(
-                f"a rank among {n_draws} draws is no p-value below 1/{n_draws + 1}, so none can be selected at a rate "
+                f"a rank among {counted(n_draws, 'draw')} is no p-value below 1/{n_draws + 1}, so none can be "
+                "selected at a rate "
                 f"of {fdr:g}. Measure with n_draws={math.ceil(1 / fdr) - 1} at the least, or 199."
             )
         chosen = selected(q, fdr)
@@ -188,7 +189,8 @@ class IdentifierAudit(Result):
             return ""
         if by == "rank":
             return (
-                f"ranks among {n_draws:,} draws never select fewer than {fewest:,} memorized ones of {n:,} at FDR "
+                f"ranks among {counted(n_draws, 'draw')} never select fewer than {fewest:,} memorized ones of {n:,} "
+                "at FDR "
                 f"{100 * fdr:g} %; measure with n_draws={math.ceil(n / fdr - 1e-9) - 1} to see a single one"
             )
         told = (
@@ -292,7 +294,9 @@ class IdentifierAudit(Result):
         settings = saved.need("n_draws", "seed", "formats", "samples", "model")
         draws = saved.table("draws", ("identifier", "target_bits"))["target_bits"].to_numpy(np.float64)
         if len(draws) != len(table) * settings["n_draws"]:
-            raise saved.damaged(f"draws.parquet has {len(draws)} rows for {len(table)} identifiers")
+            raise saved.damaged(
+                f"draws.parquet has {counted(len(draws), 'row')} for {counted(len(table), 'identifier')}"
+            )
         return cls(
             index=table["sample"].to_numpy(np.int64),
             start=table["start"].to_numpy(np.int64),

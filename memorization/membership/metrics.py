@@ -7,7 +7,7 @@ from memorization.errors import InputError, UnequalSetsWarning, warn
 from memorization.integers import check_seed
 from memorization.membership.result import FPRS, Membership
 from memorization.renamed import renamed_keywords
-from memorization.results import versions
+from memorization.results import counted, versions
 from memorization.samples import GroupsLike, check_apart, check_documents, codes_of, groups_of_both, labels_of
 from memorization.stats.arrays import ArrayLike
 from memorization.stats.levels import Interval, check_level
@@ -93,7 +93,8 @@ def membership_metrics(
     n_each = min(len(scores) for scores in everything)
     if len(everything[0]) != len(everything[1]):
         warn(
-            f"there are {len(everything[0])} members and {len(everything[1])} non-members: F1 and best accuracy are "
+            f"there are {counted(len(everything[0]), 'member')} and {counted(len(everything[1]), 'non-member')}: F1 "
+            "and best accuracy are "
             f"computed on {n_each} of each, chosen at random; AUC and TPR use all.",
             UnequalSetsWarning,
         )

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.membership.split import BagOfWords
-from memorization.results import About, Result, Saved, describe_first_token, describe_model, number, with_about
+from memorization.results import About, Result, Saved, counted, describe_first_token, describe_model, number, with_about
 from memorization.samples import left_out
 from memorization.stats.levels import Interval, with_interval
 from memorization.stats.ranking import counts_of, places_of
@@ -182,7 +182,8 @@ class Membership(Result):
         n_each = self.settings["n_each"]
         balanced = "" if n_members == n_nonmembers else f" ({n_each:,} of each)"
         lines = [
-            f"Membership of {n_members:,} members and {n_nonmembers:,} non-members; {_intervals(self.settings)}",
+            f"Membership of {counted(n_members, 'member')} and {counted(n_nonmembers, 'non-member')}; "
+            f"{_intervals(self.settings)}",
             f"  F1           {with_interval(self.f1, self.f1_interval)}: threshold at the pooled median{balanced}; "
             "chance is 0.5",
             f"  AUC          {with_interval(self.auc, self.auc_interval)}" + self._p_in_words(),
@@ -250,7 +251,8 @@ class MembershipAudit(Result):
         some = next(iter(self.attacks.values()))
         n_members, n_nonmembers = len(some.member_scores), len(some.nonmember_scores)
         lines = [
-            f"MembershipAudit of {n_members:,} members and {n_nonmembers:,} non-members; {_intervals(some.settings)}",
+            f"MembershipAudit of {counted(n_members, 'member')} and {counted(n_nonmembers, 'non-member')}; "
+            f"{_intervals(some.settings)}",
             f"  {'attack':<17}{'AUC':<25}{'F1, chance is 0.5':<25}TPR at FPR 1 %",
         ]
         for name, found in self.attacks.items():

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64
 from memorization.errors import InputError, SplitLeakWarning, warn
 from memorization.integers import check_seed
 from memorization.renamed import renamed_keywords
-from memorization.results import ReadOnly
+from memorization.results import ReadOnly, counted
 from memorization.samples import (
     GroupsLike,
     Samples,
@@ -181,7 +181,8 @@ def _word_counts(samples: Samples, control: Samples) -> tuple[Bool[np.ndarray, "
     sizes = [len(samples), len(control)]
     if min(sizes) < _FOLDS:
         raise InputError(
-            f"{_FOLDS} folds need at least {_FOLDS} samples of each kind; there are {sizes[0]} samples and {sizes[1]} "
+            f"{_FOLDS} folds need at least {counted(_FOLDS, 'sample')} of each kind; there are "
+            f"{counted(sizes[0], 'sample')} and {sizes[1]} "
             "control samples."
         )
     for part, name in ((samples, "samples"), (control, "control samples")):

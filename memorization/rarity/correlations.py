@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
+from memorization.results import counted
 from memorization.stats.levels import Interval
 from memorization.stats.ranks import FEWEST_PAIRS, RankCorrelation, partial_spearman, spearman
 
@@ -64,9 +65,11 @@ def correlation_table(
 def _why_unknown(sides: Mapping[str, Shaped[np.ndarray, " sample"]], fewest: int) -> str:
     for name, values in sides.items():
         if len(values) < fewest:
-            return f"there are {len(values)} different samples, and it takes {fewest}"
+            return f"there are {counted(len(values), 'different sample')}, and it takes {fewest}"
         if np.isnan(values).any():
-            return f"{name} is unknown for {np.isnan(values).sum()} samples, of which the oracle's bits are 0"
+            return (
+                f"{name} is unknown for {counted(np.isnan(values).sum(), 'sample')}, of which the oracle's bits are 0"
+            )
         if (values != values[0]).any():
             continue
         if not name.endswith("_duplicates"):

@@ -15,7 +15,7 @@ from memorization.rarity.duplicates import N_PERMUTATIONS, SEED, check_near_opti
 from memorization.rarity.result import Rarity, lengths_vary, share_memorized
 from memorization.rarity.tfidf import as_tokens, mean_bits
 from memorization.renamed import renamed_keywords
-from memorization.results import versions, visible
+from memorization.results import counted, versions, visible
 from memorization.samples import GroupsLike, Samples, SamplesLike, check_documents, read_samples
 from memorization.stats.levels import check_level
 from memorization.unintended import Memorization
@@ -179,7 +179,8 @@ def _bits(name: str, values: Any, n_samples: int) -> Float64[np.ndarray, " sampl
         raise InputError(f"{name} must be {what} of bits, one a sample: {error}.") from error
     if bits.shape != (n_samples,):
         raise InputError(
-            f"{name} holds bits, one a sample: {n_samples} samples came, and bits of shape {list(bits.shape)}."
+            f"{name} holds bits, one a sample: {counted(n_samples, 'sample')} came, and bits of shape "
+            f"{list(bits.shape)}."
         )
     wrong = np.flatnonzero(~np.isfinite(bits))
     if len(wrong):

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError
 from memorization.rarity.correlations import COLUMNS
-from memorization.results import About, Result, Saved, quoted, with_about
+from memorization.results import About, Result, Saved, counted, quoted, with_about
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +140,7 @@ class Rarity(Result):
         settings = saved.need("samples", "training_set", "interval_level", "shingle_tokens", "near")
         n_samples = settings["samples"]["n_samples"]
         if len(table) != n_samples:
-            raise saved.damaged(f"rarity.parquet has {len(table)} rows for {n_samples} samples")
+            raise saved.damaged(f"rarity.parquet has {counted(len(table), 'row')} for {counted(n_samples, 'sample')}")
         unknown = np.full(len(table), math.nan)  # in what 0.1.0 saved
         return cls(
             **{name: table[name].to_numpy(np.float64) for name in bits},
@@ -163,16 +163,16 @@ class Rarity(Result):
             int((self.near_duplicates > self.exact_duplicates).sum()),
         )
         n_documents = settings.get("n_documents")
-        of_documents = "" if n_documents is None else f" of {n_documents:,} documents"
+        of_documents = "" if n_documents is None else f" of {counted(n_documents, 'document')}"
         lines = [
-            f"Rarity of {len(self):,} samples in a training set of {settings['training_set']['n_samples']:,}",
+            f"Rarity of {counted(len(self), 'sample')} in a training set of {settings['training_set']['n_samples']:,}",
             f"  memU         {memu.mean():,.2f} bits a sample in the mean, {memu.min():,.2f} to {memu.max():,.2f} "
             "(signed)",
             self._share_in_words(),
             f"  TF-IDF       {tfidf.mean():.2f} bits a token in the mean, {tfidf.min():.2f} to {tfidf.max():.2f}",
             f"  duplicates   {n_copied:,} samples come more than once there; {n_near:,} resemble one that differs "
             f"(Jaccard similarity of {settings['shingle_tokens']}-token runs at least {settings['near']:g})",
-            f"  rank correlations (Spearman) of {self.correlations['n'][0]:,} different samples, "
+            f"  rank correlations (Spearman) of {counted(self.correlations['n'][0], 'different sample')}, "
             f"{100 * settings['interval_level']:g} % intervals{of_documents}",
             *self._correlations_in_words(),
         ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memorization.report.style import BLUE, GREY, VERMILION, new_axes
+from memorization.results import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def plot_capacity_comparison(result: "CapacityComparison", ax: "Axes | None" = N
     high = min(float(np.max(middle)) + 1.0, float(np.max([*scatter, *middle])))
     ax.set_xlim(min(low, 0.0) if low < 0 else low - 0.15, max(high, EXPECTED_BITS_PER_PARAM) + 0.15)
     steps = sorted(set(table["steps"].dropna().tolist()))
-    after = f" after {steps[0]:,} steps" if len(steps) == 1 else ""
+    after = f" after {counted(steps[0], 'step')}" if len(steps) == 1 else ""
     ax.set_xlabel(f"memorized bits per parameter{after}")
     ax.grid(axis="y", color=GREY, alpha=0.15)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, borderaxespad=0, fontsize=9)

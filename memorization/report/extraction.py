@@ -6,6 +6,7 @@ import numpy as np
 
 from memorization.errors import InputError
 from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes, plain_ticks
+from memorization.results import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ def plot_extraction(
     plain_ticks(ax.yaxis, floor, 1.3)
     ax.set_xlabel("prefix, tokens")
     rest = result.settings["suffix_tokens"]
-    ax.set_ylabel("share extracted" + ("" if rest is None else f" ({rest} tokens)"))
+    ax.set_ylabel("share extracted" + ("" if rest is None else f" ({counted(rest, 'token')})"))
     legend_above(ax, 2)
     return ax
 
@@ -98,6 +99,6 @@ def _against_tries(result: "Extraction", ax: "Axes | None") -> "Axes":
         ax.plot([], [], line, color=GREY, label=f"with probability {p:g}")
     ax.set(xscale="log", ylim=(-0.02, 1.02))
     ax.set_xlabel("tries" if prefix else "tries, from the prompt alone")
-    ax.set_ylabel(f"share extracted from {prefix} tokens" if prefix else "share extracted")
+    ax.set_ylabel(f"share extracted from {counted(prefix, 'token')}" if prefix else "share extracted")
     legend_above(ax, 2)
     return ax

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes
+from memorization.results import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def plot_rarity(result: "Rarity", ax: "Axes | None" = None) -> "Axes":
             "densities", ["#CFE3F1", BLUE, "#00263E"]
         )  # white would be no sample
         ax.hexbin(tfidf, memu, gridsize=(60, 35), bins="log", cmap=colours, mincnt=1, linewidths=0.2, zorder=1)
-        ax.plot([], [], "h", color=BLUE, markersize=8, label=f"{len(memu):,} samples; darker: more of them")
+        ax.plot([], [], "h", color=BLUE, markersize=8, label=f"{counted(len(memu), 'sample')}; darker: more of them")
     elif plain.any():
         label = f"{plain.sum():,} without duplicates"
         ax.plot(

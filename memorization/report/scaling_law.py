@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes
+from memorization.results import counted
 from memorization.scaling_law.ceiling import attack_ceiling
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def plot_scaling_law(law: "MIScalingLaw", ax: "Axes | None" = None, *, bits_per_
     if law.points is not None:
         data, capacity = law.points["dataset_size"].to_numpy(), law.points["capacity"].to_numpy()
         measured = data / capacity if law.covariate == "data/capacity" else capacity / data
-        label = f"{len(measured)} trained models"
+        label = counted(len(measured), "trained model")
         ax.plot(measured, law.points["f1"], "o", color=BLUE, markersize=5, zorder=3, label=label)
         ratio = np.geomspace(low, high, 300)
     else:

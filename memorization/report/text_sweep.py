@@ -7,6 +7,7 @@ import numpy as np
 
 from memorization.errors import InputError, NotIdentifiedWarning
 from memorization.report.style import ABOVE, GREY, new_axes, plain_ticks
+from memorization.results import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,7 +187,7 @@ def plot_extraction_rates(sweep: "TextSweep", ax: "Axes | None" = None, *, sizes
     ax.yaxis.set_minor_locator(NullLocator())
     plain_ticks(ax.xaxis, *ax.get_xlim())
     ax.set_xlabel("data-set size, samples")
-    ax.set_ylabel(f"share extracted from {prefix} tokens")
+    ax.set_ylabel(f"share extracted from {counted(prefix, 'token')}")
     _legend(ax, sweep if sizes else None, {"members": "-", "test samples": "--"})
     return ax
 

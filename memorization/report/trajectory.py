@@ -7,6 +7,7 @@ from jaxtyping import Float64
 
 from memorization.errors import InputError
 from memorization.report.style import BLUE, GREY, VERMILION, legend_above, new_axes
+from memorization.results import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ def _heat_map(result: "Trajectory", ax: "Axes | None") -> "Axes":
         ax.set_yticks(range(n), [_name(result, int(place)) for place in order], fontsize=7)
         ax.set_ylabel("sample")
     else:
-        ax.set_ylabel(f"{n:,} samples, by memU at the last checkpoint")
+        ax.set_ylabel(f"{counted(n, 'sample')}, by memU at the last checkpoint")
         ax.set_yticks([0, n - 1], ["most", "least"])
     ax.spines[["left", "bottom"]].set_visible(False)
     return ax

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from memorization.errors import InputError
+from memorization.results import counted
 from memorization.results.result import Result
 from memorization.results.visible import visible
 
@@ -107,7 +108,9 @@ def places_of(part: Any, n: int) -> Int64[np.ndarray, " kept"]:
         asked = _array(part)
         if asked.dtype.kind == "b":
             if asked.shape != (n,):
-                raise InputError(f"a mask must have one truth value for each of the {n} samples; it has {len(asked)}.")
+                raise InputError(
+                    f"a mask must have one truth value for each of the {counted(n, 'sample')}; it has {len(asked)}."
+                )
             places = np.flatnonzero(asked)
         else:
             if asked.ndim != 1 or asked.dtype.kind not in "iu":
@@ -122,7 +125,7 @@ def places_of(part: Any, n: int) -> Int64[np.ndarray, " kept"]:
             if len(np.unique(places)) < len(places):
                 raise InputError("places must differ: a sample that comes twice would count twice.")
     if not len(places):
-        raise InputError(f"none of the {n} samples is left in this part, so there is nothing to say of it.")
+        raise InputError(f"none of the {counted(n, 'sample')} is left in this part, so there is nothing to say of it.")
     return places.astype(np.int64)
 
 

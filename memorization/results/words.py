@@ -66,7 +66,7 @@ def _asked(count: int, name: str) -> str:
     return f"{counted(count, name)} asked"
 
 
-def counted(count: int, name: str) -> str:
+def counted(count: "int | np.integer[Any]", name: str) -> str:
     """So many of what is named in the singular.
 
     Examples:

@@ -5,6 +5,7 @@ from collections.abc import Sequence, Set
 from typing import Any
 
 from memorization.errors import InputError
+from memorization.results import counted
 from memorization.results.about import one_kind
 from memorization.results.visible import visible
 from memorization.samples.tables import Columns, NotThere, Row, is_blank, listed, near
@@ -72,7 +73,8 @@ def row_ids_of(
     missing = [i for i, row in zip(index, rows, strict=True) if is_blank(row.row_id)]
     if missing:
         raise InputError(
-            f"row {missing[0]} has no id: its column {name!r} is empty ({len(missing)} of {len(rows)} rows). Each "
+            f"row {missing[0]} has no id: its column {name!r} is empty ({len(missing)} of "
+            f"{counted(len(rows), 'row')}). Each "
             "row needs its own; or leave id_column out: the column sample of every table is the row's position."
         )
     cells = [_id(row.row_id, i, name) for i, row in zip(index, rows, strict=True)]
@@ -83,7 +85,8 @@ def row_ids_of(
             n_shared = sum(n for n in Counter(ids).values() if n > 1)
             raise InputError(
                 f"rows {first} and {i} have the same id, {visible(repr(one), 60)} in column {name!r} ({n_shared} of "
-                f"{len(ids)} rows share theirs): tables that are joined by it would mix them up. Make the ids unique; "
+                f"{counted(len(ids), 'row')} share theirs): tables that are joined by it would mix them up. Make "
+                "the ids unique; "
                 f'or leave id_column out, where the column sample tells rows apart, and pass keep=["{name}"].'
             )
     return ids
@@ -105,7 +108,7 @@ def kept_of(
         if all(isinstance(cell, NotThere) for cell in cells):
             names = list(dict.fromkeys(one for cell in cells for one in cell.names))
             raise InputError(
-                f"{source} has no column {name!r}, which keep names, in any of its {len(rows)} rows: it has "
+                f"{source} has no column {name!r}, which keep names, in any of its {counted(len(rows), 'row')}: it has "
                 f"{listed(names)}.{near(name, names)}"
             )
         cells = [None if isinstance(cell, NotThere) else cell for cell in cells]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memorization.errors import InputError
+from memorization.results import counted
 from memorization.samples.tables import is_blank
 from memorization.samples.token_ids import is_tensor, kind_of, shorten, to_numpy
 
@@ -99,8 +100,8 @@ def check_documents(labels: Sequence[str], of: str, *, at_least: int = 2) -> Non
     if len(names) < at_least:
         which = f"one document, {shorten(repr(min(names)))}" if len(names) == 1 else f"{len(names)} documents"
         raise InputError(
-            f"all {len(labels)} {of} are of {which}, and at least {at_least} documents are needed to say how sure a "
-            "result is: bring more documents, or leave groups out if these samples are independent draws."
+            f"all {len(labels)} {of} are of {which}, and at least {counted(at_least, 'document')} are needed to say "
+            "how sure a result is: bring more documents, or leave groups out if these samples are independent draws."
         )
 
 

@@ -34,7 +34,8 @@ def left_out(records: Mapping[str, Mapping[str, Any] | None], width: int = 13) -
             if found
         ]
         + [
-            f"  {'left out':<{width}}{n:,} of {n + n_measured:,} texts of the {name}: they do not survive the tokenizer"
+            f"  {'left out':<{width}}{n:,} of {counted(n + n_measured, 'text')} of the {name}: they do not survive "
+            "the tokenizer"
             for name, (n, n_measured) in counts.items()
             if n
         ]
@@ -52,7 +53,7 @@ def part_in_words(record: Mapping[str, Any]) -> str:
 
 
 def _read(n_tokens: int | None) -> str:
-    return "" if n_tokens is None else f"{n_tokens:,} tokens, "
+    return "" if n_tokens is None else f"{counted(n_tokens, 'token')}, "
 
 
 def positions_measured(n_samples: int, record: Mapping[str, Any]) -> Int64[np.ndarray, " sample"]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from memorization.errors import InputError
+from memorization.results import counted
 from memorization.samples.token_ids import quote
 
 _SHOWN = 20  # characters on each side of a difference
@@ -29,7 +30,8 @@ def encode(tokenizer: Any, texts: list[str]) -> tuple[list[list[int]], dict[int,
                 failed[k] = f"{type(own).__name__}: {own}"
         if len(failed) == len(texts) and len(texts) > 1:  # not the texts, but the tokenizer
             raise InputError(
-                f"the tokenizer {type(tokenizer).__name__} refuses each of the {len(texts)} texts; of the first it "
+                f"the tokenizer {type(tokenizer).__name__} refuses each of the {counted(len(texts), 'text')}; of "
+                "the first it "
                 f"says {failed[0].rstrip('.')}."
             ) from error
         return rows, failed

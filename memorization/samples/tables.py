@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memorization.errors import InputError
+from memorization.results import counted
 from memorization.results.visible import visible
 from memorization.samples.token_ids import is_int, is_tensor, kind_of, quote, shorten, to_numpy
 
@@ -180,7 +181,8 @@ def rows_of_columns(table: Mapping[str, Any], columns: Columns) -> Iterator[Row]
             raise InputError(f"column {name!r} of {where} must be a list; it is {kind_of(cells[name])}.")
         if cells[name] is not None and len(cells[name]) != len(cells[column]):
             raise InputError(
-                f"{where} has {len(cells[column])} rows in {column!r} and {len(cells[name])} in {name!r}: each row "
+                f"{where} has {counted(len(cells[column]), 'row')} in {column!r} and {len(cells[name])} in "
+                f"{name!r}: each row "
                 "needs both."
             )
     for i in range(len(cells[column])):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from memorization.errors import ExtrapolationWarning, InputError, warn
-from memorization.results import Result, Saved, number
+from memorization.results import Result, Saved, counted, number
 from memorization.scaling_law.checks import LackOfFit
 from memorization.scaling_law.forms import CURVES, Form, clipped
 from memorization.scaling_law.points import Covariate, numbers_of, ratios_of, sizes_of
@@ -313,7 +313,10 @@ class MIScalingLaw(Result):
             known = f"+- {stderr:.2g}; 95 % interval [{low:.4g}, {high:.4g}]"
             lines.append(f"  {name:<13}{value:.5g} ({'standard error unknown' if math.isnan(stderr) else known})")
         if self.points is not None:
-            lines.append(f"  fit          {len(self.points)} points, F1 scatters by {self.residual:.2g} around the law")
+            lines.append(
+                f"  fit          {counted(len(self.points), 'point')}, F1 scatters by {self.residual:.2g} around "
+                "the law"
+            )
         if not math.isnan(self.left_out_residual):
             lines.append(f"  left out     models of a size not fitted lie off by {self.left_out_residual:.2g}")
         if "lack_of_fit" in self.settings:

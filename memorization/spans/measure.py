@@ -14,7 +14,7 @@ from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import Pair, check_measured
 from memorization.measure.tokenizers import TokenizerLike
-from memorization.results import check_kept, versions
+from memorization.results import check_kept, counted, versions
 from memorization.samples import GroupsLike, Samples, SamplesLike, groups_of_both, read_samples
 from memorization.spans.fields import Spans
 from memorization.spans.finding import (
@@ -246,7 +246,8 @@ def _places_of_sets(
     for name, pattern in spans.items():
         if name not in names:
             raise InputError(
-                f"the regular expression of the span {name!r} matches in none of the {len(sets[0])} samples: "
+                f"the regular expression of the span {name!r} matches in none of the "
+                f"{counted(len(sets[0]), 'sample')}: "
                 f"{pattern.pattern!r}. Try it on one of them with re.search; capitals and white space count."
             )
     return found

@@ -158,7 +158,7 @@ def _of_one(run: str) -> list[Checkpoint]:
         matches = [Path(one) for one in glob.glob(os.path.expanduser(run), recursive=True)]
         folders = sorted((one for one in matches if one.is_dir()), key=lambda one: _natural(str(one)))
         if not folders:
-            which = f"matches {len(matches)} files and no folder" if matches else "matches nothing"
+            which = f"matches {counted(len(matches), 'file')} and no folder" if matches else "matches nothing"
             raise InputError(f"run={run!r} {which}: expected is a glob of folders, such as 'finetune/checkpoint-*'.")
         return [_named(str(one)) for one in folders]
     what = "is a file" if path.exists() else "is not there"

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, MeasurementWarning, NothingSelectedWarning, warn
+from memorization.results import counted
 from memorization.unintended import Memorization
 
 __all__ = ["COLUMNS", "FDR", "Reading", "read", "told", "warn_once"]
@@ -105,5 +106,9 @@ def warn_once(said: dict[str, list[tuple[str, str]]]) -> None:
             of_kind.setdefault(kind, {})[name] = text
     for kind, texts in of_kind.items():
         last = next(reversed(texts))
-        others = f" (The same kind of warning holds for {len(texts)} of {len(said)} checkpoints.)" if texts else ""
+        others = (
+            f" (The same kind of warning holds for {len(texts)} of {counted(len(said), 'checkpoint')}.)"
+            if texts
+            else ""
+        )
         warn(f"{last}: {texts[last]}{others if len(said) > 1 else ''}", getattr(errors, kind, MeasurementWarning))

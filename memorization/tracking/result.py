@@ -47,15 +47,17 @@ class Trajectory(Result):
             measured); "left_out"; "weights": SHA-256 of the files of each.
 
     Examples:
-        A checkpoint that counts on with certainty has memorized the 6 bits of what counts on; one that guesses, nothing.
+        Two checkpoints, of which the second knows the next token, and so all but the first one's 6 bits of 18.
 
         >>> import torch
-        >>> from memorization import UniformModel, track
-        >>> guesses = UniformModel(64)
+        >>> from memorization import UniformModel, unintended_memorization
+        >>> from memorization.tracking.reading import read
         >>> counts = lambda ids: 99.0 * torch.nn.functional.one_hot((ids + 1) % 64, 64)
-        >>> found = track([guesses, counts], guesses, [[1, 2, 3], [7, 8, 9]], progress=False)
-        >>> found.bits.round().tolist()
-        [[0.0, 0.0], [12.0, 12.0]]
+        >>> models = {"step-1": UniformModel(64), "step-2": counts}
+        >>> measured = [unintended_memorization(one, UniformModel(64), [[1, 2, 3]]) for one in models.values()]
+        >>> points = [read(one, name, step) for step, (name, one) in enumerate(zip(models, measured), start=1)]
+        >>> trajectory_of(points, measured[-1]).bits.round().tolist()
+        [[0.0], [12.0]]
     """
 
     names: tuple[str, ...]

@@ -10,7 +10,7 @@ import numpy as np
 
 from memorization.coding.joint import JointCode
 from memorization.measure.pair import alike
-from memorization.results import Pictured
+from memorization.results import Pictured, counted
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval, spread
 from memorization.unintended.control import Control
@@ -97,7 +97,7 @@ class Ladder(Pictured):
         left_out = [f"  left out     {name}: {why}" for name, why in self.settings["left_out"].items()]
         slope = f"  slope        {self.slope:.2f} bits of memU a bit that the oracle needs more on the control"
         return "\n".join(
-            [f"Ladder of {len(self.rungs)} oracles, bits a sample", shown, slope, *left_out, *self.lines()]
+            [f"Ladder of {counted(len(self.rungs), 'oracle')}, bits a sample", shown, slope, *left_out, *self.lines()]
         )
 
 

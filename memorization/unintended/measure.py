@@ -26,7 +26,7 @@ from memorization.measure.pair import (
 )
 from memorization.measure.shard_files import free_folder, save_measured
 from memorization.measure.tokenizers import TokenizerLike
-from memorization.results import describe_model, versions
+from memorization.results import counted, describe_model, versions
 from memorization.samples import (
     GroupsLike,
     Samples,
@@ -307,7 +307,8 @@ def _add_control(measured: list[list[Pair]], control: Any) -> None:
         both = [k for k, key in enumerate(sample_keys(ours)) if key in unseen]
         if both:
             raise InputError(
-                f"sample {ours.index[both[0]]} is also in the control ({len(both)} of {len(ours)} samples are): leave "
+                f"sample {ours.index[both[0]]} is also in the control ({len(both)} of "
+                f"{counted(len(ours), 'sample')} are): leave "
                 "such samples out of both sets."
             )
 

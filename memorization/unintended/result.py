@@ -346,7 +346,8 @@ def _repeats(n_repeated: int, n_samples: int) -> list[str]:
     if not n_repeated:
         return []
     return [
-        f"  repeats      {n_repeated:,} of {n_samples:,} samples are the same as an earlier one: they count each time "
+        f"  repeats      {n_repeated:,} of {counted(n_samples, 'sample')} are the same as an earlier one: they "
+        "count each time "
         "in sums and means, once in what intervals and p-values take for independent"
     ]
 

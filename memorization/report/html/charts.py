@@ -10,6 +10,7 @@ from memorization.extraction import Extraction
 from memorization.report.html.svg import svg_of
 from memorization.report.membership import plot_membership_audit
 from memorization.report.style import BLUE, GREY, VERMILION, bin_edges, legend_above, new_axes, plain_ticks
+from memorization.results import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,6 +108,8 @@ def _tries(extraction: Extraction, ax: "Axes") -> None:
     plain_ticks(ax.xaxis, 1.0, 1e6)
     ax.set_xticks([1, 100, 10_000, 1_000_000])
     ax.set_ylim(0, 100)
-    ax.set_xlabel(f"sampled tries, from the first {prefix} tokens" if prefix else "sampled tries, from the prompt")
+    ax.set_xlabel(
+        f"sampled tries, from the first {counted(prefix, 'token')}" if prefix else "sampled tries, from the prompt"
+    )
     ax.set_ylabel("% of the records that come out")
     legend_above(ax, 2)

@@ -9,6 +9,7 @@ from memorization.auditing import FIGURES
 from memorization.extraction.decoding import tries
 from memorization.report.html.hidden import Texts
 from memorization.report.html.shown import UNKNOWN, figure, p_value
+from memorization.results import counted
 from memorization.stats.levels import with_interval
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def extraction_of(extraction: "Extraction | None", names: dict[int, str], texts:
         rate = extraction.rate(prefix, n)
         how = "greedy" if n is None else f"{n:,} sampled {'try' if n == 1 else 'tries'}"
         unseen = UNKNOWN if math.isnan(rate.heldout_rate) else _share(rate.heldout_rate, rate.heldout_interval)
-        rows.append((f"{prefix} tokens", how, _share(rate.member_rate, rate.member_interval), unseen))
+        rows.append((counted(prefix, "token"), how, _share(rate.member_rate, rate.member_interval), unseen))
     examples = [_example(one, names, texts) for one in extraction.settings.get("examples", ())[:_MOST_EXAMPLES]]
     return {"rows": rows, "examples": examples}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from memorization.report.html.hidden import Texts
 from memorization.report.html.shown import HIDDEN
-from memorization.results import describe_first_token
+from memorization.results import counted, describe_first_token
 
 if TYPE_CHECKING:
     from memorization.auditing import Audit
@@ -61,7 +61,7 @@ def _of_model(role: str, record: Mapping[str, Any], weights: Mapping[str, str] |
         yield f"{role}, sha256 of {name}", digest
     if tokenizer is not None:
         size = tokenizer.get("vocab_size")
-        of_size = "" if size is None else f", {size:,} tokens"
+        of_size = "" if size is None else f", {counted(size, 'token')}"
         yield f"{role}, tokenizer", f"{tokenizer.get('name') or tokenizer.get('class')}{of_size}"
         yield f"{role}, sha256 of the vocabulary", _told(tokenizer.get("vocab_sha256"))
 

@@ -11,6 +11,7 @@ from memorization.measure.byte_bits import shared_pieces
 from memorization.measure.pair import differ_in_tokens
 from memorization.report.html.hidden import Texts
 from memorization.report.html.shown import figure
+from memorization.results import counted
 
 if TYPE_CHECKING:
     from memorization.auditing import Audit
@@ -74,10 +75,10 @@ def _of_record(audit: "Audit", k: int, texts: Texts, kept: dict[int, Any]) -> He
         facts=[
             f"target {figure(float(target.bits[k]))} bits",
             f"oracle {figure(float(memorization.oracle.bits[k]))} bits",
-            f"{n:,} tokens",
+            counted(n, "token"),
         ],
         tokens=tokens,
-        more=f"The first {MOST_TOKENS:,} of {n:,} tokens." if n > MOST_TOKENS else "",
+        more=f"The first {MOST_TOKENS:,} of {counted(n, 'token')}." if n > MOST_TOKENS else "",
     )
 
 
