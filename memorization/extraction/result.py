@@ -301,12 +301,11 @@ class Extraction(SampleTables):
         n_cut = sum(self.settings.get("n_cut", {}).values())
         if n_cut:
             lines.append(
-                f"  cut          {n_cut:,} samples are longer than the model's window, which holds their beginning"
+                f"  cut          {counted(n_cut, 'sample')} {'is' if n_cut == 1 else 'are'} longer than the model's window, "
+                "which holds their beginning"
             )
-        lines.append(
-            rest = "the whole rest of each sample" if suffix is None else counted(suffix, "token")
-            f"  suffix       {'the whole rest of each sample' if suffix is None else f'{counted(suffix, 'token')}'}"
-        )
+        rest = "the whole rest of each sample" if suffix is None else counted(suffix, "token")
+        lines.append(f"  suffix       {rest}")
         number = "none" if first["id"] is None else f"id {first['id']}"
         context = number if first["token"] is None else f"{first['token']!r} ({number})"
         lines.append(f"  context      {context} before the first token")
