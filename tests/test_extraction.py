@@ -644,7 +644,7 @@ def test_repr(found):
     alone = repr(
         extract(counts_on, [[1, 2, 3, 4]], prefix_tokens=(1,), suffix_tokens=2, tokenizer=Letters(), first_token="b")
     )
-    assert "Extraction of 1 members: share" in alone
+    assert "Extraction of 1 member: share" in alone
     assert "no held-out samples: some of this may be generalization" in alone
     assert "suffix       2 tokens" in alone
     assert "context      'b' (id 1) before the first token" in alone

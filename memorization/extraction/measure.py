@@ -17,7 +17,6 @@ from memorization.extraction.passes import (
     asked,
     documents_of,
     examples_of,
-    read_as,
     tokenized,
     tokens_given,
     under_oracle,
@@ -182,11 +181,10 @@ def extract(
             first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batch_size
         )
         warn_of_chat_marker(first, opened.tokenizer, parts["members"])
-        read = {which: read_as(opened, part, first, which, suffix and least) for which, part in parts.items()}
-        read = {which: asked(part, which, least) for which, part in read.items()}
+        read = {which: asked(opened, part, first, which, least, suffix) for which, part in parts.items()}
         n_tokens = {which: np.array([len(ids) for ids in part.sequences.coded]) for which, part in read.items()}
-        shortest = min(int(of.min()) for of in n_tokens.values())
-        used = prefixes or tuple(prefix for prefix in auto if prefix + fewest_suffix <= shortest)
+        longest = min(int(of.min()) for of in n_tokens.values()) - fewest_suffix
+        used = prefixes or tuple(prefix for prefix in auto if prefix <= longest)
         found = {
             which: tokens_given(opened, part, which, decoding, batch_size, progress and which)
             for which, part in read.items()
@@ -215,9 +213,8 @@ def extract(
     if oracle is not None:
         with opening(oracle, tokenizer=shared) as opened:
             settings["oracle"] = opened.record
-            told = under_oracle(
-                opened, raw, read, first_token, suffix and least, decoding, on_lossy_text, batch_size, progress
-            )
+            how = (first_token, suffix and least, decoding, on_lossy_text, batch_size, progress)
+            told = under_oracle(opened, raw, read, *how)
     abouts = {which: part.samples.about for which, part in read.items()}
     return _assembled(found, told, _documents(read), n_tokens, abouts, settings)
 

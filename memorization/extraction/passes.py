@@ -86,8 +86,9 @@ def read_as(model: OpenModel, samples: Samples, first: FirstToken, which: str, l
     return Read(samples, sequences, sum(n > window for n in whole))
 
 
-def asked(part: Read, which: str, least: int) -> Read:
-    """The samples of at least so many tokens; refused where there is none."""
+def asked(model: OpenModel, samples: Samples, first: FirstToken, which: str, least: int, suffix: int | None) -> Read:
+    """What is read of the samples of at least so many tokens, as by `read_as`; refused where there is none."""
+    part = read_as(model, samples, first, which, suffix and least)
     n_tokens = np.array([len(ids) for ids in part.sequences.coded])
     return without_short(part, part.samples.index[~long_enough(which, n_tokens, least)].tolist())
 

@@ -301,8 +301,8 @@ class Extraction(SampleTables):
         n_cut = sum(self.settings.get("n_cut", {}).values())
         if n_cut:
             lines.append(
-                f"  cut          {counted(n_cut, 'sample')} {'is' if n_cut == 1 else 'are'} longer than the model's window, "
-                "which holds their beginning"
+                f"  cut          {counted(n_cut, 'sample')} {'is' if n_cut == 1 else 'are'} longer than the model's "
+                "window, which holds the beginning"
             )
         rest = "the whole rest of each sample" if suffix is None else counted(suffix, "token")
         lines.append(f"  suffix       {rest}")

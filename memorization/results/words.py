@@ -5,7 +5,7 @@ import platform
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _asked(count: int, name: str) -> str:
     return f"{counted(count, name)} asked"
 
 
-def counted(count: "int | np.integer[Any]", name: str) -> str:
+def counted(count: SupportsIndex, name: str) -> str:
     """So many of what is named in the singular.
 
     Examples:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from memorization.results.words import counted
+
 __all__ = ["GIVEN", "counted_by", "left_out", "part_in_words", "positions_kept", "positions_measured"]
 
 # What is read and not counted, by what says so (`Samples.conditional`).

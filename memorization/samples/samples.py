@@ -169,8 +169,7 @@ class Samples:
         keep = [k for k, i in enumerate(self.index) if int(i) not in dropped]
         if not keep:
             raise InputError(
-                f"none of the {counted(len(self), 'text')} survives the tokenizer: decode(encode(text)) is not the "
-                "text."
+                f"none of the {len(self)} texts survives the tokenizer: decode(encode(text)) is not the text."
             )
         if len(keep) == len(self):
             return self
@@ -286,7 +285,7 @@ class Samples:
         if lossy and on_lossy_text == "raise":
             first = min(lossy)
             raise LossyTextError(
-                f"{len(lossy)} of {counted(len(rows), 'text')} do not survive the tokenizer "
+                f"{len(lossy)} of {len(rows)} texts do not survive the tokenizer "
                 f"{type(tokenizer).__name__}: "
                 f"{lossy[first].name} {self.index[first]} is {lossy[first].told()}. Bits would be those of another "
                 'text. Pass on_lossy_text="skip" to leave such samples out (they are counted), or hand over the token '

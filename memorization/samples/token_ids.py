@@ -96,7 +96,7 @@ def counted_by_labels(ids: np.ndarray, labels: Any, i: int, kept: slice) -> np.n
     at_start = _run(~counted)
     if not unpadded and at_start > 1 and (ids[:at_start] == ids[0]).all():  # or a prompt of one token, repeated
         raise InputError(
-            f"sample {i} has labels of {_IGNORED} at its first {counted(at_start, 'position')}, as padding has, and "
+            f"sample {i} has labels of {_IGNORED} at its first {at_start} positions, as padding has, and "
             "no attention "
             f"mask. {_REMEDY}"
         )
@@ -145,7 +145,7 @@ def check_unpadded(rows: Sequence[np.ndarray], index: np.ndarray, tokenizer: Any
     side, n = ("begins", runs[k][0]) if runs[k][0] >= least else ("ends", runs[k][1])
     found = (
         f"sample {index[k]} {side} with {n} times id {pad}, the tokenizer's pad token "
-        f"{getattr(tokenizer, 'pad_token', None)!r} ({len(padded)} of {counted(len(rows), 'sample')} begin or end so)"
+        f"{getattr(tokenizer, 'pad_token', None)!r} ({len(padded)} of {len(rows)} samples begin or end so)"
     )
     if others:
         warn(

@@ -53,9 +53,9 @@ class Trajectory(Result):
         >>> from memorization import UniformModel, unintended_memorization
         >>> from memorization.tracking.reading import read
         >>> counts = lambda ids: 99.0 * torch.nn.functional.one_hot((ids + 1) % 64, 64)
-        >>> models = {"step-1": UniformModel(64), "step-2": counts}
+        >>> models = {"step-0": UniformModel(64), "step-1": counts}
         >>> measured = [unintended_memorization(one, UniformModel(64), [[1, 2, 3]]) for one in models.values()]
-        >>> points = [read(one, name, step) for step, (name, one) in enumerate(zip(models, measured), start=1)]
+        >>> points = [read(one, name, float(step)) for step, (name, one) in enumerate(zip(models, measured))]
         >>> trajectory_of(points, measured[-1]).bits.round().tolist()
         [[0.0], [12.0]]
     """
