@@ -508,3 +508,25 @@ def test_standard_input(model_folder, tmp_path, monkeypatch):
     assert both.exit_code != 0
     assert "standard input can be read once" in str(both.exception) + both.output
     assert sys.stdin is not None
+
+
+def test_identifiers_spans_and_rarity_have_the_users_columns_too(model_folder, tmp_path):
+    """One way for all commands: the id behind sample, the kept columns at the end, a .csv beside the .parquet."""
+    rows = [
+        {"text": f"the pin of {k} is {k * 7919 % 10**6:06d}", "uid": f"u{k}", "source": "ab"[k % 2]} for k in range(6)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = ["--id-column", "uid", "--keep", "source", "--csv", "--quiet"]
+    models = ["--target", model_folder, "--oracle", model_folder]
+    for name, table, options in (
+        ("identifiers", "identifiers", ["--target", model_folder, "--format", "digits6", "--draws", "0"]),
+        ("spans", "spans", [*models, "--span", "pin=[0-9]{6}"]),
+        ("rarity", "rarity", models),
+    ):
+        words = [name, *options, "--data", data, "--first-token", "bos", "--output", tmp_path / name, *columns]
+        said = run(*words)
+        assert said.exit_code == 0, said.output
+        found = pd.read_csv(tmp_path / name / f"{table}.csv")
+        assert found["id"].tolist() == [f"u{k}" for k in found["sample"]], name
+        assert found["source"].tolist() == ["ab"[k % 2] for k in found["sample"]], name

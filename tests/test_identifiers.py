@@ -153,7 +153,7 @@ def test_identifiers_begin_and_end_where_letters_and_digits_do(text, found):
         (place,) = find([text], [Format.of("hex40")]).places
         assert text[place.start :].startswith(hex_of("a"))
     else:
-        with pytest.raises(InputError, match="no identifier of the format hex40 stands in the 1 texts"):
+        with pytest.raises(InputError, match="no identifier of the format hex40 stands in the 1 text"):
             find([text], [Format.of("hex40")])
 
 
@@ -513,7 +513,7 @@ def test_canaries_of_token_ids(no_type_checker):
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence(bpe_tokenizer, tiny_gpt2):
     text = f"id {hex_of('a')}"
-    with pytest.raises(InputError, match=r"no identifier of the format uuid4 stands in the 1 texts\. It must begin"):
+    with pytest.raises(InputError, match=r"no identifier of the format uuid4 stands in the 1 text\. It must begin"):
         audit(tiny_gpt2, [text], "uuid4", tokenizer=bpe_tokenizer)
     with pytest.raises(InputError, match=r"no tokenizer is at hand"):
         audit(tiny_gpt2, [text], "hex40")
@@ -530,7 +530,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(bpe_tokenizer, tiny_gp
         found.memorized(by="rank")
     with pytest.raises(InputError, match=r"fdr must be a number between 0 and 1.*it is 1.5"):
         found.memorized(1.5)
-    with pytest.raises(InputError, match=r"a rank among 1 draws is no p-value below 1/2.*n_draws=19 at the least"):
+    with pytest.raises(InputError, match=r"a rank among 1 draw is no p-value below 1/2.*n_draws=19 at the least"):
         audit(tiny_gpt2, [text], "hex40", tokenizer=bpe_tokenizer).memorized(by="rank")
 
 

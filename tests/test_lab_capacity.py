@@ -198,7 +198,7 @@ def test_an_untrained_model_holds_nothing(recwarn):
     assert result.curve["steps"].tolist() == [1, 1]
     assert math.isnan(result.gain_per_doubling)
     assert [str(w.message) for w in recwarn if w.category is NotConvergedWarning] == [
-        "lower bound: training had not converged, after 1 steps."
+        "lower bound: training had not converged, after 1 step."
     ]
 
 

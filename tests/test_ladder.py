@@ -604,3 +604,14 @@ def test_the_ladder_is_drawn():
     assert any(np.isin(table["control_bits"].round(6), np.round(one, 6)).sum() >= 8 for one in shown)
     names = " ".join(text.get_text() for text in ax.texts)
     assert all(name in names for name in table.loc[table["kind"] != "mixture", "rung"])
+
+
+def test_a_uniform_oracle_among_others_of_a_folder_without_tokenizer(tiny_gpt2, tmp_path):
+    """Samples are ids, so no tokenizer is needed: not for one oracle, and not for several."""
+    tiny_gpt2.save_pretrained(tmp_path)
+    size = tiny_gpt2.config.vocab_size
+    samples, control = np.random.default_rng(0).integers(size, size=(2, 4, 9)).tolist()
+    how = {"control": control, "first_token": "uniform", "progress": False}
+    alone = unintended_memorization(tmp_path, UniformModel(size), samples, **how)
+    both = unintended_memorization(tmp_path, [UniformModel(size), UniformModel(size)], samples, **how)
+    np.testing.assert_array_equal(both.signed_bits, alone.signed_bits)

@@ -457,7 +457,7 @@ def test_no_checkpoint_says_what_was_looked_for_and_what_is_there(run, tmp_path,
         ("models", r"it holds the models epoch-1. Name these by a glob: run='models/\*'"),
         ("modell", r"run='modell' is not there \(in . there is model"),
         ("mod*/checkpoint-*", r"run='mod\*/checkpoint-\*' matches nothing: expected is a glob of folders"),
-        ("logs/*.json", "matches 1 files and no folder"),
+        ("logs/*.json", "matches 1 file and no folder"),
         ([], "it held an empty list"),
         (["./nowhere"], "checkpoint ./nowhere is not there, or is no folder"),
     ]:

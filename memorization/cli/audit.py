@@ -40,7 +40,7 @@ from memorization.cli.options import (
     token,
 )
 from memorization.cli.output import TYPED, claim, draw, save
-from memorization.cli.spans import spans_asked
+from memorization.cli.spans import check_span_column, spans_asked
 from memorization.errors import InputError
 
 POLICY_FAILED = 3
@@ -114,6 +114,7 @@ def audit(
     asked = spans_asked(span or [], span_column) if span or span_column is not None else None
     if asked is not None and (prompt_column is not None or messages):
         raise InputError("--span measures parts of whole texts: leave out --prompt-column and --messages.")
+    check_span_column(span_column, id_column, keep)
     claim(output, overwrite)
     (seen, unseen), groups = read_data(
         [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep

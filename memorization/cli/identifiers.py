@@ -7,10 +7,13 @@ import typer
 from memorization.cli.options import (
     AllowPickle,
     BatchSize,
+    Csv,
     Data,
     Device,
     Dtype,
     FirstToken,
+    IdColumn,
+    Keep,
     Limit,
     MaxLength,
     Output,
@@ -24,6 +27,7 @@ from memorization.cli.options import (
     TrustRemoteCode,
     one_of,
     read_batch_size,
+    read_data,
     token,
 )
 from memorization.cli.output import claim, draw, save
@@ -55,9 +59,12 @@ def identifiers(
     dtype: Dtype = None,
     text_column: TextColumn = "text",
     limit: Limit = None,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,9 +72,10 @@ def identifiers(
     from memorization.identifiers import audit_identifiers
 
     claim(output, overwrite)
+    (read,), _ = read_data([samples], text_column, None, False, limit, None, id_column, keep)
     result = audit_identifiers(
         target,
-        samples,
+        read,
         format[0] if len(format) == 1 else format,
         n_draws=n_draws,
         seed=seed,
@@ -86,5 +94,5 @@ def identifiers(
         progress=not quiet,
     )
     print(result)
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)

@@ -176,12 +176,16 @@ def read_data(
         return list(files), groups
     from memorization import read_samples, scan_samples
 
-    columns = [name.strip() for one in keep or () for name in one.split(",") if name.strip()]
     how: dict[str, Any] = {"prompt_column": prompt_column, "messages": messages, "limit": limit, "groups": groups}
-    how |= {"text_column": text_column, "id_column": id_column, "keep": columns}
+    how |= {"text_column": text_column, "id_column": id_column, "keep": named_columns(keep)}
     read = {file: read_samples(sys.stdin.buffer, **how) for file in streamed}
     open_file = scan_samples if in_shards else read_samples
     return [read[file] if file in read else None if file is None else open_file(file, **how) for file in files], None
+
+
+def named_columns(keep: Sequence[str] | None) -> list[str]:
+    """The columns that --keep names, between commas."""
+    return [name.strip() for one in keep or () for name in one.split(",") if name.strip()]
 
 
 def token(first_token: str) -> str | int:

@@ -10,11 +10,14 @@ import typer
 from memorization.cli.options import (
     AllowPickle,
     BatchSize,
+    Csv,
     Data,
     Device,
     Dtype,
     FirstToken,
     Groups,
+    IdColumn,
+    Keep,
     Level,
     Limit,
     MaxLength,
@@ -28,6 +31,7 @@ from memorization.cli.options import (
     TargetTokenizer,
     TextColumn,
     TrustRemoteCode,
+    named_columns,
     one_of,
     read_batch_size,
     token,
@@ -191,10 +195,13 @@ def rarity(
     messages: Messages = False,
     limit: Limit = None,
     groups: Groups = None,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     on_lossy_text: SkipLossy = False,
     level: Level = 0.95,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -205,7 +212,7 @@ def rarity(
         raise InputError("name what is memorized by --measured FOLDER, or by --target and --oracle; one of the two.")
     claim(output, overwrite)
     how: dict[str, Any] = {"text_column": text_column, "prompt_column": prompt_column, "messages": messages}
-    read = read_samples(samples, limit=limit, groups=groups, **how)
+    read = read_samples(samples, limit=limit, groups=groups, id_column=id_column, keep=named_columns(keep), **how)
     training = None if training_set is None else read_samples(training_set, **how)
     if memorized is not None:
         measured = _measured(memorized)
@@ -236,7 +243,7 @@ def rarity(
         level=level,
     )
     print(result)
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)
 
 

@@ -8,11 +8,14 @@ from memorization.cli.options import (
     AllowPickle,
     BatchSize,
     Control,
+    Csv,
     Data,
     Device,
     Dtype,
     FirstToken,
     Groups,
+    IdColumn,
+    Keep,
     Limit,
     MaxLength,
     OracleRevision,
@@ -29,6 +32,7 @@ from memorization.cli.options import (
     TrustRemoteCode,
     one_of,
     read_batch_size,
+    read_data,
     token,
 )
 from memorization.cli.output import claim, draw, save
@@ -78,9 +82,12 @@ def spans(
     text_column: TextColumn = "text",
     limit: Limit = None,
     groups: Groups = None,
+    id_column: IdColumn = None,
+    keep: Keep = None,
     on_lossy_text: SkipLossy = False,
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
+    csv: Csv = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -88,13 +95,15 @@ def spans(
     from memorization.spans import measure_spans
 
     asked = spans_asked(span or [], span_column)
+    check_span_column(span_column, id_column, keep)
     claim(output, overwrite)
+    (seen, unseen), groups = read_data([samples, control], text_column, None, False, limit, groups, id_column, keep)
     result = measure_spans(
         target,
         oracle if len(oracle) > 1 else oracle[0],
-        samples,
+        seen,
         asked,
-        control=control,
+        control=unseen,
         joint=joint,  # type: ignore[arg-type]  # checked there
         target_tokenizer=target_tokenizer,
         oracle_tokenizer=oracle_tokenizer,
@@ -115,8 +124,14 @@ def spans(
         progress=not quiet,
     )
     print(result.describe(tries=tries))
-    save(result, output)
+    save(result, output, csv=csv)
     draw(result, output)
+
+
+def check_span_column(column: str | None, id_column: str | None, keep: list[str] | None) -> None:
+    """Refuse to look for places in a file whose samples were read with other columns."""
+    if column is not None and (id_column is not None or keep):
+        raise InputError("--span-column goes without --id-column and --keep: leave these out, or use --span.")
 
 
 def spans_asked(spans: list[str], column: str | None) -> dict[str, str] | str:

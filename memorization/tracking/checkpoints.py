@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from memorization.errors import InputError
 from memorization.measure.weights import weight_digests
+from memorization.results import counted
 from memorization.results.folder import digest_of
 
 __all__ = ["Checkpoint", "RunLike", "files_of", "find_checkpoints"]

@@ -115,9 +115,7 @@ class Models:
             return
         own = self.tokenizers[1]
         if own is None and isinstance(model, UniformModel):  # it has the target's tokens, as beside a live target
-            target = self.target
-            of_target = target if isinstance(target, (str, os.PathLike)) else getattr(target, "tokenizer", None)
-            own = of_target if self.tokenizers[0] is None else self.tokenizers[0]
+            own = self._tokenizers({"oracle": model})["oracle"]
         names = ("device", "dtype", "trust_remote_code", "allow_pickle", "max_length", "progress")
         how = {name: self.how[name] for name in names}
         with open_model(model, tokenizer=own, revision=self.revisions[1], **how) as opened:
