@@ -246,6 +246,7 @@ def test_every_module_imports_and_says_what_it_is_for(module):
 MOST_LINES_A_FILE, MOST_LINES_A_FUNCTION = 400, 60
 # Functions that are longer with their docstrings, because those explain every argument. What they do keeps the limit.
 EXPLAINED = {
+    "identifiers",
     "attack",
     "audit",
     "audit_identifiers",
