@@ -53,6 +53,10 @@ class NotSavedError(ResultError):
     """A result could not be written where it should be; the message says where what was measured is instead."""
 
 
+class UnfinishedError(ResultError):
+    """A shard has run its share of an experiment; what comes next needs the shares of others, which are missing."""
+
+
 class MeasurementWarning(UserWarning):
     """The number is right as defined, but a reader could take it for more than it is."""
 

@@ -40,7 +40,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "memorization.lab.random_tokens",
         "memorization.lab.capacity.sizes",
     ),
-    "memorization.lab.side_by_side": ("memorization.lab.engines.local",),
+    "memorization.lab.side_by_side": ("memorization.lab.engines.local", "memorization.lab.engines.runs"),
     "memorization.lab.documents": ("memorization.lab.text.documents",),
     "memorization.lab.text.sweep": ("memorization.lab.text.experiment",),
     "memorization.lab.canaries.dose": ("memorization.lab.canaries.experiment", "memorization.lab.canaries.making"),

@@ -12,7 +12,8 @@ from memorization import capacity_bits_per_param
 from memorization.lab import cells as lab_cells
 from memorization.lab.capacity import runs as capacity_runs
 from memorization.lab.cells import Cell, measure_each, stackable
-from memorization.lab.engines.local import n_workers, run_cells, side_by_side, stacks_of, versions_of
+from memorization.lab.engines.local import n_workers, side_by_side, stacks_of
+from memorization.lab.engines.runs import run_cells, versions_of
 from memorization.lab.store import Store
 from memorization.lab.vmapped import can_stack
 

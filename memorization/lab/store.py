@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from memorization.errors import ResultError
-from memorization.results import versions
+from memorization.results import Claims, versions
 
 __all__ = ["Store"]
 
 _FORMAT = 2  # 1: of versions that could not tell when a model or its training had changed
+_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.02, 1.0  # at what another process decides
 # What to do about a difference, beside naming another store.
 _REMEDIES = {
     "torch": "Install torch {there} to go on there, or name another store",
@@ -28,12 +30,16 @@ class Store:
     """What one experiment has measured so far: a cell that was finished is never run again.
 
     A cell is a mapping of everything that determines one training run; its file is named after the hash of that and of
-    the experiment. Killed at any moment, a run loses the cells in flight and no others.
+    the experiment. Killed at any moment, a run loses the cells in flight and no others. Several processes may share a
+    place: `claims` says who is at work on which cell.
 
     Args:
         place: a folder, or a URL that fsspec can open (s3://..., gs://...); None keeps the results until the Store is
             gone.
         experiment: what all cells have in common, as JSON. A place that holds another experiment is refused.
+
+    Attributes:
+        claims: of cells, by `name`.
 
     Raises:
         ResultError: the place belongs to another experiment; names what differs.
@@ -55,13 +61,12 @@ class Store:
             place = tempfile.mkdtemp(prefix="memorization-")
             weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         self._files, self._root = fsspec.core.url_to_fs(str(place))
-        self._files.makedirs(f"{self._root}/cells", exist_ok=True)
-        found = self._read("experiment.json")
-        if found is None:
-            begun = {"format": _FORMAT, "experiment": self._experiment, "begun_with": versions()}
-            self._write("experiment.json", begun)
-        else:
-            self._check_same(str(place), found)
+        for folder in ("cells", "stacks"):
+            self._files.makedirs(f"{self._root}/{folder}", exist_ok=True)
+        self.claims = Claims(self._files, f"{self._root}/claims")
+        self._news: set[str] = set()
+        begun = {"format": _FORMAT, "experiment": self._experiment, "begun_with": versions()}
+        self._check_same(str(place), self._made_once("experiment.json", lambda: begun))
 
     def get(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
         """The result of a cell; None where it has not been run.
@@ -69,7 +74,7 @@ class Store:
         Raises:
             ResultError: its file is damaged.
         """
-        name = self._name(cell)
+        name = f"cells/{self.name(cell)}.json"
         found = self._read(name)
         if found is None:
             return None
@@ -78,9 +83,19 @@ class Store:
             raise self._damaged(name, "it holds no result")
         return result
 
+    def holds(self, cell: Mapping[str, Any]) -> bool:
+        """Whether a cell has a result; it is not read."""
+        self._files.invalidate_cache(f"{self._root}/cells")  # or another process's new file may not be seen
+        return bool(self._files.exists(f"{self._root}/cells/{self.name(cell)}.json"))
+
+    def n_cells(self) -> int:
+        """Cells that have a result."""
+        self._files.invalidate_cache(f"{self._root}/cells")
+        return len(self._files.ls(f"{self._root}/cells", detail=False))
+
     def put(self, cell: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Keep the result of a cell. Numbers in it must be finite: None stands for unknown."""
-        self._write(self._name(cell), {"cell": dict(cell), "result": dict(result)})
+        self._write(f"cells/{self.name(cell)}.json", {"cell": dict(cell), "result": dict(result)})
 
     def once(self, name: str, decide: Callable[[], Any]) -> Any:
         """A decision that must not change when the experiment goes on later: made the first time, read afterwards.
@@ -92,17 +107,33 @@ class Store:
         Returns:
             The decision.
         """
-        found = self._read(f"{name}.json")
-        if found is None:
-            found = {name: decide()}
-            self._write(f"{name}.json", found)
+        found = self._made_once(f"{name}.json", lambda: {name: decide()})
         if not isinstance(found, dict) or name not in found:
             raise self._damaged(f"{name}.json", f"it holds no {name}")
         return found[name]
 
-    def _name(self, cell: Mapping[str, Any]) -> str:
+    def name(self, cell: Mapping[str, Any]) -> str:
+        """What a cell is called here and nowhere else: the hash of it and of the experiment."""
         identity = json.dumps([self._experiment, dict(cell)], sort_keys=True, allow_nan=False)
-        return f"cells/{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+        return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+    def is_news(self, said: str) -> bool:
+        """Whether this process says something of the store for the first time."""
+        new = said not in self._news
+        self._news.add(said)
+        return new
+
+    def _made_once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What a file holds; made where it is not there, by one process, while the others wait."""
+        look = _LOOK_SECONDS
+        while (found := self._read(name)) is None:
+            with self.claims.hold(name) as mine:
+                if mine and self._read(name) is None:  # another may just have finished it
+                    self._write(name, make())
+            if not mine:
+                time.sleep(look)
+                look = min(2 * look, _LONGEST_LOOK_SECONDS)
+        return found
 
     def _read(self, name: str) -> Any:
         try:

@@ -88,6 +88,17 @@ class Claims:
             return None
         return _in_words(last[1])
 
+    def others(self) -> set[str]:
+        """Who else is at work on anything here, in words."""
+        self._files.invalidate_cache(self._root)
+        try:
+            files = self._files.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return set()
+        paths = {f"{self._root}/{str(file).rpartition('/')[2].rpartition('.')[0]}" for file in files}
+        found = [last for last in map(self._last, sorted(paths)) if last is not None and last[0] not in self._held]
+        return {_in_words(content) for file, content in found if not self._is_stale(file, content)}
+
     def _path(self, name: str) -> str:
         safe = "".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in name)
         # Names that differ in other signs alone stay apart.
@@ -148,8 +159,9 @@ class Claims:
                 self._none_held.set()
         for file in files:
             path, _, number = file.rpartition(".")
+            last = self._last(path)
             # A claim that was taken over stays: without it another could have the same number as who took it.
-            if not self._files.exists(f"{path}.{int(number) + 1}"):
+            if last is not None and last[0] == file:
                 for earlier in range(int(number) + 1):
                     with suppress(OSError):  # what cannot be deleted goes stale
                         self._files.rm_file(f"{path}.{earlier}")

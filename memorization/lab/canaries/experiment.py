@@ -21,7 +21,8 @@ from memorization.lab.canaries.checks import check_canaries, different_counts, r
 from memorization.lab.canaries.making import insert_canaries, make_canaries
 from memorization.lab.canaries.result import DoseResponse, assemble, warn_of_faults
 from memorization.lab.cells import Cell, OnSteps, Outcome, device_of, experiment, measure_each, stackable, train_cells
-from memorization.lab.engines.local import run_cells, versions_of
+from memorization.lab.engines.chosen import EngineLike, engine_of
+from memorization.lab.engines.runs import run_cells, until_finished, versions_of
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import CodeLengths
@@ -121,6 +122,8 @@ def canary_dose_response(
     peak_lr: float = 0.01,
     device: DeviceLike | None = None,
     store: str | Path | None = None,
+    engine: EngineLike = "local",
+    shard: str | None = None,
     progress: bool = True,
 ) -> DoseResponse:
     """Train models on a background with canaries, and measure in bits how much of each they hold, by repetitions.
@@ -144,6 +147,8 @@ def canary_dose_response(
         peak_lr: learning rate at the end of the warm-up.
         device: torch device; None: a GPU if there is one.
         store: folder or fsspec URL that keeps each finished seed: made again, the call trains only what is missing.
+        engine: where models are trained, as for `capacity_bits_per_param`.
+        shard: "k/n", to train only every n-th seed, as for `capacity_bits_per_param`.
         progress: a bar on stderr.
 
     Returns:
@@ -156,6 +161,7 @@ def canary_dose_response(
         ModelError: a model that has the wrong output.
         DivergedError: a model diverges.
         ResultError: the store belongs to another experiment.
+        UnfinishedError: a shard has trained its seeds, and nobody is at work on the others.
 
     Warns:
         MeasurementWarning: as for `dose_response`.
@@ -192,6 +198,7 @@ def canary_dose_response(
     seeds, batch_size = check_integers("seeds", seeds), check_integer("batch_size", batch_size)
     epochs, peak_lr = check_positive("epochs", epochs), check_positive("peak_lr", peak_lr)
     times = np.repeat([0, *counts], n_canaries)
+    runs_by = engine_of(engine, shard)
     place = device_of(device)
     hidden = Hidden(rows, times, vocab_size, str(place))
     for seed in seeds:
@@ -206,15 +213,19 @@ def canary_dose_response(
         "n_canaries": n_canaries,
         "background_sha256": hashlib.sha256(rows.numpy().astype("<i8").tobytes()).hexdigest(),
     }
-    runs = run_cells(
+    kept = Store(store, experiment("memU of canaries", place, **facts))
+    train = partial(
+        run_cells,
         [Cell(known.identity, known.params.total, n_rows, seed, peak_lr, steps, batch_size) for seed in seeds],
         partial(train_and_measure, build_model, stackable(build_model, vocab_size, hidden.seq_len, place), hidden),
-        Store(store, experiment("memU of canaries", place, **facts)),
+        kept,
         device=place,
         logits_a_cell=batch_size * hidden.seq_len * vocab_size,
         name=f"{len(seeds)} models, {steps} steps",
         progress=progress,
+        engine=runs_by,
     )
+    runs = until_finished(train, kept)
     for run in runs:
         if run["diverged_at"] is not None:
             raise DivergedError(

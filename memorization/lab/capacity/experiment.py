@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,10 +24,11 @@ from memorization.lab.capacity.runs import (
 )
 from memorization.lab.capacity.sizes import PRECISIONS, Size, size_of
 from memorization.lab.cells import device_of, experiment
+from memorization.lab.engines.chosen import EngineLike, engine_of
+from memorization.lab.engines.runs import each_share, until_finished
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.measure.opening import DeviceLike
-from memorization.renamed import renamed_keywords
 
 __all__ = ["capacity_bits_per_param"]
 
@@ -43,7 +45,6 @@ PAPER_ROWS = {
 LAST_STEPS, QUICK_STEPS = 24_000, 12_000  # without a number of steps and a budget; of a first answer
 
 
-@renamed_keywords(engine="")
 def capacity_bits_per_param(
     build_model: Builder | Sequence[Builder],
     *,
@@ -55,6 +56,8 @@ def capacity_bits_per_param(
     dtype: Literal["float32", "bfloat16", "autocast"] = "float32",
     device: DeviceLike | None = None,
     store: str | Path | None = None,
+    engine: EngineLike = "local",
+    shard: str | None = None,
     progress: bool = True,
     data_multiples: Sequence[int | float] = MULTIPLES,
     budget_seconds: int | float | None = None,
@@ -83,8 +86,12 @@ def capacity_bits_per_param(
             three rounds (a quarter, half, all of it).
         dtype: "float32"; "bfloat16": weights and arithmetic; "autocast": float32 weights, bfloat16 arithmetic.
         device: torch device; None: a GPU if there is one.
-        store: folder or fsspec URL that keeps each finished run: started again, the call goes on where it was. None
-            keeps nothing.
+        store: folder or fsspec URL that keeps each finished run: started again, the call goes on where it was. Several
+            processes may make the same call with one store at the same time, and share the runs. None keeps nothing.
+        engine: where runs are made: "local", the cores or the GPU of this machine; "ray", a Ray cluster (extra `ray`);
+            or an engine with options, `memorization.lab.engines.ray.RayEngine(address=...)`.
+        shard: "k/n", to run only every n-th cell, from the k-th on; the others are waited for while any process is at
+            work on the store.
         progress: a bar on stderr, with the time left of a round.
         data_multiples: sizes of the data sets, in multiples of what 3.6 bits per parameter fill.
         budget_seconds: time allowed for training with steps="auto", also over several calls with one store. What does
@@ -105,6 +112,7 @@ def capacity_bits_per_param(
         InputError: an option that cannot be used; data sets too small for a plateau; a budget too short for one round.
         ModelError: the builder's model has the wrong output, or diverges at every rate.
         ResultError: the store belongs to another experiment.
+        UnfinishedError: a shard has done what it could, and nobody is at work on the others.
 
     Warns:
         NotConvergedWarning: the capacity may still grow by 2 % or more with the number of steps: it is a lower bound.
@@ -112,8 +120,8 @@ def capacity_bits_per_param(
 
     Guarantees:
         torch's global generator is left as it was. A call that was killed and is made again with the same store returns
-        what an uninterrupted one would, and repeats no finished run. (Killed in the instant in which the runs of a
-        stack are written, up to rounding.)
+        what an uninterrupted one would, to the last bit where torch has as many threads, and repeats no finished run.
+        (Killed in the instant in which the runs of a stack are written, it trains this stack again.)
 
     Examples:
         Two steps are no training: nothing is held, and the result says that it has not converged.
@@ -146,6 +154,9 @@ def capacity_bits_per_param(
     information_ceiling_bits(1, seq_len, vocab_size, convention)  # refuses before training what the fit would after it
     if estimator not in get_args(Estimator):
         raise InputError(f"estimator must be one of {', '.join(get_args(Estimator))}; it is {estimator!r}.")
+    runs_by = engine_of(engine, shard)
+    if budget_seconds is not None and (runs_by.shard.n > 1 or runs_by.name != "local"):
+        raise InputError("budget_seconds is of one process on one machine: with an engine or a shard, give steps.")
     place = device_of(device)
     sizes = [
         size_of(build, vocab_size, seq_len, n_samples, batch_size, data_multiples, place, dtype) for build in builders
@@ -162,11 +173,27 @@ def capacity_bits_per_param(
             training=TRAINING_IN_WORDS,
         ),
     )
-    grid = Grid(sizes, tuple(seeds), Protocol(vocab_size, seq_len, dtype, str(place)), kept, progress)
+    grid = Grid(sizes, tuple(seeds), Protocol(vocab_size, seq_len, dtype, str(place)), kept, progress, runs_by)
     budget = budget_seconds if steps == "auto" and budget_seconds is not None else math.inf
+    return until_finished(lambda: _to_saturation(grid, steps, peak_lr, budget, estimator, convention), kept)
+
+
+def _to_saturation(
+    grid: Grid,
+    steps: Literal["auto"] | int,
+    peak_lr: Literal["auto"] | float,
+    budget: float,
+    estimator: Estimator,
+    convention: Convention,
+) -> Capacity:
+    """Pilots, then rounds of more and more steps, and what they come to."""
     first = grid.once("first_steps", lambda: first_steps(grid, budget)) if steps == "auto" else max(1, steps // 4)
     brief = min(first, FIRST_STEPS)
-    pilots = [pilot(grid, size, brief) if peak_lr == "auto" else (float(peak_lr), 0.0) for size in sizes]
+    pilots = (
+        each_share(partial(pilot, grid, size, brief) for size in grid.sizes)
+        if peak_lr == "auto"
+        else [(float(peak_lr), 0.0) for _ in grid.sizes]
+    )
     hot, seconds = tuple(rate for rate, _ in pilots), sum(taken for _, taken in pilots)
     if first > TWO_RATES:
         short = train_round(grid, TWO_RATES, hot, None, estimator, convention)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from memorization.capacity import Capacity, Growth, growth, information_ceiling_bits, series
 from memorization.errors import MeasurementWarning, NotConvergedWarning, warn
 from memorization.lab.capacity.runs import Grid, Round
-from memorization.lab.engines.local import versions_of
+from memorization.lab.engines.runs import versions_of
 
 if TYPE_CHECKING:
     import pandas as pd

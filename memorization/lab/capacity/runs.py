@@ -18,7 +18,9 @@ from memorization.errors import DivergedError, ImpossibleTokenError, InputError
 from memorization.lab.builders import Builder
 from memorization.lab.capacity.sizes import PRECISIONS, Size
 from memorization.lab.cells import Cell, OnSteps, Outcome, Run, measure_each, train_cells, train_cells_compiled
-from memorization.lab.engines.local import n_workers, run_cells, side_by_side, stacks_of
+from memorization.lab.engines.engine import Engine
+from memorization.lab.engines.local import n_workers, side_by_side, stacks_of
+from memorization.lab.engines.runs import each_share, run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.random_tokens import random_tokens
 from memorization.lab.soap import LONGEST_SIDE, STEPS_A_BASIS
@@ -61,6 +63,7 @@ class Grid:
     protocol: Protocol
     store: Store
     progress: bool
+    engine: Engine
 
     @property
     def device(self) -> torch.device:
@@ -86,6 +89,7 @@ class Grid:
             name=f"{size.params.trainable:,} parameters, {name}",
             progress=self.progress,
             alone=size.compiled,
+            engine=self.engine,
         )
 
     def once(self, name: str, decide: Any) -> Any:
@@ -233,22 +237,24 @@ def train_round(
 ) -> Round:
     """Train all model sizes: each at its rate and, in short rounds, at half of it."""
     two = steps <= TWO_RATES
-    all_runs: list[Run] = []
-    kept: list[Run] = []
-    best = []
-    for size, rate in zip(grid.sizes, hot, strict=True):
+
+    def of_size(size: Size, rate: float) -> tuple[list[Run], list[Run], float]:
+        """All runs of a size, those that count, and the best rate."""
         earlier = before.kept if before is not None and not two else []
         least = {
             n: _FALLEN * _total([run for run in earlier if (run["n_params"], run["n_samples"]) == (size.n_params, n)])
             for n in size.n_samples
         }
         runs, better = _at_rates(grid, size, steps, (rate, rate / 2) if two else (rate,), least if earlier else {})
-        all_runs += runs
-        kept += better
         # Over the whole grid, so that one lucky run does not decide.
         totals = {lr: _mean_bits(runs, lr) for lr in sorted({run["peak_lr"] for run in runs}, reverse=True)}
-        best.append(max(totals, key=lambda lr: totals[lr]) if two else rate)
-    return Round(steps, tuple(best), all_runs, kept, two, _fit(grid, kept, estimator, convention))
+        return runs, better, max(totals, key=lambda lr: totals[lr]) if two else rate
+
+    found = each_share(partial(of_size, size, rate) for size, rate in zip(grid.sizes, hot, strict=True))
+    all_runs = [run for runs, _, _ in found for run in runs]
+    kept = [run for _, better, _ in found for run in better]
+    best = tuple(rate for _, _, rate in found)
+    return Round(steps, best, all_runs, kept, two, _fit(grid, kept, estimator, convention))
 
 
 def _at_rates(

@@ -1,6 +1,5 @@
-"""Runs of cells on the cores of this machine, several stacks at once, each kept as soon as it is finished."""
+"""Jobs side by side in threads of this process, and cells grouped into stacks, each of which is a job."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,14 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
-from memorization.lab.cells import Cell, Outcome, Run, Work
-from memorization.lab.store import Store
-from memorization.progress import progress_bar
-from memorization.results import versions
+from memorization.lab.engines.engine import n_workers
 
-__all__ = ["n_workers", "run_cells", "side_by_side", "stacks_of", "versions_of"]
+__all__ = ["Stopped", "n_workers", "side_by_side", "stacks_of"]
 
 # Logits of a whole stack, in numbers: beyond this a CPU waits for its memory, and a GPU has none left.
 _STACK_LOGITS = {"cpu": 2**21, "cuda": 2**28}
@@ -28,77 +23,12 @@ class Stopped(Exception):
     """Ends a training because another one failed, or the user interrupted."""
 
 
-def run_cells(
-    cells: Sequence[Cell],
-    work: Work,
-    store: Store,
-    *,
-    device: torch.device,
-    logits_a_cell: int,
-    name: str,
-    progress: bool,
-    alone: bool = False,
-) -> list[Run]:
-    """The runs of these cells, in their order: read where the store has them, else trained, measured and kept.
-
-    Where one fails, the others at work are stopped, what was finished is kept, and the first error is raised last.
-
-    Args:
-        cells: of one number of steps and one batch size.
-        work: trains cells as one stack and measures each. It runs in a thread, one to a core.
-        store: keeps results.
-        device: where `work` runs.
-        logits_a_cell: numbers in the logits of a step of one cell, of which the size of a stack follows.
-        name: of the bar.
-        progress: a bar on stderr, and a line where some of the runs were found.
-        alone: every cell is a stack of its own.
-    """
-    new = [cell for cell in cells if store.get(cell.record()) is None]
-    if progress and len(new) < len(cells):
-        tqdm.write(f"{name}: {len(cells) - len(new)} of {len(cells)} runs found", file=sys.stderr)
-    stacks = [[cell] for cell in new] if alone else stacks_of(new, logits_a_cell, device)
-    errors: list[Exception] = []
-    stopped = threading.Event()
-    with progress_bar(sum(cell.steps for cell in new), name, unit="step", shown=progress) as bar:
-        bar.set_postfix_str(f"{max(map(len, stacks), default=0)} models at once", refresh=False)
-
-        def job(stack: Sequence[Cell]) -> Sequence[Outcome]:
-            def on_steps(n_steps: int) -> None:
-                if stopped.is_set():
-                    raise Stopped
-                bar.update(len(stack) * n_steps)
-
-            return work(stack, on_steps)
-
-        for stack, outcomes, seconds in side_by_side(stacks, job, n_workers(device), stopped):
-            each = [outcomes] * len(stack) if isinstance(outcomes, Exception) else outcomes
-            for cell, outcome in zip(stack, each, strict=True):
-                if isinstance(outcome, Exception):
-                    errors.append(outcome)
-                    stopped.set()
-                else:
-                    facts = {"seconds": seconds / len(stack), "versions": versions()}
-                    store.put(cell.record(), {**outcome, **facts})
-    if errors:
-        raise errors[0]
-    return [{**cell.record(), **(store.get(cell.record()) or {})} for cell in cells]
-
-
-def versions_of(runs: Sequence[Run]) -> dict[str, str]:
-    """Versions of each package that the runs of a store were made with; several where they differ."""
-    names = list(dict.fromkeys(name for run in runs for name in run["versions"]))
-    return {name: ", ".join(sorted({run["versions"].get(name, "unknown") for run in runs})) for name in names}
-
-
-def n_workers(device: torch.device) -> int:
-    """How many stacks can run at once: one a thread of torch's on a CPU, one on a GPU."""
-    return torch.get_num_threads() if device.type == "cpu" else 1
-
-
-def stacks_of(cells: Sequence[Job], logits_a_cell: int, device: torch.device) -> list[list[Job]]:
+def stacks_of(
+    cells: Sequence[Job], logits_a_cell: int, device: torch.device, at_once: int | None = None
+) -> list[list[Job]]:
     """Cells grouped into stacks: no more than fit on the device, and where there are many, a stack for each worker."""
     most = max(1, _STACK_LOGITS.get(device.type, _STACK_LOGITS["cuda"]) // logits_a_cell)
-    n_stacks = max(-(-len(cells) // most), min(n_workers(device), len(cells) // 2))
+    n_stacks = max(-(-len(cells) // most), min(at_once or n_workers(device), len(cells) // 2))
     return [list(cells[begin::n_stacks]) for begin in range(n_stacks)]
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
@@ -14,11 +15,13 @@ from memorization.capacity import EXPECTED_BITS_PER_PARAM, Capacity
 from memorization.errors import InputError, MeasurementWarning, warn
 from memorization.integers import check_integer, check_integers
 from memorization.lab.builders import Builder, known_builder, list_of_builders, stream
-from memorization.lab.cells import device_of, experiment, stackable
+from memorization.lab.cells import Run, device_of, experiment, stackable
+from memorization.lab.engines.chosen import EngineLike, engine_of
+from memorization.lab.engines.runs import each_share, until_finished
 from memorization.lab.options import check_positive
 from memorization.lab.store import Store
 from memorization.lab.text.documents import FixedLength, fixed_length
-from memorization.lab.text.oracles import TrainedOracles, given_oracle_bits
+from memorization.lab.text.oracles import OracleBits, TrainedOracles, given_oracle_bits
 from memorization.lab.text.result import TextSweep
 from memorization.lab.text.runs import ModelSize, TextData, runs_of_size
 from memorization.lab.text.split import Split, split_documents
@@ -60,6 +63,8 @@ def text_sweep(
     prefix_tokens: Iterable[SupportsIndex] = (8, 16),
     device: DeviceLike | None = None,
     store: str | Path | None = None,
+    engine: EngineLike = "local",
+    shard: str | None = None,
     progress: bool = True,
 ) -> TextSweep:
     """Train models of several sizes on nested, growing data sets, and measure in bits what each holds of its own.
@@ -107,6 +112,8 @@ def text_sweep(
         prefix_tokens: prefixes for extraction, each shorter than seq_len.
         device: torch device; None: a GPU if there is one.
         store: folder or fsspec URL that keeps each finished run: made again, the call goes on where it was.
+        engine: where models are trained, as for `capacity_bits_per_param`.
+        shard: "k/n", to train only every n-th model, as for `capacity_bits_per_param`.
         progress: bars on stderr, with the time left of each part.
 
     Returns:
@@ -117,6 +124,7 @@ def text_sweep(
             samples or the data sets, or an oracle of another vocabulary.
         ModelError: a model that has the wrong output or diverges at every rate.
         ResultError: the store belongs to another experiment.
+        UnfinishedError: a shard has trained what it could, and nobody is at work on the others.
 
     Guarantees:
         torch's global generator is left as it was. A finished run is never repeated with the same store. Nothing of a
@@ -180,7 +188,7 @@ def text_sweep(
             f"{2 * _FEWEST}: bring more text, or take a smaller n_test or seq_len."
         )
     test, pool = torch.from_numpy(samples.ids[split.test]), torch.from_numpy(samples.ids[split.pool])
-    place = device_of(device)
+    place, runs_by = device_of(device), engine_of(engine, shard)
     sizes = [_size(build, samples.vocab_size, seq_len, wanted, len(pool), place) for build in builders]
     sizes.sort(key=lambda size: size.params.total)
     if len({size.params.total for size in sizes}) < len(sizes):
@@ -204,7 +212,7 @@ def text_sweep(
     if oracle is not None:
         asked = np.zeros(len(pool), dtype=bool)
         asked[np.concatenate(list(members.values()))] = True
-        oracle_bits = given_oracle_bits(
+        given = given_oracle_bits(
             oracle,
             pool,
             test,
@@ -215,7 +223,7 @@ def text_sweep(
             progress=progress,
         )
     else:
-        oracle_bits = TrainedOracles(
+        trained = TrainedOracles(
             of=known_builder(build_oracle or sizes[-1].build, samples.vocab_size, seq_len),
             folds=folds,
             epochs=oracle_epochs,
@@ -225,10 +233,25 @@ def text_sweep(
             device=place,
             store=kept,
             progress=progress,
-        ).bits(pool, test, samples.document[split.pool])
+            engine=runs_by,
+        )
     data = TextData(pool, test, samples.vocab_size, members, context, tuple(prefixes), samples.tokenizer, str(place))
     how: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "peak_lr": peak_lr, "progress": progress}
-    runs = [run for size in sizes for run in runs_of_size(data, size, kept, **how)]
+
+    def everything() -> tuple[OracleBits, list[Run]]:
+        """What oracles and models say, which do not depend on each other."""
+        asked: list[OracleBits] = [] if oracle is None else [given]
+
+        def ask() -> list[Run]:
+            asked.append(trained.bits(pool, test, samples.document[split.pool]))
+            return []
+
+        jobs: list[Callable[[], list[Run]]] = [] if asked else [ask]
+        jobs += [partial(runs_of_size, data, size, kept, **how, engine=runs_by) for size in sizes]
+        found = each_share(jobs)
+        return asked[0], [run for runs in found for run in runs]
+
+    oracle_bits, runs = until_finished(everything, kept)
     settings = {
         **facts,
         "n_documents": samples.n_documents,

@@ -14,7 +14,8 @@ from torch import Tensor
 from memorization.errors import DivergedError, InputError
 from memorization.lab.builders import Builder, KnownBuilder, stream
 from memorization.lab.cells import Cell, OnSteps, Outcome, Run, train_cells
-from memorization.lab.engines.local import run_cells
+from memorization.lab.engines.engine import Engine
+from memorization.lab.engines.runs import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.lab.text.split import folds_of
@@ -88,6 +89,7 @@ class TrainedOracles:
         device: where they train.
         store: keeps what each says of its samples.
         progress: bars on stderr.
+        engine: trains them; None: this process.
     """
 
     of: KnownBuilder
@@ -99,6 +101,7 @@ class TrainedOracles:
     device: torch.device
     store: Store
     progress: bool
+    engine: Engine | None = None
 
     def bits(
         self,
@@ -158,6 +161,7 @@ class TrainedOracles:
             name=name,
             progress=self.progress,
             alone=True,
+            engine=self.engine,
         )
 
 

@@ -16,7 +16,8 @@ from memorization.extraction import extract
 from memorization.lab.architectures import ParamCounts
 from memorization.lab.builders import Builder
 from memorization.lab.cells import Cell, OnSteps, Outcome, Run, measure_each, train_cells
-from memorization.lab.engines.local import run_cells
+from memorization.lab.engines.engine import Engine
+from memorization.lab.engines.runs import run_cells
 from memorization.lab.pilot import best_rate
 from memorization.lab.store import Store
 from memorization.measure.code_lengths import CodeLengths
@@ -88,6 +89,7 @@ def runs_of_size(
     batch_size: int,
     peak_lr: Literal["auto"] | float,
     progress: bool,
+    engine: Engine,
 ) -> list[Run]:
     """One model size on all its data sets: read where they were run before, else trained, measured and kept."""
 
@@ -103,6 +105,7 @@ def runs_of_size(
             logits_a_cell=batch_size * data.pool.shape[1] * data.vocab_size,
             name=f"{size.params.total:,} parameters, {name}",
             progress=progress,
+            engine=engine,
         )
 
     few = max(1, steps // _PILOT_SHARE)

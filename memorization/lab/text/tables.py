@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from memorization.errors import MeasurementWarning, warn
-from memorization.lab.engines.local import versions_of
+from memorization.lab.engines.runs import versions_of
 from memorization.lab.text.oracles import OracleBits
 from memorization.lab.text.result import ENDS, MEANS, SAMPLE_COLUMNS, WITH_INTERVAL, TextSweep, cell_columns
 from memorization.membership import f1_and_auc, f1_and_auc_intervals

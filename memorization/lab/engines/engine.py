@@ -1,0 +1,85 @@
+"""Engines: how a stack of cells is run, how many at once, and which share of them is this process's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from memorization.errors import InputError
+from memorization.lab.cells import Cell, OnSteps, Outcome, Work
+from memorization.results import versions
+
+__all__ = ["Engine", "Shard", "n_workers"]
+
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A share of the cells: the index-th of n, counted from 1. Every n-th cell, so that long ones are dealt evenly.
+
+    Examples:
+        >>> Shard.parse("2/3").of(["a", "b", "c", "d", "e"])
+        ['b', 'e']
+    """
+
+    index: int = 1
+    n: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Shard":
+        """The share that "k/n" names; None: everything.
+
+        Raises:
+            InputError: it names none.
+        """
+        if text is None:
+            return cls()
+        index, slash, n = text.partition("/") if isinstance(text, str) else ("", "", "")
+        if not (slash and index.isdecimal() and n.isdecimal() and 1 <= int(index) <= int(n)):
+            raise InputError(f"shard must be k/n with 1 <= k <= n, as in 2/8; it is {text!r}.")
+        return cls(int(index), int(n))
+
+    def of(self, cells: Sequence[Job]) -> list[Job]:
+        """Its cells, of a list that all shards have."""
+        return list(cells[self.index - 1 :: self.n])
+
+
+class Engine:
+    """Cells on the cores of this machine, or on its GPU: the engine "local", of which others are variants.
+
+    Attributes:
+        name: what the engine is called.
+        shard: the cells that are run here; of all others only results are read.
+    """
+
+    name = "local"
+
+    def __init__(self, *, shard: Shard | None = None) -> None:
+        self.shard = shard or Shard()
+
+    def at_once(self, device: torch.device) -> int:
+        """How many stacks run side by side."""
+        return n_workers(device)
+
+    def run(
+        self, work: Work, cells: Sequence[Cell], device: torch.device, on_steps: OnSteps
+    ) -> tuple[Sequence[Outcome], dict[str, str]]:
+        """Train and measure one stack, in a thread of this process's.
+
+        Args:
+            work: trains cells as one stack and measures each.
+            cells: the stack.
+            device: where it runs.
+            on_steps: called with the number of steps that each cell has gone on by; raises where the run must end.
+
+        Returns:
+            What came of each cell, and the versions of the packages that made it.
+        """
+        return work(cells, on_steps), versions()
+
+
+def n_workers(device: torch.device) -> int:
+    """How many stacks can run at once here: one a thread of torch's on a CPU, one on a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
