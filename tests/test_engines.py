@@ -1,19 +1,28 @@
 """Runs of cells: what was finished is kept whatever happens to the others, nothing is run twice, and warnings stay warnings."""
 
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from memorization import capacity_bits_per_param
+from memorization.errors import UnfinishedError
 from memorization.lab import cells as lab_cells
 from memorization.lab.capacity import runs as capacity_runs
 from memorization.lab.cells import Cell, measure_each, stackable
+from memorization.lab.engines import runs
+from memorization.lab.engines.engine import Engine, Shard
 from memorization.lab.engines.local import n_workers, side_by_side, stacks_of
-from memorization.lab.engines.runs import run_cells, versions_of
+from memorization.lab.engines.runs import each_share, run_cells, until_finished, versions_of
 from memorization.lab.store import Store
 from memorization.lab.vmapped import can_stack
 
@@ -133,6 +142,194 @@ def test_jobs_and_stacks_fill_the_workers(two_threads):
     assert stacks_of([1, 2, 3, 4, 5], 1, CPU) == [[1, 3, 5], [2, 4]]
     assert stacks_of([1, 2, 3], 2**21, CPU) == [[1], [2], [3]]
     assert stacks_of([], 1, CPU) == []
+
+
+# --- several processes
+
+
+def of_shard(text: str) -> Engine:
+    return Engine(shard=Shard.parse(text))
+
+
+def test_shards_share_out_all_cells():
+    assert [Shard.parse(f"{k}/4").of(CELLS) for k in (1, 2, 3, 4)] == [CELLS[0::4], CELLS[1::4], [CELLS[2]], [CELLS[3]]]
+    assert Shard.parse(None).of(CELLS) == CELLS
+
+
+def test_a_shard_runs_its_share_and_says_what_is_missing(tmp_path):
+    store = Store(tmp_path, {})
+    with pytest.raises(
+        UnfinishedError, match=r"here: shard 2/3 has all of its 2 runs; 4 of the other shards' are missing.* without a"
+    ):
+        ran(seeds_of, store, engine=of_shard("2/3"))
+    assert [store.holds(each.record()) for each in CELLS] == [False, True, False, False, True, False]
+    with pytest.raises(UnfinishedError, match="has all of its 2 runs; 4 of"):
+        ran(lambda *_: pytest.fail("run again"), store, engine=of_shard("2/3"))
+    with pytest.raises(UnfinishedError, match="has all of its 2 runs; 2 of"):
+        ran(seeds_of, store, engine=of_shard("1/3"))
+    assert [run["bits"] for run in ran(seeds_of, store, engine=of_shard("3/3"))] == [0, 1, 2, 3, 4, 5]
+
+
+def test_independent_shares_are_all_done_before_one_is_missed():
+    done = []
+
+    def job(number, missing):
+        done.append(number)
+        if missing:
+            raise UnfinishedError(str(number))
+        return number
+
+    assert each_share([partial(job, 1, False), partial(job, 2, False)]) == [1, 2]
+    with pytest.raises(UnfinishedError, match=r"^3$"):
+        each_share([partial(job, number, number in (3, 5)) for number in (3, 4, 5, 6)])
+    assert done == [1, 2, 3, 4, 5, 6]
+
+
+def test_shards_that_run_together_wait_for_each_other(tmp_path):
+    """Each trains its own cells, and both get everything, in two parts of which the second needs the first."""
+    trained = {"1/2": [], "2/2": []}
+
+    def both_parts(shard):
+        store, engine = Store(tmp_path, {}), of_shard(shard)
+
+        def work(stack, on_steps):
+            trained[shard] += [each.seed for each in stack]
+            time.sleep(0.05)
+            return seeds_of(stack, on_steps)
+
+        def run():
+            first = ran(work, store, engine=engine, cells=CELLS[:3])
+            more = [cell(100 + int(sum(each["bits"] for each in first))), cell(200)]
+            return first + ran(work, store, engine=engine, cells=more)
+
+        return until_finished(run, store)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(both_parts, trained)
+    assert first == second
+    assert [run["bits"] for run in first] == [0, 1, 2, 103, 200]
+    assert trained == {"1/2": [0, 2, 103], "2/2": [1, 200]}
+
+
+def test_a_shard_whose_partners_are_absent_gives_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "GRACE_SECONDS", 0.3)
+    store, tries = Store(tmp_path, {}), []
+
+    def run():
+        tries.append(time.monotonic())
+        return ran(seeds_of, store, engine=of_shard("1/2"))
+
+    with pytest.raises(UnfinishedError, match="shard 1/2 has all of its 3 runs; 3 of"):
+        until_finished(run, store)
+    assert tries[-1] - tries[0] > 0.3
+    assert len(tries) > 2
+
+
+def test_what_another_process_has_claimed_is_waited_for(tmp_path):
+    """Its claim goes stale, as that of a machine that was switched off does, or its result comes: here one each."""
+    ours, theirs = Store(tmp_path, {}), Store(tmp_path, {})
+    theirs.put(CELLS[0].record(), {"bits": 7.0, "seconds": 0.0, "versions": {}})
+    held = threading.Event()
+
+    def other():
+        with theirs.claims.hold(theirs.name(CELLS[1].record())) as mine:
+            assert mine
+            held.set()
+            time.sleep(0.5)
+            theirs.put(CELLS[1].record(), {"bits": 8.0, "seconds": 0.0, "versions": {}})
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert held.wait(30)
+    trained = []
+
+    def work(stack, on_steps):
+        trained.extend(each.seed for each in stack)
+        return seeds_of(stack, on_steps)
+
+    assert [run["bits"] for run in ran(work, ours, alone=True)] == [7, 8, 2, 3, 4, 5]
+    thread.join()
+    assert trained == [2, 3, 4, 5]
+    assert not list((tmp_path / "claims").iterdir())
+
+
+def test_who_is_waited_for_is_said(tmp_path, capsys):
+    ours, theirs = Store(tmp_path, {}), Store(tmp_path, {})
+    with theirs.claims.hold(*(theirs.name(each.record()) for each in CELLS)):
+        thread = threading.Thread(target=ran, args=(seeds_of, ours), kwargs={"progress": True})
+        thread.start()
+        time.sleep(1.5)
+    thread.join()
+    assert re.search(rf"waits for 6 runs of .*, process {os.getpid()}", capsys.readouterr().err)
+
+
+def test_stacks_stay_what_they_were(tmp_path, two_threads):
+    """Whoever goes on trains the stacks that were begun, whatever his threads: a stack's numbers depend on it."""
+    stacks = []
+
+    def work(stack, on_steps):
+        stacks.append([each.seed for each in stack])
+        return seeds_of(stack, on_steps)
+
+    store = Store(tmp_path, {})
+    ran(work, store)
+    assert sorted(stacks) == [[0, 2, 4], [1, 3, 5]]
+    for seed in (2, 3, 4, 5):
+        (tmp_path / "cells" / f"{store.name(CELLS[seed].record())}.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    stacks.clear()
+    torch.set_num_threads(1)
+    ran(work, Store(tmp_path, {}))
+    assert sorted(stacks) == [[0, 2, 4], [1, 3, 5]]
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # what was there was not written again
+    stacks.clear()
+    ran(work, store, cells=[*CELLS, cell(6), cell(7)])
+    assert stacks == [[6, 7]]
+
+
+TOGETHER = """
+import sys, time, warnings
+import torch
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+from memorization import capacity_bits_per_param
+from memorization.lab import cells
+from memorization.lab.architectures import Architecture
+for name in ("train_stack", "train_compiled"):
+    def counted(*arguments, train=getattr(cells, name), **options):
+        for seed in options.get("seeds") or [options["seed"]]:
+            print("trained", options["steps"], seed, len(arguments[1][0]) if name == "train_stack" else len(arguments[1]))
+        time.sleep(0.1)
+        return train(*arguments, **options)
+    setattr(cells, name, counted)
+print("ready", flush=True)
+sys.stdin.readline()
+capacity = capacity_bits_per_param(
+    Architecture("lstm", width=4), vocab_size=16, seq_len=8, n_samples=[20, 40, 80], seeds=range(3), steps=12, peak_lr=0.05,
+    batch_size=8, store=sys.argv[1], progress=False, device="cpu",
+)
+print("result", capacity.bits_per_param.hex(), sorted(capacity.curve["memorized_bits"]))
+"""
+
+
+def test_two_processes_train_each_cell_once(tmp_path):
+    """Started together on one folder: 54 trainings in all, and the same result in both."""
+    command = [sys.executable, "-c", TOGETHER, str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as two:
+        for process in (one, two):
+            assert process.stdout.readline() == "ready\n"
+        for process in (one, two):
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [process.communicate(timeout=120)[0].splitlines() for process in (one, two)]
+    results = [[line for line in lines if line.startswith("result")] for lines in said]
+    assert results[0] == results[1] != []
+    trained = [line for lines in said for line in lines if line.startswith("trained")]
+    assert len(trained) == 3 * 2 * 9  # rounds, rates, and runs of each
+    assert len(list((tmp_path / "cells").iterdir())) == len(trained)
+    assert not list((tmp_path / "claims").iterdir())
 
 
 def test_versions_are_those_of_the_runs():

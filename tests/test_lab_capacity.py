@@ -737,12 +737,21 @@ def test_what_cannot_be_is_refused(options, message):
         measured(Table, **{**SMALL, **options})
 
 
-def test_the_keyword_for_the_engine_is_gone():
-    with pytest.warns(
-        DeprecationWarning, match="capacity_bits_per_param has no keyword engine any more: it is ignored"
-    ):
-        result = measured(Table, **{**SMALL, "steps": 1, "seeds": [0]}, engine="local")
-    assert result.settings["versions"]["torch"] == torch.__version__
+@pytest.mark.usefixtures("no_type_checker")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "slurm"}, 'engine must be "local", "ray" or an Engine; it is \'slurm\''),
+        *(
+            ({"shard": shard}, rf"shard must be k/n with 1 <= k <= n, as in 2/8; it is {shard!r}")
+            for shard in ("0/2", "3/2", "2", "a/b", "", 2)
+        ),
+        ({"shard": "1/2", "budget_seconds": 9, "steps": "auto"}, "budget_seconds is of one process on one machine"),
+    ],
+)
+def test_engines_and_shares_that_cannot_be(options, message):
+    with pytest.raises(InputError, match=message):
+        measured(Table, **{**SMALL, **options})
 
 
 def test_builders_are_checked():

@@ -54,7 +54,9 @@ def third_party(file: Path) -> Iterator[tuple[str, bool]]:
 
 def test_everything_that_is_imported_is_declared() -> None:
     needed = names(PROJECT["dependencies"])
-    extras = set().union(*(names(PROJECT["optional-dependencies"][extra]) for extra in ("audit", "fast", "peft")))
+    extras = set().union(
+        *(names(PROJECT["optional-dependencies"][extra]) for extra in ("audit", "fast", "peft", "ray"))
+    )
     found = set()
     for file in SOURCES:
         for name, at_once in third_party(file):

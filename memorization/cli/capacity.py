@@ -8,17 +8,23 @@ import typer
 
 from memorization.cli.options import (
     ARCHITECTURES,
+    Address,
     Device,
+    EngineName,
+    GpusAStack,
     Layers,
     OutputWithRuns,
     OverwriteKeepingRuns,
     Quiet,
     Seeds,
     SeqLen,
+    ShardOf,
+    Store,
     one_of,
     read_batch_size,
+    read_engine,
 )
-from memorization.cli.output import claim, draw, save
+from memorization.cli.output import claim, draw, only_a_share, save
 from memorization.errors import InputError
 
 _ESTIMATORS = ("max", "plateau", "slope", "slope_origin", "mean")
@@ -96,6 +102,11 @@ def capacity(
     anchor: Annotated[
         bool, typer.Option("--anchor", help="Measure GPT-2 of equal size by the same protocol, too, and compare.")
     ] = False,
+    store: Store = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus_a_stack: GpusAStack = 1.0,
+    shard: ShardOf = None,
     overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
 ) -> None:
@@ -103,7 +114,7 @@ def capacity(
     from memorization import Capacity, capacity_bits_per_param, compare_capacities
     from memorization.lab.capacity.experiment import MULTIPLES, PAPER_ROWS, QUICK_STEPS
 
-    claim(output, overwrite, keeps=f"finished runs are kept in {output / 'runs'}")
+    claim(output, overwrite, keeps=f"finished runs are kept in {store or output / 'runs'}")
     if (budget_seconds is not None) + (steps is not None) + quick > 1:
         raise InputError("give one of --quick, --budget and --steps: each says how long to train.")
     names = arch or ["gpt2"]
@@ -123,7 +134,8 @@ def capacity(
         "steps": QUICK_STEPS if quick else "auto" if steps is None else steps,
         "dtype": dtype,
         "device": device,
-        "store": output / "runs",
+        "store": store or output / "runs",
+        "engine": read_engine(engine, address, gpus_a_stack, shard),
         "progress": not quiet,
         "budget_seconds": None if budget_seconds is None else _seconds(budget_seconds),
         "peak_lr": "auto" if peak_lr is None else peak_lr,
@@ -131,11 +143,12 @@ def capacity(
         "estimator": estimator,
         "convention": convention,
     }
-    result = (
-        compare_capacities(builders, names=names, anchor=anchor, **options)
-        if several
-        else capacity_bits_per_param(builders, **options)
-    )
+    with only_a_share():
+        result = (
+            compare_capacities(builders, names=names, anchor=anchor, **options)
+            if several
+            else capacity_bits_per_param(builders, **options)
+        )
     print(result)
     if paper_row is not None and isinstance(result, Capacity):
         in_float32, in_bfloat16 = PAPER_ROWS[layers, given.widths[0]]

@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 from memorization.cli.options import (
+    Address,
     Arch,
     Device,
     Documents,
+    EngineName,
+    GpusAStack,
     Layers,
     Output,
     OutputWithRuns,
@@ -16,9 +19,12 @@ from memorization.cli.options import (
     Quiet,
     Seeds,
     SeqLen,
+    ShardOf,
+    Store,
     TextColumn,
+    read_engine,
 )
-from memorization.cli.output import KEPT, NOT_WRITTEN, claim, draw, save
+from memorization.cli.output import KEPT, NOT_WRITTEN, claim, draw, only_a_share, save
 
 
 def text_sweep(
@@ -77,6 +83,11 @@ def text_sweep(
         int | None, typer.Option(help="Only the first so many samples of each document.  [default: all]")
     ] = None,
     device: Device = None,
+    store: Store = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus_a_stack: GpusAStack = 1.0,
+    shard: ShardOf = None,
     overwrite: OverwriteKeepingRuns = False,
     quiet: Quiet = False,
 ) -> None:
@@ -86,33 +97,35 @@ def text_sweep(
     from memorization.lab.text import text_sweep as sweep
     from memorization.lab.text.documents import grouped_documents_of
 
-    claim(output, overwrite, keeps=f"finished runs are kept in {output / 'runs'}")
+    claim(output, overwrite, keeps=f"finished runs are kept in {store or output / 'runs'}")
     widths = sorted(width or [16, 32, 64])
     texts, labels = grouped_documents_of(documents, text_column, groups)
-    result = sweep(
-        [Architecture(arch, layers=layers, width=each) for each in widths],
-        texts,
-        groups=labels,
-        samples_per_document=samples_per_document,
-        seq_len=seq_len,
-        vocab_size=vocab_size,
-        tokenizer=tokenizer,
-        n_samples=n_samples or "auto",
-        n_test=n_test,
-        seeds=range(seeds),
-        steps=steps,
-        batch_size=batch_size,
-        peak_lr="auto" if peak_lr is None else peak_lr,
-        oracle=oracle,
-        build_oracle=Architecture(arch, layers=oracle_layers or layers, width=oracle_width or widths[-1]),
-        oracle_epochs=oracle_epochs,
-        folds=folds,
-        bits_per_param=bits_per_param if capacity_of is None else Capacity.load(capacity_of),
-        prefix_tokens=prefix_tokens or (8, 16),
-        device=device,
-        store=output / "runs",
-        progress=not quiet,
-    )
+    with only_a_share():
+        result = sweep(
+            [Architecture(arch, layers=layers, width=each) for each in widths],
+            texts,
+            groups=labels,
+            samples_per_document=samples_per_document,
+            seq_len=seq_len,
+            vocab_size=vocab_size,
+            tokenizer=tokenizer,
+            n_samples=n_samples or "auto",
+            n_test=n_test,
+            seeds=range(seeds),
+            steps=steps,
+            batch_size=batch_size,
+            peak_lr="auto" if peak_lr is None else peak_lr,
+            oracle=oracle,
+            build_oracle=Architecture(arch, layers=oracle_layers or layers, width=oracle_width or widths[-1]),
+            oracle_epochs=oracle_epochs,
+            folds=folds,
+            bits_per_param=bits_per_param if capacity_of is None else Capacity.load(capacity_of),
+            prefix_tokens=prefix_tokens or (8, 16),
+            device=device,
+            store=store or output / "runs",
+            engine=read_engine(engine, address, gpus_a_stack, shard),
+            progress=not quiet,
+        )
     print(result)
     save(result, output)
     draw(result, output)

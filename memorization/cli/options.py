@@ -136,6 +136,39 @@ Arch = Annotated[
 Layers = Annotated[int, typer.Option("--layers", help="Blocks.")]
 SeqLen = Annotated[int, typer.Option("--seq-len", help="Tokens of a sample.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Runs of each cell.", min=1)]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Folder or fsspec URL that keeps finished runs; several processes may share it.  [default: runs/ in the "
+        "output folder]",
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Where models are trained: local, this machine; ray, a Ray cluster (extra ray).",
+        autocompletion=one_of("local", "ray"),
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Of the Ray cluster: auto, host:6379 ...  [default: RAY_ADDRESS, else the cores and GPUs of this machine]",
+    ),
+]
+GpusAStack = Annotated[
+    float,
+    typer.Option("--gpus-per-task", help="Of the Ray cluster, where training is on GPUs: 0.5, two on each."),
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="K/N", help="Only every N-th run, from the K-th on, of a common --store.  [default: all]"
+    ),
+]
 
 # --- results
 Output = Annotated[Path, typer.Option("--output", help="Folder for the results.")]
@@ -186,6 +219,20 @@ def read_data(
 def named_columns(keep: Sequence[str] | None) -> list[str]:
     """The columns that --keep names, between commas."""
     return [name.strip() for one in keep or () for name in one.split(",") if name.strip()]
+
+
+def read_engine(engine: str, address: str | None, gpus_a_stack: float, shard: str | None) -> Any:
+    """The engine that is named, and its share of the runs."""
+    from memorization.lab.engines.chosen import engine_of
+    from memorization.lab.engines.engine import Shard
+
+    if engine == "ray":
+        from memorization.lab.engines.ray import RayEngine
+
+        return RayEngine(address, gpus_a_stack=gpus_a_stack, shard=Shard.parse(shard))
+    if address is not None:
+        raise InputError("--address is of a Ray cluster: pass --engine ray, too.")
+    return engine_of(engine, shard)
 
 
 def token(first_token: str) -> str | int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from memorization.errors import InputError, ResultError
+from memorization.errors import InputError, ResultError, UnfinishedError
 from memorization.report.draw import pictures
 
 if TYPE_CHECKING:
@@ -55,6 +55,16 @@ def claim(output: Path, overwrite: bool, *, keeps: str | None = None) -> None:
         raise InputError(f"--output {output} cannot be written to: {error.strerror or error}.") from error
     if keeps is not None:
         KEPT.set(f"{keeps}, and the same command goes on from there")
+
+
+@contextmanager
+def only_a_share() -> Iterator[None]:
+    """Training of which a shard may do no more than its share: that is what it was asked for, and no error."""
+    try:
+        yield
+    except UnfinishedError as share:
+        print(share)
+        raise typer.Exit from None
 
 
 def holds_result(folder: Path) -> bool:
