@@ -83,7 +83,7 @@ class Store:
             raise self._damaged(name, "it holds no result")
         return result
 
-    def holds(self, cell: Mapping[str, Any]) -> bool:
+    def holds(self, cell: Mapping[str, object]) -> bool:
         """Whether a cell has a result; it is not read."""
         self._files.invalidate_cache(f"{self._root}/cells")  # or another process's new file may not be seen
         return bool(self._files.exists(f"{self._root}/cells/{self.name(cell)}.json"))
@@ -112,15 +112,15 @@ class Store:
             raise self._damaged(f"{name}.json", f"it holds no {name}")
         return found[name]
 
-    def name(self, cell: Mapping[str, Any]) -> str:
+    def name(self, cell: Mapping[str, object]) -> str:
         """What a cell is called here and nowhere else: the hash of it and of the experiment."""
         identity = json.dumps([self._experiment, dict(cell)], sort_keys=True, allow_nan=False)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
-    def is_news(self, said: str) -> bool:
-        """Whether this process says something of the store for the first time."""
-        new = said not in self._news
-        self._news.add(said)
+    def is_news(self, this: str) -> bool:
+        """Whether this was not said of the store before, by this process."""
+        new = this not in self._news
+        self._news.add(this)
         return new
 
     def _made_once(self, name: str, make: Callable[[], Any]) -> Any:
