@@ -330,6 +330,23 @@ class TestAfterAStop:
         assert len(measured) == 1
         assert_same(compress_bits(target, rows), new)
 
+    def test_stopped_between_saving_and_cleaning_up_it_needs_no_leave_to_overwrite(self, target, tmp_path, monkeypatch):
+        rows = np.random.default_rng(0).integers(1, 300, (30, 6))
+
+        def stop(*_, **__):
+            raise Stopped
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ShardRun, "remove", stop)
+            with pytest.raises(Stopped):
+                compress_bits(target, rows, store=tmp_path / "out")
+        assert_same(compress_bits(target, rows), CodeLengths.load(tmp_path / "out"))
+        again = compress_bits(target, rows, store=tmp_path / "out")
+        assert_same(compress_bits(target, rows), again)
+        assert not (tmp_path / "out" / UNFINISHED).exists()
+        with pytest.raises(ResultError, match="holds a saved result"):
+            compress_bits(target, rows, store=tmp_path / "out")
+
 
 class TestSharing:
     def test_two_at_once_measure_each_shard_once(self, target, tmp_path, monkeypatch):

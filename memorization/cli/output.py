@@ -44,6 +44,10 @@ def claim(output: Path, overwrite: bool, *, keeps: str | None = None) -> None:
     from memorization.results import check_free
     from memorization.results.kinds import SETTINGS
 
+    if keeps is not None and (output / SETTINGS).exists():
+        from memorization.measure.shard_files import is_concluding
+
+        overwrite = overwrite or is_concluding(output)
     if (output / SETTINGS).exists() and not overwrite:
         raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite.")
     check_free(output, overwrite)

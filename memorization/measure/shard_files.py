@@ -26,6 +26,7 @@ __all__ = ["UNFINISHED", "ShardRun"]
 
 UNFINISHED = ".unfinished"  # the folder of a run, in the folder of its result
 _FORMAT = 1
+_CONCLUDING = "concluding.json"
 _OF_READ = ("read_ids", "counted", "prompt_key")  # columns of a shard's samples that its result does not have
 
 
@@ -36,8 +37,13 @@ def free_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
         ResultError: it holds one, and must not be overwritten.
     """
     path = folder_path(folder)
-    check_free(path, overwrite)
+    check_free(path, overwrite or is_concluding(path))
     return path
+
+
+def is_concluding(folder: Path) -> bool:
+    """Whether a run was stopped while it saved its result into the folder, so that the same call may do it again."""
+    return (folder / UNFINISHED / _CONCLUDING).is_file()
 
 
 def save_measured(result: Result, folder: Path) -> None:
@@ -171,7 +177,12 @@ class ShardRun:
             NotSavedError: saying how to go on.
         """
         with self.kept():
+            self.write(_CONCLUDING, {})
             result.save(folder, overwrite=True)
+        self.remove()
+
+    def remove(self) -> None:
+        """Take the run away."""
         shutil.rmtree(self.root, ignore_errors=True)
 
     @contextmanager
