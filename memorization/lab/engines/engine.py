@@ -60,7 +60,7 @@ class Engine:
         self.shard = shard or Shard()
 
     def at_once(self, device: torch.device) -> int:
-        """How many stacks run side by side."""
+        """How many stacks run side by side on a device."""
         return n_workers(device)
 
     def run(

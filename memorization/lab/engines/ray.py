@@ -68,7 +68,17 @@ class RayEngine(Engine):
         _ray()
 
     def at_once(self, device: torch.device) -> int:
-        """As many stacks as the cluster has cores, or GPUs, for."""
+        """As many stacks as the cluster has cores, or GPUs, for.
+
+        Args:
+            device: "cpu" or "cuda", without a number.
+
+        Returns:
+            The number of stacks.
+
+        Raises:
+            InputError: the cluster has no such device, or there is no cluster.
+        """
         if device.index is not None:
             raise InputError(f"on a cluster a device has no number, and {device} came: Ray chooses among its GPUs.")
         self._join()
@@ -85,6 +95,15 @@ class RayEngine(Engine):
         self, work: Work, cells: Sequence[Cell], device: torch.device, on_steps: OnSteps
     ) -> tuple[Sequence[Outcome], dict[str, str]]:
         """Train and measure one stack somewhere in the cluster, while this thread waits.
+
+        Args:
+            work: trains cells as one stack and measures each.
+            cells: the stack.
+            device: where it runs.
+            on_steps: called with the number of steps when the stack is done, and with 0 meanwhile.
+
+        Returns:
+            What came of each cell, and the versions of the packages that made it.
 
         Raises:
             InputError: the builder cannot be sent, or the worker lacks this package or has another torch.
