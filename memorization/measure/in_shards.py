@@ -310,7 +310,9 @@ def _sum(numbers: list[int | None]) -> int | None:
 
 def _joined_passes(passes: list[dict[str, Any]]) -> dict[str, Any]:
     kinds = ("any", "equal lengths", "one at a time")
+    batches = [one["batches"] for one in passes]
     return {
+        "batches": {name: sum(one[name] for one in batches) for name in batches[0]},
         "largest_batch": max(one["largest_batch"] for one in passes),
         "batching": max((one["batching"] for one in passes), key=kinds.index),
     }
