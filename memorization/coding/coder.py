@@ -65,6 +65,8 @@ def _weights(code: TokenCode) -> Float32[np.ndarray, "step 3"]:
     widths[:, 0], widths[:, 1], widths[:, 2] = code.left, code.frequency, right
     # constriction takes negative weights without a word and then decodes other symbols.
     if widths.size and widths.min() < 1:
-        raise AssertionError(f"an interval leaves the grid: {widths[widths.min(axis=1).argmin()].astype(int).tolist()}.")
+        raise AssertionError(
+            f"an interval leaves the grid: {widths[widths.min(axis=1).argmin()].astype(int).tolist()}."
+        )
     widths -= 1
     return widths

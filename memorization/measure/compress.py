@@ -145,7 +145,7 @@ def _into(
         return measured
     run = ShardRun(
         folder,
-        identity_of({"model": model}, [scan], {"dtype": opening["dtype"], **how, **how["batch_size"].record()}),
+        identity_of({"model": model}, [scan], {"dtype": opening["dtype"], **how}),
         overwrite=overwrite,
     )
     settings = run.known("decided.json")
