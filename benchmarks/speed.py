@@ -1,11 +1,15 @@
 """What exact code lengths cost over a cross-entropy. Prints ratios taken in one process, the two sides in turn.
 
-    python benchmarks/speed.py
+    python benchmarks/speed.py            # all
+    python benchmarks/speed.py peers      # a part: models, peers, growth, logits, coder
 
-Least work: one pass over the logits, which a cross-entropy needs as well (maximum, exponential, sum). What comes on top is
+Seconds are those of the processor, of one thread, so what else the machine does counts little. Least work: one pass over the logits, which a cross-entropy needs as well (maximum, exponential, sum). What comes on top is
 O(sqrt V) arithmetic a token, about 0.1 us in the range coder, and the Python of a batch.
 """
 
+import logging
+import os
+import sys
 import time
 
 import constriction
@@ -17,20 +21,25 @@ from memorization import compress_bits
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import code_tokens
 
+os.environ["TQDM_DISABLE"] = "1"  # bars of lm-eval
 torch.set_num_threads(1)  # with more, whatever else the machine does to one of them holds up the others
 ROUNDS = 9
 
 
-def seconds(sides):
-    """Median seconds of each side, and the median of the ratio of the first to the second, taken round by round."""
-    times = {name: [] for name in sides}
-    for round_ in range(ROUNDS + 1):  # the first round warms up
-        for name, side in sides.items():
-            started = time.perf_counter()
+def taken(sides, rounds=ROUNDS):
+    """Seconds of each side, a row a round, all sides in turn."""
+    times = np.empty((rounds + 1, len(sides)))
+    for row in times:  # the first round warms up
+        for k, side in enumerate(sides.values()):
+            started = time.process_time()
             side()
-            if round_:
-                times[name].append(time.perf_counter() - started)
-    ours, theirs = (np.array(t) for t in times.values())
+            row[k] = time.process_time() - started
+    return times[1:]
+
+
+def seconds(sides, rounds=ROUNDS):
+    """Median seconds of each of two sides, and the median of the ratio of the first to the second, round by round."""
+    ours, theirs = taken(sides, rounds).T
     return np.median(ours), np.median(theirs), np.median(ours / theirs)
 
 
@@ -63,6 +72,80 @@ def plain(model, samples, batch_size):
                 labels[row, : len(ids)] = torch.from_numpy(ids)
             logits = model(inputs, use_cache=False).logits
             torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+
+
+def texts_and_tokenizer(n, low, high):
+    """Texts of `low` to `high` tokens, and the byte-level tokenizer made of the text they are cut from."""
+    from memorization.lab.text.documents import byte_level_bpe, documents_of, with_end_of_text
+
+    documents = documents_of(None)
+    tokenizer = with_end_of_text(byte_level_bpe(documents, 2_000), 64)
+    tokens = tokenizer(" ".join(documents)[:400_000], add_special_tokens=False, verbose=False)["input_ids"]
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, len(tokens) - high, size=n)
+    return [
+        tokenizer.decode(tokens[a : a + m]) for a, m in zip(starts, rng.integers(low, high + 1, size=n), strict=True)
+    ], tokenizer
+
+
+def peers(name, n_texts, rounds, **shape):
+    """Short texts by three tools; of the others the better of two batch sizes counts."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from minicons.scorer import IncrementalLMScorer
+
+    logging.disable(logging.WARNING)
+    model, _ = model_and_samples(n_samples=1, low=64, high=64, **shape)
+    texts, tokenizer = texts_and_tokenizer(n_texts, 6, 36)
+    requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
+    scorer = IncrementalLMScorer(model, "cpu", tokenizer=tokenizer)
+    found = {}
+
+    def ours():
+        found["ours"] = compress_bits(model, texts, tokenizer=tokenizer, first_token="bos", progress=False).ideal_bits
+
+    def lm_eval(batch_size):
+        rolling = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", logits_cache=False)
+        nats = rolling.loglikelihood_rolling(requests, disable_tqdm=True)
+        found["lm-eval"] = -np.array(nats) / np.log(2)
+
+    def minicons(batch_size):
+        rows = []
+        for start in range(0, len(texts), batch_size):
+            some = texts[start : start + batch_size]
+            rows += scorer.token_score(some, surprisal=True, base_two=True, bos_token=True)
+        found["minicons"] = np.array([sum(bits for _, bits in row[1:]) for row in rows])
+
+    sides = {"compress_bits": ours}
+    for size in (8, 32):
+        sides |= {
+            f"lm-eval, {size}": lambda size=size: lm_eval(size),
+            f"minicons, {size}": lambda size=size: minicons(size),
+        }
+    times = np.median(taken(sides, rounds), axis=0)
+    off = {tool: float(np.abs(found[tool] - found["ours"]).max()) for tool in ("lm-eval", "minicons")}
+    print(
+        f"{name}, {n_texts} texts of 6-36 tokens, seconds: "
+        + ", ".join(f"{side} {t:.2f}" for side, t in zip(sides, times, strict=True))
+    )
+    for k, tool in enumerate(off, start=1):
+        ratio = min(times[k::2]) / times[0]
+        print(
+            f"    {ratio:.2f} times faster than {tool} (to reach: 1.2); bits of a text differ by up to {off[tool]:.1e}"
+        )
+
+
+def growth():
+    """How the seconds grow with the tokens, on the smaller model."""
+    model, samples = model_and_samples(2, 64, 2, 2_048, 1_600, 6, 64)
+    sizes = [100, 200, 400, 800, 1_600]
+    sides = {n: lambda n=n: compress_bits(model, samples[:n], first_token=0, progress=False) for n in sizes}
+    times = np.median(taken(sides, 5), axis=0)
+    tokens = [sum(map(len, samples[:n])) for n in sizes]
+    exponent = np.polyfit(np.log(tokens), np.log(times), 1)[0]
+    print(
+        f"2 layers, d = 64: {tokens[0]:,} to {tokens[-1]:,} tokens, seconds grow with exponent {exponent:.3f} (to reach: 0.95-1.05)"
+    )
 
 
 def whole_measurement(name, target, batch_size, **shape):
@@ -120,15 +203,25 @@ def constriction_call(vocab_size=50_257, n_tokens=256):
     print(f"full tables, in whole words: {(full_tables() - ideal) / n_tokens:.5f}")
 
 
+GPT2_SMALL = {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50_257}
+SMALL = {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 2_048}
+
+
+def models():
+    name = "GPT-2-small shape, V = 50,257, 48 samples of 15-93 tokens"
+    whole_measurement(name, 1.05, 16, **GPT2_SMALL, n_samples=48, low=15, high=93)
+    name = "2 layers, d = 64, V = 2,048, 512 samples of 64 tokens"
+    whole_measurement(name, 1.03, 64, **SMALL, n_samples=512, low=64, high=64)
+
+
+def all_peers():
+    peers("GPT-2-small shape", 48, 3, **GPT2_SMALL)
+    peers("2 layers, d = 64, V = 2,048", 200, 7, **SMALL)
+
+
+PARTS = {"models": models, "peers": all_peers, "growth": growth, "logits": logits_given, "coder": constriction_call}
+
 if __name__ == "__main__":
-    print(f"torch {torch.__version__}, 1 thread, medians of {ROUNDS} rounds in turn")
-    whole_measurement(
-        "GPT-2-small shape, V = 50,257, 48 samples of 15-93 tokens", 1.10, 16,
-        n_layer=12, n_embd=768, n_head=12, vocab_size=50_257, n_samples=48, low=15, high=93,
-    )  # fmt: skip
-    whole_measurement(
-        "2 layers, d = 64, V = 2,048, 512 samples of 64 tokens", 1.5, 64,
-        n_layer=2, n_embd=64, n_head=2, vocab_size=2_048, n_samples=512, low=64, high=64,
-    )  # fmt: skip
-    logits_given()
-    constriction_call()
+    print(f"torch {torch.__version__}, 1 thread, medians of {ROUNDS} rounds in turn, of CPU seconds")
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

@@ -47,6 +47,13 @@ class SharesByRows(Counting):
         return torch.full(ids.shape, 2.0 / len(ids))
 
 
+class HasStatisticsOfTheBatch(Counting):
+    """Like a normalisation over the rows at each position."""
+
+    def strength(self, ids: Tensor) -> Tensor:
+        return (ids + 1) / (ids + 1.0).mean(dim=0)
+
+
 SAMPLES = [[1, 2, 3, 5], list(range(1, 15)), [4, 5, 6, 9], list(range(2, 16)), [3, 3, 3, 3]]
 
 
@@ -57,6 +64,7 @@ SAMPLES = [[1, 2, 3, 5], list(range(1, 15)), [4, 5, 6, 9], list(range(2, 16)), [
         (ChoosesByLength(), "equal lengths", 3),
         (HasExpertsOfACapacity(), "one at a time", 1),
         (SharesByRows(), "one at a time", 1),
+        (HasStatisticsOfTheBatch(), "one at a time", 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
 )
@@ -68,6 +76,62 @@ def test_bits_are_those_of_each_sample_alone(model, batching, largest, batch_siz
     assert found.settings["batching"] == batching
     assert found.settings["largest_batch"] == min(largest, 4 if batch_size == 4 else 5)
     token_moments(model, found, batch_size=batch_size, progress=False)  # would be refused if it read other bits
+
+
+def rope_that_grows(kind: str) -> nn.Module:
+    """A tiny model of transformers that takes other frequencies for a batch longer than 16 tokens."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
+
+    size = {
+        "vocab_size": V,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "initializer_range": 0.5,
+    }
+    size |= {"num_attention_heads": 2, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    torch.manual_seed(0)
+    if kind == "dynamic":
+        scaling = {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 10_000.0}
+        return LlamaForCausalLM(LlamaConfig(**size, max_position_embeddings=16, rope_scaling=scaling)).eval()
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "rope_theta": 10_000.0}
+    config = Phi3Config(
+        **size, max_position_embeddings=64, original_max_position_embeddings=16, rope_scaling=scaling
+    )  # fmt: skip
+    return Phi3ForCausalLM(config).eval()
+
+
+class WithoutALimit(nn.Module):
+    """A model whose configuration is out of sight: else texts would be cut at the 16 positions of the dynamic one."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.inside = [model]  # as its own module it would be found
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.inside[0](ids, use_cache=False).logits
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_rope_that_depends_on_the_padded_length_is_caught(kind):
+    model = WithoutALimit(rope_that_grows(kind))
+    samples = [[(3 * k + n) % V for k in range(n)] for n in (5, 30, 8, 30, 5)]
+    how = {"first_token": 0, "progress": False}
+    alone = [compress_bits(model, [ids], **how).ideal_bits[0] for ids in samples]
+    found = compress_bits(model, samples, **how)
+    assert found.settings["batching"] == "equal lengths"
+    np.testing.assert_allclose(found.ideal_bits, alone, rtol=0, atol=1e-3)
+    short = compress_bits(model, [ids for ids in samples if len(ids) < 10], **how)  # below the limit no batch meets it
+    assert (short.settings["batching"], short.settings["largest_batch"]) == ("any", 3)
+
+
+def test_the_trial_costs_one_window_and_leaves_the_order_as_it_was():
+    model = ChoosesByLength()
+    samples = [[k % V] * n for k, n in enumerate((14, 4, 9, 14, 4, 9, 14))]
+    found = compress_bits(model, samples, first_token=0, batch_size=2, progress=False)
+    assert found.n_tokens.tolist() == [len(ids) for ids in samples]
+    assert found.token_ids.tolist() == [token for ids in samples for token in ids]
+    assert found.settings["batches"]["n_padding_tokens"] == 0
 
 
 def test_lengths_that_do_not_meet_the_limit_share_batches():

@@ -20,7 +20,7 @@ from memorization.measure.passes import windows
 VOCAB = 11
 TABLE = np.random.default_rng(5).normal(scale=3.0, size=(257, VOCAB))
 
-OPENING, TRIAL = 3, 2  # forward passes: of the check at opening; of the trial whether a window says the same in company
+OPENING, TRIAL = 3, 1  # forward passes: of the check at opening; of a window alone, to see whether company changes it
 
 
 class History:
@@ -208,7 +208,7 @@ def test_auto_batches_are_bounded_by_logits_and_by_tokens():
         return torch.zeros(1).expand(*ids.shape, 50_257)
 
     compress_bits(record, np.zeros((60, 40), dtype=np.int64), first_token=0)
-    del shapes[: OPENING + TRIAL]
+    del shapes[:OPENING]
     assert max(rows * columns * 50_257 * 4 for rows, columns in shapes) <= 2**28
     assert shapes[0][0] > 1
     history = History()
@@ -221,7 +221,7 @@ def test_long_samples_come_first_and_batches_hold_similar_lengths():
     model = History()
     samples = rows_of(np.random.default_rng(4), 3, 30, 4, 29, 5, 28)
     measured = compress_bits(model, samples, first_token=0, batch_size=3)
-    assert model.shapes[OPENING:] == [(1, 3), (2, 30), (3, 30), (3, 5)]  # the shortest alone, and beside the longest
+    assert model.shapes[OPENING:] == [(3, 30), (1, 3), (3, 28)]  # the shortest beside the longest, and alone
     assert measured.settings["largest_batch"] == 3
     for sample, bits in zip(samples, by_sample(measured), strict=True):
         np.testing.assert_allclose(bits, documented_bits(sample, 0, None, None), atol=2e-5)

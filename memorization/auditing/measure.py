@@ -17,6 +17,7 @@ from memorization.extraction.passes import TokensGiven, examples_of
 from memorization.extraction.stored import FEWEST_TOKENS, PREFIXES, extraction_of
 from memorization.integers import check_seed
 from memorization.measure.base_of_target import with_base_of_target
+from memorization.measure.batches import check_batch_size
 from memorization.measure.code_lengths import CodeLengths, tokenize
 from memorization.measure.context import FirstToken, Sequences, sequences_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel
@@ -65,6 +66,7 @@ def audit(
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
@@ -104,6 +106,7 @@ def audit(
         max_length: inputs a window holds.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of models loaded here.
         trust_remote_code: run code that a checkpoint brings.
@@ -171,7 +174,7 @@ def audit(
             first_token=first_token,
             max_length=max_length,
             stride=stride,
-            batch_size=batch_size,
+            batch_size=check_batch_size(batch_size, max_batch_tokens),
             device=device,
             dtype=dtype,
             trust_remote_code=trust_remote_code,

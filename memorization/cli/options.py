@@ -115,7 +115,14 @@ Stride = Annotated[
     typer.Option("--stride", help="New tokens of each window after the first.  [default: half of --max-length]"),
 ]
 BatchSize = Annotated[
-    str, typer.Option("--batch-size", help="Samples a forward pass; auto: as many as the memory holds.")
+    str, typer.Option("--batch-size", help="Samples a forward pass; auto: as many as pay, and the memory holds.")
+]
+MaxBatchTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-batch-tokens",
+        help="Tokens a forward pass, padding counted, at most.  [default: what the memory holds]",
+    ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...  [default: a GPU if there is one]")]
 Dtype = Annotated[

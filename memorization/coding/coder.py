@@ -60,8 +60,13 @@ def _coder(code: TokenCode) -> "constriction.stream.stack.AnsCoder":
 
 
 def _weights(code: TokenCode) -> Float32[np.ndarray, "step 3"]:
-    widths = np.stack([code.left, code.frequency, GRID - code.left - code.frequency], axis=1)
+    right = GRID - code.left - code.frequency
+    widths = np.empty((len(right), 3), dtype=np.float32)  # which holds integers below 2^24 exactly
+    widths[:, 0], widths[:, 1], widths[:, 2] = code.left, code.frequency, right
     # constriction takes negative weights without a word and then decodes other symbols.
     if widths.size and widths.min() < 1:
-        raise AssertionError(f"an interval leaves the grid: {widths[widths.min(axis=1).argmin()].tolist()}.")
-    return (widths - 1).astype(np.float32)
+        raise AssertionError(
+            f"an interval leaves the grid: {widths[widths.min(axis=1).argmin()].astype(int).tolist()}."
+        )
+    widths -= 1
+    return widths

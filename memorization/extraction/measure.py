@@ -25,10 +25,10 @@ from memorization.extraction.rates import FEWEST_SUFFIX
 from memorization.extraction.result import Extraction
 from memorization.integers import check_integer, edges_of
 from memorization.measure.base_of_target import with_base_of_target
+from memorization.measure.batches import check_batch_size
 from memorization.measure.context import resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.passes import check_batch_size
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
 from memorization.results import About, versions
@@ -64,6 +64,7 @@ def extract(
     tokenizer: TokenizerLike | None = None,
     first_token: str | int = "auto",
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     revision: str | None = None,
@@ -107,6 +108,7 @@ def extract(
             token counts as not predicted. "auto" is bos where the tokenizer has one, unless the model codes the samples
             in clearly fewer bits without. A BOS is no token of the sample, even where ids begin with it.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of a model loaded here.
         revision: of a hub model.
@@ -159,7 +161,7 @@ def extract(
     """
     level, decoding = check_level(level), Decoding.checked(temperature, top_k, top_p)
     suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
-    batch_size = check_batch_size(batch_size)
+    batches = check_batch_size(batch_size, max_batch_tokens)
     raw = _sets(samples, control, groups, text_column, limit)
     prefixes = _check_prefixes(prefix_tokens, 1 if raw["members"].conditional is None else 0)
     opening = partial(
@@ -178,7 +180,7 @@ def extract(
         least = (prefixes or auto[:1])[-1] + fewest_suffix
         parts = {which: tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
         first = settle_first_token(
-            first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batch_size
+            first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batches
         )
         warn_of_chat_marker(first, opened.tokenizer, parts["members"])
         read = {which: asked(opened, part, first, which, least, suffix) for which, part in parts.items()}
@@ -186,7 +188,7 @@ def extract(
         longest = min(int(of.min()) for of in n_tokens.values()) - fewest_suffix
         used = prefixes or tuple(prefix for prefix in auto if prefix <= longest)
         found = {
-            which: tokens_given(opened, part, which, decoding, batch_size, progress and which)
+            which: tokens_given(opened, part, which, decoding, batches, progress and which)
             for which, part in read.items()
         }
         settings = {
@@ -196,7 +198,7 @@ def extract(
             "interval_level": level,
             "decoding": asdict(decoding),
             "first_token": first.record(),
-            "batch_size": batch_size,
+            **batches.record(),
             "n_cut": {which: part.n_cut for which, part in read.items()},
             "members": _record(read["members"]),
             "heldout": _record(read["heldout"]) if control is not None else None,
@@ -213,7 +215,7 @@ def extract(
     if oracle is not None:
         with opening(oracle, tokenizer=shared) as opened:
             settings["oracle"] = opened.record
-            how = (first_token, suffix and least, decoding, on_lossy_text, batch_size, progress)
+            how = (first_token, suffix and least, decoding, on_lossy_text, batches, progress)
             told = under_oracle(opened, raw, read, *how)
     abouts = {which: part.samples.about for which, part in read.items()}
     return _assembled(found, told, _documents(read), n_tokens, abouts, settings)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 from memorization.errors import ImpossibleTokenError, InputError
 from memorization.extraction.decoding import Decoding
 from memorization.extraction.rates import NAMES, SETS, long_enough
+from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import tokenize
 from memorization.measure.context import FirstToken, Sequences, check_ids, resolve_first_token, sequences_of
 from memorization.measure.evidence import settle_first_token
@@ -121,7 +122,7 @@ def tokens_given(
     part: Read,
     which: str,
     decoding: Decoding,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     progress: bool | str,
 ) -> TokensGiven:
     """Of each token; one that is given nothing counts as wrong, and is never drawn."""
@@ -173,7 +174,7 @@ def under_oracle(
     least: int | None,
     decoding: Decoding,
     on_lossy_text: Literal["raise", "skip"],
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     progress: bool,
 ) -> dict[str, TokensGiven]:
     """The same tokens under an oracle.

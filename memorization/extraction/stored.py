@@ -116,6 +116,7 @@ def _assembled(
             "decoding": asdict(Decoding.checked(1.0, None, 1.0)),
             "first_token": target["first_token"],
             "batch_size": target["batch_size"],
+            "max_batch_tokens": target.get("max_batch_tokens"),
             "n_cut": {"members": 0, "heldout": 0},
             "members": members.record,
             "heldout": None if heldout is None else heldout.record,

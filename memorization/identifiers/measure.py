@@ -13,6 +13,7 @@ from memorization.identifiers.finding import check_drawn, find
 from memorization.identifiers.formats import Format, FormatLike, UniformTokens, resolve_formats
 from memorization.identifiers.result import OWN_COLUMNS, IdentifierAudit
 from memorization.integers import check_integer, check_seed
+from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import tokenize
 from memorization.measure.compress import compress_bits
 from memorization.measure.context import FirstToken, resolve_first_token
@@ -40,6 +41,7 @@ def audit_identifiers(
     first_token: str | int = "auto",
     max_length: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     revision: str | None = None,
@@ -72,6 +74,7 @@ def audit_identifiers(
         first_token: what stands before a text.
         max_length: tokens that the model reads at most, of the text up to the end of the identifier.
         batch_size: sequences a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of a model loaded here.
         revision: of a hub model.
@@ -114,7 +117,7 @@ def audit_identifiers(
     """
     formats = resolve_formats(format)
     n_draws, seed = check_integer("n_draws", n_draws, at_least=0), check_seed(seed)
-    max_length, _, batch_size = check_windows(max_length, None, batch_size)
+    max_length, _, batches = check_windows(max_length, None, batch_size, max_batch_tokens)
     raw = read_samples(samples, text_column=text_column, limit=limit)
     check_unconditional(raw, "audit_identifiers")
     check_kept(raw.about, OWN_COLUMNS, "the table of identifiers")
@@ -140,8 +143,8 @@ def audit_identifiers(
             told, spans = _of_canaries(raw, formats, opened, drawing)
         else:
             told, spans = _of_texts(raw, formats, opened, drawing, on_lossy_text)
-        first = settle_first_token(first, opened, told.samples, max_length=window, stride=None, batch_size=batch_size)
-        own_bits, draw_bits, n_tokens = _measured(opened, spans, told, first, batch_size, progress)
+        first = settle_first_token(first, opened, told.samples, max_length=window, stride=None, batch_size=batches)
+        own_bits, draw_bits, n_tokens = _measured(opened, spans, told, first, batches, progress)
         record = opened.record
         tokenized_by = tokenizer_record(opened.tokenizer)
     return IdentifierAudit(
@@ -163,7 +166,7 @@ def audit_identifiers(
             "n_given_away": told.n_given_away,
             "first_token": first.record(),
             "max_length": max_length,
-            "batch_size": batch_size,
+            **batches.record(),
             "samples": told.samples.record(),
             "model": record,
             "tokenizer": tokenized_by,
@@ -270,7 +273,7 @@ def _measured(
     spans: Sequence[Spans],
     told: _Told,
     first: FirstToken,
-    batch_size: int | Literal["auto"],
+    batches: BatchSize,
     progress: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bits of each identifier and of the draws in its place, NaN where they cannot be told, and charged tokens."""
@@ -295,7 +298,8 @@ def _measured(
             # Ids that are at hand are not padded, even where one is the tokenizer's pad token.
             Samples(None, sequences, "identifiers", n_padding_removed=0),
             first_token="uniform" if first.id is None else first.id,
-            batch_size=batch_size,
+            batch_size=batches.windows,
+            max_batch_tokens=batches.tokens,
             progress=progress,
         )
         for i, j, charge, place in asked:

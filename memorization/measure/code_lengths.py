@@ -9,6 +9,7 @@ from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import TokenCode, code_uniformly
 from memorization.errors import InputError
 from memorization.integers import edges_of
+from memorization.measure.batches import BatchSize
 from memorization.measure.byte_bits import coded_bytes
 from memorization.measure.context import (
     FirstToken,
@@ -37,7 +38,7 @@ def measure_sets(
     first_token: str | int,
     max_length: int | None,
     stride: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     on_lossy_text: Literal["raise", "skip"],
     progress: bool,
 ) -> list[CodeLengths]:
@@ -82,7 +83,7 @@ def measure(
     uniform_vocab_size: int | None = None,
     max_length: int | None,
     stride: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     progress: bool | str,
 ) -> CodeLengths:
     """Code lengths of tokenized samples under an open model: the last step of `compress_bits`.
@@ -90,7 +91,7 @@ def measure(
     The options are those that `check_windows` returns.
     """
     max_length, stride = window_of(max_length, stride, model.max_length)
-    windows: dict[str, Any] = {"max_length": max_length, "stride": stride, "batch_size": batch_size}
+    windows: dict[str, Any] = {"max_length": max_length, "stride": stride}
     if uniform_vocab_size is None:
         uniform_vocab_size = (model.tokenizer is not None and vocabulary_size(model.tokenizer)) or model.vocab_size
     codable = min(model.vocab_size, uniform_vocab_size) if first.charge == "uniform" else model.vocab_size
@@ -114,6 +115,7 @@ def measure(
         model,
         [sequences.read[i] for i in scored],
         **windows,
+        batch_size=batch_size,
         name_token=name_token,
         on_scored=keep,
         progress=progress,
@@ -135,8 +137,8 @@ def measure(
             "first_token": first.record(),
             "uniform_vocab_size": uniform_vocab_size,
             **windows,
-            "largest_batch": batches.largest,
-            "batching": batches.batching,
+            **batch_size.record(),
+            **batches.record(),
             "samples": samples.record(),
             "model": model.record,
             "tokenizer": tokenizer_record(model.tokenizer),
@@ -155,7 +157,7 @@ def _coded_apart(
     sequences: Sequences,
     first: FirstToken,
     uniform_vocab_size: int,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
 ) -> dict[int, TokenCode]:
     """Codes of the first tokens that the pass over the samples does not give: uniform, or given the context alone."""
     chosen, coded = [i for i, one in enumerate(sequences.apart) if one], sequences.coded

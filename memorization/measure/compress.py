@@ -24,6 +24,7 @@ def compress_bits(
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     revision: str | None = None,
@@ -52,7 +53,10 @@ def compress_bits(
             Without a BOS it is uniform.
         max_length: inputs a window holds, the context token included; None is the model's limit.
         stride: new tokens of each window after the first, for samples longer than a window; None is max_length // 2.
-        batch_size: samples (windows) a forward pass; "auto" fits it to the memory.
+        batch_size: samples (windows) a forward pass. "auto" fits it to the memory, and puts together what is of similar
+            length: padding never costs more than the forward pass that it saves.
+        max_batch_tokens: tokens a forward pass, padding counted, at most; beside a `batch_size` both bounds hold. None:
+            what the memory holds where `batch_size` is "auto".
         device: None is where the model lies; a GPU if there is one for models loaded here.
         dtype: of the weights of models loaded here; None is the checkpoint's own. Logits are always read in float32.
         revision: of a hub model.
@@ -97,7 +101,7 @@ def compress_bits(
     Source:
         Morris et al., "How much do language models memorize?", arXiv:2505.24832, section 2.3: H(x | m) = -log2 p_m(x).
     """
-    max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
+    max_length, stride, batches = check_windows(max_length, stride, batch_size, max_batch_tokens)
     opening: dict[str, Any] = {
         "tokenizer": tokenizer,
         "device": device,
@@ -112,7 +116,7 @@ def compress_bits(
         "first_token": first_token,
         "max_length": max_length,
         "stride": stride,
-        "batch_size": batch_size,
+        "batch_size": batches,
         "on_lossy_text": on_lossy_text,
     }
     if store is not None:
@@ -140,7 +144,9 @@ def _into(
         save_measured(measured, folder)
         return measured
     run = ShardRun(
-        folder, identity_of({"model": model}, [scan], {"dtype": opening["dtype"], **how}), overwrite=overwrite
+        folder,
+        identity_of({"model": model}, [scan], {"dtype": opening["dtype"], **how}),
+        overwrite=overwrite,
     )
     settings = run.known("decided.json")
     if settings is None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from memorization.coding.intervals import code_tokens
 from memorization.errors import FirstTokenWarning, warn
+from memorization.measure.batches import BatchSize
 from memorization.measure.context import (
     Charge,
     Evidence,
@@ -54,7 +55,7 @@ def settle_first_token(
     charge: Charge | None = None,
     max_length: int | None,
     stride: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
 ) -> FirstToken:
     """What `first_token="auto"` comes to with this model and these samples; a named rule comes back as it is.
 
@@ -107,7 +108,7 @@ def _in_range(model: OpenModel, samples: Samples, bos: int) -> bool:
 
 
 def _asked(
-    first: FirstToken, model: OpenModel, samples: Samples, max_length: int | None, batch_size: int | Literal["auto"]
+    first: FirstToken, model: OpenModel, samples: Samples, max_length: int | None, batch_size: BatchSize
 ) -> FirstToken:
     """The context that the model's own bits speak for."""
     assert samples.ids is not None
@@ -190,7 +191,7 @@ def _bits(
     samples: list[np.ndarray],
     ways: list[int | None],
     max_length: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
 ) -> list[list[np.ndarray]]:
     """-log2 p of tokens 2 to n of each sample, for each context that stands in front."""
     sequences = [ids if way is None else np.concatenate([[way], ids]) for way in ways for ids in samples]

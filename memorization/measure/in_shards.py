@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 from memorization.errors import InputError, ResultError, warn
+from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import CodeLengths, measure
 from memorization.measure.context import FirstToken
 from memorization.measure.opening import OpenModel, open_model
@@ -193,7 +194,9 @@ def identity_of(models: Mapping[str, Any], scans: Sequence[Scan], how: Mapping[s
         named = isinstance(model, (str, os.PathLike))
         found[f"the {role}"] = digests or (str(model) if named else type(model).__name__)
     found |= {f"the {scan.name}": scan.digests for scan in scans}
-    found |= {name: value if value is None else str(value) for name, value in how.items()}
+    for name, value in how.items():
+        options = value.record() if isinstance(value, BatchSize) else {name: value}
+        found |= {option: one if one is None else str(one) for option, one in options.items()}
     used = versions()
     return found | {f"the version of {name}": used.get(name) for name in ("memorization", "torch", "transformers")}
 
@@ -310,7 +313,9 @@ def _sum(numbers: list[int | None]) -> int | None:
 
 def _joined_passes(passes: list[dict[str, Any]]) -> dict[str, Any]:
     kinds = ("any", "equal lengths", "one at a time")
+    batches = [one["batches"] for one in passes]
     return {
+        "batches": {name: sum(one[name] for one in batches) for name in batches[0]},
         "largest_batch": max(one["largest_batch"] for one in passes),
         "batching": max((one["batching"] for one in passes), key=kinds.index),
     }

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from memorization.errors import FirstTokenWarning, ImpossibleTokenError, warn
+from memorization.measure.batches import BatchSize
 from memorization.measure.context import FirstToken, LaterWindows, Sequences
 from memorization.measure.opening import OpenModel
 from memorization.measure.passes import Window, score, windows
@@ -116,7 +117,7 @@ def _bits(
             pieces,
             max_length=max_length,
             stride=stride,
-            batch_size=1,
+            batch_size=BatchSize(1),
             name_token=lambda *_: "a window",
             on_scored=lambda k, code: found.update({k: code.ideal_bits}),
             progress=False,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -62,6 +62,8 @@ class OpenModel:
         record: name, class, fingerprint of the weights, logits of the probe, parameter counts, dtype, device: what goes
             into a result's settings.
         device: where it lies: what its inputs are moved to.
+        indifferent: lengths in inputs of a long and a short window that were found to say in one batch what they say
+            alone: see `memorization.measure.batching.Trial`.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -70,6 +72,7 @@ class OpenModel:
     device: torch.device
     tokenizer: Any
     record: dict[str, Any]
+    indifferent: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str | None:

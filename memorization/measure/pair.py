@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from memorization.errors import InputError, ResultError, SameModelWarning, warn
+from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import CodeLengths, measure, tokenize
 from memorization.measure.context import Charge, FirstToken, eos_in_front, resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
@@ -33,7 +34,7 @@ def measure_pair(
     first_token: str | int,
     max_length: int | None,
     stride: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     device: DeviceLike | None,
     dtype: DTypeLike | None,
     trust_remote_code: bool,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -11,17 +11,12 @@ from torch import Tensor
 from memorization.coding.intervals import TokenCode, code_tokens
 from memorization.errors import ImpossibleTokenError, InputError, ModelError
 from memorization.integers import check_integer
-from memorization.measure.batching import Batching, batching_of
+from memorization.measure.batches import BatchSize, Bounds, bounds_of, check_batch_size, n_together
+from memorization.measure.batching import Batching, Trial
 from memorization.measure.failures import first_line
 from memorization.measure.opening import OpenModel
 from memorization.measure.probe import remedy_of_nan, wrong_shape
 from memorization.progress import progress_bar
-
-# "auto" batches: logits of at most 256 MiB (CPU) or a tenth of the memory (GPU), since a forward pass holds a few times
-# as much beside them; and so few tokens that the activations of a wide model with a small vocabulary fit as well.
-_CPU_LOGITS_BYTES = 1 << 28
-_GPU_LOGITS_SHARE = 0.1
-_MAX_BATCH_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 17}
 
 
 def windows(length: int, max_length: int | None, stride: int | None) -> list[tuple[int, int, int]]:
@@ -65,21 +60,14 @@ def window_of(
 
 
 def check_windows(
-    max_length: Any, stride: Any, batch_size: Any
-) -> tuple[int | None, int | None, int | Literal["auto"]]:
+    max_length: Any, stride: Any, batch_size: Any, max_batch_tokens: Any = None
+) -> tuple[int | None, int | None, BatchSize]:
     """The options of windows and batches, checked, with numbers of any library as ints."""
     return (
         None if max_length is None else check_integer("max_length", max_length, besides="None"),
         None if stride is None else check_integer("stride", stride, besides="None"),
-        check_batch_size(batch_size),
+        check_batch_size(batch_size, max_batch_tokens),
     )
-
-
-def check_batch_size(batch_size: Any) -> int | Literal["auto"]:
-    """Samples a forward pass: "auto", or an integer of at least 1."""
-    if isinstance(batch_size, str) and batch_size == "auto":
-        return "auto"
-    return check_integer("batch_size", batch_size, besides='"auto"')
 
 
 Window: TypeAlias = tuple[int, int, int, int]  # sequence, start, stop, n_new
@@ -87,10 +75,18 @@ Result = TypeVar("Result")
 
 
 class Batches(NamedTuple):
-    """How windows were put together: the most that a batch held, and what it was allowed to hold."""
+    """How windows were put together: the most that a batch held, what it was allowed to hold, and all of them."""
 
     largest: int
     batching: Batching
+    n_batches: int
+    n_tokens: int  # that the model was given
+    n_padding: int  # of these
+
+    def record(self) -> dict[str, Any]:
+        """For the settings of a result."""
+        batches = {"n_batches": self.n_batches, "n_tokens": self.n_tokens, "n_padding_tokens": self.n_padding}
+        return {"largest_batch": self.largest, "batching": self.batching, "batches": batches}
 
 
 def read_windows(
@@ -99,7 +95,7 @@ def read_windows(
     *,
     max_length: int | None,
     stride: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
     on_read: Callable[[int, list[Result]], None],
     progress: bool | str,
@@ -115,7 +111,7 @@ def read_windows(
         sequences: int64 ids, each at least 2 long.
         max_length: inputs a window holds at most.
         stride: new tokens of the second and later windows.
-        batch_size: windows a batch; "auto" fits them to memory and halves on out-of-memory.
+        batch_size: windows and tokens a batch; "auto" ends it where more would not pay, and halves on out-of-memory.
         read: (logits of a batch, one row a position; the rows that predict new tokens; those tokens; the windows, with
             the number of those tokens as n_new) to one result a window.
         on_read: receives each sequence's number and the results of its windows in order, as soon as all are there.
@@ -125,7 +121,10 @@ def read_windows(
             each sequence are. A window with none is not run.
 
     Returns:
-        What the batches held. Where a model says other things of a window in company, there is none: see `batching_of`.
+        What the batches held. Where a model says other things of a window in company, there is none: see `Trial`.
+
+    Raises:
+        InputError: a window is longer than the tokens of a batch.
     """
     spans = [(i, *span) for i, ids in enumerate(sequences) for span in windows(len(ids), max_length, stride)]
     if scored is not None:
@@ -135,57 +134,59 @@ def read_windows(
     spans.sort(key=lambda span: span[1] - span[2])
     missing = np.bincount([span[0] for span in spans], minlength=len(sequences))
     pieces: dict[int, list[tuple[int, Result]]] = {}
-    largest, budget, batching = 0, _batch_budget(model), _batching(model, sequences, spans, batch_size)
+    bounds = bounds_of(model, batch_size)
+    if batch_size.tokens is not None and spans and _n_inputs(spans[0]) > batch_size.tokens:
+        raise _too_long(_n_inputs(spans[0]), batch_size.tokens)
+    trial, done = Trial(model, _logits), Batches(0, "any", 0, 0, 0)
     name = progress if isinstance(progress, str) else "code lengths"
     with progress_bar(sum(s[3] for s in spans), name, unit="tok", shown=bool(progress), delay=1) as bar:
         start = 0
         while start < len(spans):
-            n_inputs = spans[start][2] - spans[start][1]
-            rows = batch_size if batch_size != "auto" else max(1, budget // (n_inputs * _weight(model)))
-            batch = _allowed(spans[start : start + rows], batching)
+            batch = _next_batch(spans, start, bounds, trial)
+            n_inputs = _n_inputs(batch[0])
             try:
-                results = _read_batch(model, sequences, batch, read, later_context, scored)
+                found = _read_batch(model, sequences, batch, read, later_context, scored, trial)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                if batch_size != "auto" or len(batch) == 1:
+                if batch_size.windows != "auto" or len(batch) == 1:
                     raise _too_large(model, len(batch), n_inputs) from error
-                budget = len(batch) // 2 * n_inputs * _weight(model)
+                bounds, found = bounds._replace(tokens=len(batch) // 2 * n_inputs), None
+            if found is None:  # once more: with fewer windows, or in the company that the model bears
+                spans[start:] = sorted(spans[start:], key=lambda span: span[1] - span[2])
                 continue
             start += len(batch)
-            largest = max(largest, len(batch))
-            for (i, _, stop, n_new), result in zip(batch, results, strict=True):
+            n_tokens = len(batch) * n_inputs
+            done = Batches(
+                max(done.largest, len(batch)),
+                trial.batching,
+                done.n_batches + 1,
+                done.n_tokens + n_tokens,
+                done.n_padding + n_tokens - sum(map(_n_inputs, batch)),
+            )
+            for (i, _, stop, n_new), result in zip(batch, found, strict=True):
                 pieces.setdefault(i, []).append((stop, result))
                 missing[i] -= 1
                 if not missing[i]:
                     on_read(i, [result for _, result in sorted(pieces.pop(i), key=lambda piece: piece[0])])
                 bar.update(n_new)
-    return Batches(largest, batching)
+    return done
 
 
-def _allowed(batch: list[Window], batching: Batching) -> list[Window]:
-    """The number of first windows that may share a batch."""
-    if batching == "equal lengths":
-        return [span for span in batch if span[2] - span[1] == batch[0][2] - batch[0][1]]
-    return batch[:1] if batching == "one at a time" else batch
+def _n_inputs(window: Window) -> int:
+    return window[2] - window[1]
 
 
-def _batching(
-    model: OpenModel, sequences: Sequence[np.ndarray], spans: list[Window], batch_size: int | Literal["auto"]
-) -> Batching:
-    """What the batches of these windows, longest first, may hold; tried on the first of them that is to hold two."""
-    budget = _batch_budget(model)
-    for k, (i, start, stop, _) in enumerate(spans[:-1]):
-        if (batch_size if batch_size != "auto" else budget // ((stop - start) * _weight(model))) < 2:
-            continue
-        j, first, last, _ = spans[-1]
-        try:
-            return batching_of(model, sequences[i][start : stop + 1], sequences[j][first : last + 1], _logits)
-        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            return "any" if batch_size != "auto" or k == len(spans) - 2 else "one at a time"
-    return "any"
+def _next_batch(spans: list[Window], start: int, bounds: Bounds, trial: Trial) -> list[Window]:
+    """The windows from `start` on that share a batch; of a trial, the shortest of all among them."""
+    if trial.batching == "one at a time":
+        return spans[start : start + 1]
+    if trial.batching == "equal lengths":
+        bounds = bounds._replace(padding=0)
+    stop = start + n_together((_n_inputs(spans[k]) for k in range(start, len(spans))), bounds)
+    if stop - start > 1 and not trial.covers(_n_inputs(spans[start]), _n_inputs(spans[-1])):
+        spans.insert(stop - 1, spans.pop())
+    return spans[start:stop]
 
 
 def _read_batch(
@@ -195,8 +196,10 @@ def _read_batch(
     read: Callable[[Tensor, np.ndarray, np.ndarray, list[Window]], list[Result]],
     later_context: int | None,
     scored: Sequence[np.ndarray] | None,
-) -> list[Result]:
-    n_inputs = max(stop - start for _, start, stop, _ in batch)
+    trial: Trial,
+) -> list[Result] | None:
+    """One result a window; None where the model says other things of the last one than of the same window alone."""
+    n_inputs = _n_inputs(batch[0])
     inputs = np.zeros((len(batch), n_inputs), dtype=np.int64)
     for row, (i, start, stop, _) in enumerate(batch):
         inputs[row, : stop - start] = sequences[i][start:stop]
@@ -206,6 +209,9 @@ def _read_batch(
         logits = _logits(model, torch.from_numpy(inputs).to(model.device))
         if tuple(getattr(logits, "shape", ())) != (*inputs.shape, model.vocab_size):
             raise wrong_shape(model.record["name"], inputs.shape, logits, model.vocab_size)
+        last, begin, end, _ = batch[-1]
+        if len(batch) > 1 and not trial.passed(inputs, sequences[last][begin + 1 : end + 1], logits):
+            return None
         places = [np.arange(stop - n + 1, stop + 1) for _, _, stop, n in batch]
         if scored is not None:
             places = [own[scored[i][own]] for own, (i, *_) in zip(places, batch, strict=True)]
@@ -233,7 +239,7 @@ def score(
     *,
     max_length: int | None,
     stride: int | None,
-    batch_size: int | Literal["auto"],
+    batch_size: BatchSize,
     name_token: Callable[[int, int], str],
     on_scored: Callable[[int, TokenCode], None],
     progress: bool | str,
@@ -247,7 +253,7 @@ def score(
         sequences: int64 ids, each at least 2 long.
         max_length: inputs a window holds at most.
         stride: new tokens of the second and later windows.
-        batch_size: windows a batch; "auto" fits them to memory.
+        batch_size: as for `read_windows`.
         name_token: (sequence, position in it) to words for an error message.
         on_scored: receives each sequence's number and its whole code, as soon as it is complete.
         progress: a bar on stderr, and its name.
@@ -296,18 +302,6 @@ def _logits(model: OpenModel, ids: Tensor) -> Tensor:
         ) from error
 
 
-def _weight(model: OpenModel) -> int:
-    """Elements that a token of a batch counts as: its logits, or its share of the limit on tokens."""
-    most = _MAX_BATCH_TOKENS["cuda" if model.device.type == "cuda" else "cpu"]
-    return max(model.vocab_size, math.ceil(_batch_budget(model) / most))
-
-
-def _batch_budget(model: OpenModel) -> int:
-    if model.device.type == "cuda":
-        return int(torch.cuda.get_device_properties(model.device).total_memory * _GPU_LOGITS_SHARE) // 4
-    return _CPU_LOGITS_BYTES // 4
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, (torch.OutOfMemoryError, MemoryError))
@@ -326,6 +320,13 @@ def _too_large(model: OpenModel, rows: int, n_inputs: int) -> ModelError:
             if rows > 1
             else "Pass a smaller max_length: longer texts are then measured in windows."
         )
+    )
+
+
+def _too_long(n_inputs: int, most: int) -> InputError:
+    return InputError(
+        f"max_batch_tokens={most} is less than one window of {n_inputs} tokens, which a batch must hold. Pass "
+        f"{n_inputs} or more, or a max_length of at most {most}: longer texts are then measured in windows."
     )
 
 

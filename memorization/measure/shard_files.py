@@ -220,4 +220,4 @@ class ShardRun:
 
 
 # Settings of a pass that differ from shard to shard.
-OF_PASSES = ("largest_batch", "batching")
+OF_PASSES = ("largest_batch", "batching", "batches")

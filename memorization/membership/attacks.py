@@ -11,11 +11,12 @@ from jaxtyping import Float64, Int64
 
 from memorization.errors import InputError, ResultError
 from memorization.integers import as_number
+from memorization.measure.batches import check_batch_size
 from memorization.measure.code_lengths import CodeLengths, tokenize
 from memorization.measure.context import FirstToken, sequences_of
 from memorization.measure.opening import ModelLike, open_model
 from memorization.measure.pair import check_measured, check_same_samples, differ_in_tokens, ideal_signed_bits
-from memorization.measure.passes import Window, check_batch_size, read_windows
+from memorization.measure.passes import Window, read_windows
 from memorization.renamed import renamed_keywords
 from memorization.samples import Samples, SamplesLike, read_samples
 
@@ -212,6 +213,7 @@ def token_moments(
     *,
     samples: SamplesLike | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     progress: bool = True,
 ) -> tuple[Float64[np.ndarray, " token"], Float64[np.ndarray, " token"]]:
     """Mean and standard deviation, in bits, of -log2 p over the vocabulary, at each coded token's place.
@@ -224,6 +226,7 @@ def token_moments(
         lengths: code lengths, with the tokens, windows and first-token rule that they were measured with.
         samples: those that were measured; needed where not all of them is counted, since code lengths hold no prompts.
         batch_size: as for `compress_bits`.
+        max_batch_tokens: as for `compress_bits`.
         progress: a bar on stderr.
 
     Returns:
@@ -244,13 +247,12 @@ def token_moments(
         >>> mean.tolist(), sd.tolist()
         ([4.0, 4.0], [0.0, 0.0])
     """
-    batch_size = check_batch_size(batch_size)
+    batches = check_batch_size(batch_size, max_batch_tokens)
     first = FirstToken.from_record(lengths.settings["first_token"])
     if first.rule == "skip":
         raise InputError(
             'first_token="skip" leaves the first token out of the CodeLengths, and the model cannot be asked again '
-            "without it. Measure "
-            'with first_token="uniform".'
+            'without it. Measure with first_token="uniform".'
         )
     conditional = lengths.settings["samples"].get("conditional")
     if conditional and samples is None:
@@ -275,7 +277,7 @@ def token_moments(
             sequences,
             max_length=lengths.settings["max_length"],
             stride=lengths.settings["stride"],
-            batch_size=batch_size,
+            batch_size=batches,
             read=_moments_of_windows,
             on_read=keep,
             progress=progress,
@@ -327,8 +329,7 @@ def _with_prompts(
     check_measured(lengths.settings["samples"], samples, "the CodeLengths are")
     found = sequences_of(tokenize(samples, tokenizer, on_lossy_text="raise"), first)
     places: list[slice] = []
-    sequences: list[np.ndarray] = []
-    scored: list[np.ndarray] = []
+    sequences, scored = list[np.ndarray](), list[np.ndarray]()
     for (start, stop), read, apart, mask in zip(
         pairwise(lengths.token_offsets), found.read, found.apart, found.scored, strict=True
     ):
@@ -351,9 +352,8 @@ def _moments_of_windows(
 ) -> list[Float64[np.ndarray, "3 _"]]:
     """Bits of the tokens themselves, and mean and standard deviation of bits under the model."""
     parts = []
-    for some, own in zip(
-        torch.from_numpy(rows).split(_ROWS), torch.from_numpy(ids).to(logits.device).split(_ROWS), strict=True
-    ):
+    tokens = torch.from_numpy(ids).to(logits.device)
+    for some, own in zip(torch.from_numpy(rows).split(_ROWS), tokens.split(_ROWS), strict=True):
         rows_here = logits[some.to(logits.device)]
         exact = (rows_here.cpu() if rows_here.device.type == "mps" else rows_here).double()  # mps has no float64
         bits = -exact.log_softmax(-1) / math.log(2)

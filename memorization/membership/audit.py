@@ -62,6 +62,7 @@ def audit_membership(
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
@@ -92,6 +93,7 @@ def audit_membership(
         max_length: inputs a window holds.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of models loaded here.
         trust_remote_code: run code that a checkpoint brings.
@@ -134,7 +136,7 @@ def audit_membership(
     Source: Morris et al., arXiv:2505.24832, section 5; the attacks' own papers stand with each of them.
     """
     level, seed = check_level(level), check_seed(seed)
-    max_length, stride, batch_size = check_windows(max_length, stride, batch_size)
+    max_length, stride, batches = check_windows(max_length, stride, batch_size, max_batch_tokens)
     k_percent = check_k_percent(k_percent)
     if isinstance(oracle, CodeLengths):
         raise InputError(
@@ -147,7 +149,7 @@ def audit_membership(
     def ask_again(model: OpenModel, lengths: list[CodeLengths]) -> None:
         if lengths[0].settings["first_token"]["rule"] != "skip":
             moments[:] = [
-                token_moments(model, part, samples=own, batch_size=batch_size, progress=progress)
+                token_moments(model, part, samples=own, **batches.record(), progress=progress)
                 for part, own in zip(lengths, sets, strict=True)
             ]
 
@@ -169,7 +171,7 @@ def audit_membership(
                 first_token=first_token,
                 max_length=max_length,
                 stride=stride,
-                batch_size=batch_size,
+                batch_size=batches,
                 on_lossy_text=on_lossy_text,
                 progress=progress,
             )
@@ -184,7 +186,7 @@ def audit_membership(
             first_token=first_token,
             max_length=max_length,
             stride=stride,
-            batch_size=batch_size,
+            batch_size=batches,
             device=device,
             dtype=dtype,
             trust_remote_code=trust_remote_code,
@@ -225,7 +227,7 @@ def attacks_on(
     """
     scores = _scores(lengths, memorized, sets, moments, k_percent)
     words, why = _bag_of_words(sets, level, seed)
-    measured = lengths[0].settings
+    measured, windows = lengths[0].settings, ("max_length", "stride", "batch_size", "max_batch_tokens")
     return MembershipAudit(
         attacks=_metrics(scores, lengths, sets, level, seed),
         bag_of_words=words,
@@ -235,7 +237,7 @@ def attacks_on(
             "first_token": measured["first_token"],
             "members": measured["samples"],
             "nonmembers": lengths[1].settings["samples"],
-            "windows": {name: measured[name] for name in ("max_length", "stride", "batch_size")},
+            "windows": {name: measured.get(name) for name in windows},
             "k_percent": k_percent,
             "seed": seed,
             "why_no_bag_of_words": why,

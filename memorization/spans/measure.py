@@ -51,6 +51,7 @@ def measure_spans(
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
@@ -86,6 +87,7 @@ def measure_spans(
         max_length: inputs a window holds.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of models loaded here.
         trust_remote_code: run code that a checkpoint brings.
@@ -148,6 +150,7 @@ def measure_spans(
         max_length=max_length,
         stride=stride,
         batch_size=batch_size,
+        max_batch_tokens=max_batch_tokens,
         device=device,
         dtype=dtype,
         trust_remote_code=trust_remote_code,

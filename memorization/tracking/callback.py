@@ -14,6 +14,7 @@ import torch
 from memorization.coding.joint import JointCode
 from memorization.errors import InputError
 from memorization.integers import check_integer
+from memorization.measure.batches import check_batch_size
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.samples import GroupsLike, SamplesLike
 from memorization.tracking.measure import OracleLike, pairs_of, read_sets
@@ -66,6 +67,7 @@ class MemorizationCallback:
         max_length: inputs a window holds.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         text_column: column of a file or data set.
         limit: only the first so many samples, and control samples.
         groups: which document each sample is of.
@@ -103,6 +105,7 @@ class MemorizationCallback:
         max_length: int | None = None,
         stride: int | None = None,
         batch_size: int | Literal["auto"] = "auto",
+        max_batch_tokens: int | None = None,
         text_column: str = "text",
         limit: int | None = None,
         groups: GroupsLike | tuple[GroupsLike, GroupsLike] | None = None,
@@ -115,7 +118,8 @@ class MemorizationCallback:
         self._sets = read_sets(samples, control, text_column, limit, groups)
         self._given = oracle_given(oracle, has_control=control is not None)
         self._oracle = None if self._given else oracle
-        self._joint, self._tokenizer, self._batch_size = joint, tokenizer, batch_size
+        self._joint, self._tokenizer = joint, tokenizer
+        self._batch_size = check_batch_size(batch_size, max_batch_tokens)
         self._at_first: dict[str, Any] = {
             "oracle_tokenizer": oracle_tokenizer,
             "first_token": first_token,

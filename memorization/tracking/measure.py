@@ -14,6 +14,7 @@ import numpy as np
 
 from memorization.coding.joint import JointCode
 from memorization.errors import InputError, MeasurementWarning, ModelError, SameModelWarning, warn
+from memorization.measure.batches import check_batch_size
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, UniformModel
 from memorization.measure.pair import Pair
@@ -51,6 +52,7 @@ def track(
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
@@ -89,6 +91,7 @@ def track(
         max_length: inputs a window holds.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of models loaded here.
         trust_remote_code: run code that a checkpoint brings.
@@ -155,7 +158,7 @@ def track(
     for checkpoint in checkpoints:
         if checkpoint.name in points.readings:
             continue
-        source, common = checkpoint.source, how | {"batch_size": batch_size}
+        source, common = checkpoint.source, how | {"batch_size": check_batch_size(batch_size, max_batch_tokens)}
         if points.first is None:
             own = {"oracle_revision": oracle_revision, "progress": progress, "given": given} | tokenizers | asked
             work = partial(first_pairs, source, None if given else oracle, sets, **own, **common)

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from memorization.errors import InputError
 from memorization.measure.base_of_target import with_base_of_target
+from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import CodeLengths, measure, tokenize
 from memorization.measure.context import FirstToken
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.pair import Pair, check_measured, measure_pair
-from memorization.measure.passes import check_windows
 from memorization.results import load
 from memorization.results.kinds import SETTINGS
 from memorization.samples import Samples
@@ -79,7 +79,7 @@ def first_pairs(
     first_token: str | int = "auto",
     max_length: int | None = None,
     stride: int | None = None,
-    batch_size: int | Literal["auto"] = "auto",
+    batch_size: BatchSize,
     device: Any = None,
     dtype: Any = None,
     trust_remote_code: bool = False,
@@ -126,7 +126,7 @@ def pairs_like(
     sets: Sequence[Samples],
     like: Sequence[Pair],
     *,
-    batch_size: int | Literal["auto"] = "auto",
+    batch_size: BatchSize,
     progress: bool | str = True,
     **how: Any,
 ) -> list[Pair]:
@@ -160,7 +160,7 @@ def pairs_like(
 
 
 def _measured_like(
-    opened: OpenModel, read: Samples, like: CodeLengths, batch_size: Any, progress: bool | str
+    opened: OpenModel, read: Samples, like: CodeLengths, batch_size: BatchSize, progress: bool | str
 ) -> CodeLengths:
     """Samples measured with the first-token rule and the windows of another measurement."""
     rule = FirstToken.from_record(like.settings["first_token"])
@@ -171,6 +171,6 @@ def _measured_like(
         uniform_vocab_size=like.settings["uniform_vocab_size"] if rule.charge == "uniform" else None,
         max_length=like.settings["max_length"],
         stride=like.settings["stride"],
-        batch_size=check_windows(None, None, batch_size)[2],
+        batch_size=batch_size,
         progress=progress,
     )

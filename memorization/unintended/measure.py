@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from memorization.coding.joint import JointCode, MixedCode
 from memorization.errors import InputError
 from memorization.measure.base_of_target import with_base_of_target
+from memorization.measure.batches import check_batch_size
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.in_shards import Scan, check_apart_in_shards, survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
@@ -66,6 +67,7 @@ def unintended_memorization(
     max_length: int | None = None,
     stride: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    max_batch_tokens: int | None = None,
     device: DeviceLike | None = None,
     dtype: DTypeLike | None = None,
     trust_remote_code: bool = False,
@@ -112,6 +114,7 @@ def unintended_memorization(
         max_length: this and all that follow are as for `compress_bits`.
         stride: new tokens of each window after the first.
         batch_size: samples a forward pass.
+        max_batch_tokens: tokens a forward pass, padding counted, at most.
         device: where to measure.
         dtype: of the weights of models loaded here.
         trust_remote_code: run code that a checkpoint brings.
@@ -167,7 +170,7 @@ def unintended_memorization(
         "first_token": first_token,
         "max_length": max_length,
         "stride": stride,
-        "batch_size": batch_size,
+        "batch_size": check_batch_size(batch_size, max_batch_tokens),
         "device": device,
         "dtype": dtype,
         "trust_remote_code": trust_remote_code,
