@@ -27,7 +27,7 @@ LISTED = re.compile(r"^::: *(\S+)((?:\n(?: .*)?)*)", re.MULTILINE)  # with its o
 # Functions that implement nothing of a paper, and what they do instead.
 NO_SOURCE = {
     **dict.fromkeys(
-        ("read_samples", "open_model", "load", "documents_of", "grouped_documents_of", "byte_level_bpe"),
+        ("read_samples", "scan_samples", "open_model", "load", "documents_of", "grouped_documents_of", "byte_level_bpe"),
         "reads and opens",
     ),
     **dict.fromkeys(("with_end_of_text", "token_edges", "byte_bits", "check_k_percent"), "counts what is there"),
@@ -238,6 +238,7 @@ ANY = {
     **dict.fromkeys(("get.cell", "get.return", "put.cell", "put.result", "once.decide", "once.return"), _JSON),
     **dict.fromkeys(("OpenModel.tokenizer", "TextSweep.tokenizer", "FixedLength.tokenizer"), _TOKENIZER),
     **dict.fromkeys(("token_edges.tokenizer", "tokenize.tokenizer"), _TOKENIZER),
+    "scan_samples.samples": "what read_samples takes, or any iterable of rows",
     "Deduplicated.samples": "of the kind that came: texts, lists or an array",
     **dict.fromkeys(("Samples.row_ids", "Samples.kept"), "cells of the user's own columns"),
     "plot_tokens.tokenizer": _TOKENIZER,

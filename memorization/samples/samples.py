@@ -176,7 +176,11 @@ class Samples:
         return replace(self.of_places(keep), lossy_skipped=tuple(sorted({*self.lossy_skipped, *dropped})))
 
     def leave_out_of_part(self, lossy: Iterable[int]) -> "Samples":
-        """The same of a shard, of which nothing may be left and other shards have their own."""
+        """The same of a shard, of which nothing may be left and other shards have their own.
+
+        Args:
+            lossy: positions in the input.
+        """
         dropped = set(lossy)
         return self.of_places([k for k, row in enumerate(self.index.tolist()) if row not in dropped])
 
@@ -187,7 +191,11 @@ class Samples:
         return replace(self.of_places(keep), too_short=tuple(sorted({*self.too_short, *dropped})))
 
     def of_places(self, keep: Sequence[int]) -> "Samples":
-        """The samples at these places, with the record of all."""
+        """The samples at these places, with the record of all.
+
+        Args:
+            keep: places among these samples.
+        """
 
         def of(parts: Sequence[Part] | None) -> list[Part] | None:
             return None if parts is None else [parts[k] for k in keep]
@@ -230,7 +238,11 @@ class Samples:
         )
 
     def some(self, keep: Sequence[int]) -> "Samples":
-        """The samples at these places, without a word of those that were left out between them."""
+        """The samples at these places, without a word of those that were left out between them.
+
+        Args:
+            keep: places among these samples.
+        """
         own = self.index[np.asarray(keep, dtype=np.int64)]
         return replace(self.of_places(keep), blank_skipped=(), lossy_skipped=(), rows=own)
 
@@ -246,7 +258,11 @@ class Samples:
 
     @classmethod
     def joined(cls, parts: "Sequence[Samples]") -> "Samples":
-        """Parts one after the other."""
+        """Parts one after the other.
+
+        Args:
+            parts: at least one, all of one kind.
+        """
         first = parts[0]
 
         def of(name: str) -> Any:
