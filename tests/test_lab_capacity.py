@@ -309,7 +309,7 @@ def test_convergence_is_that_little_remains(recwarn):
     )
     assert [str(warning.message) for warning in caught] == [words]
     assert repr(short).startswith("Capacity at least 0.")
-    assert " bits per parameter after 20 steps (1 model sizes" in repr(short)
+    assert " bits per parameter after 20 steps (1 model size" in repr(short)
 
 
 def test_what_must_be_held_whole_is_looked_at():

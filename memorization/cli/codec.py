@@ -22,7 +22,6 @@ from memorization.cli.options import (
 )
 from memorization.cli.output import complain
 from memorization.errors import InputError
-from memorization.results import counted
 
 By = Annotated[str, typer.Option("--target", help="Model that compresses: folder or hub id.")]
 From = Annotated[Path | None, typer.Option("--data", help="File, of any kind.  [default: standard input]")]
@@ -47,6 +46,7 @@ def compress(
 ) -> None:
     """A file in about its code length under a model; only the same model gives it back."""
     from memorization.codec import compress as compressed
+    from memorization.results import counted
 
     _check_output(output, overwrite, binary=True)
     came = _read(data)

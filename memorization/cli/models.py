@@ -43,7 +43,7 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import claim, draw, save, settled
+from memorization.cli.output import claim, claim_for_shards, draw, save, settled
 from memorization.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def measure(
     """Unintended memorization of the samples: target against oracle, bits a sample and a token."""
     from memorization import unintended_memorization
 
-    claim(output, overwrite, keeps=f"shards that are finished are kept in {output}")
+    claim_for_shards(output, overwrite)
     under_audit, oracles = _model_or_lengths(target), [_model_or_lengths(one) for one in oracle]
     named = {"--target": [under_audit], "--oracle": oracles}
     saved = [option for option, models in named.items() if not all(isinstance(model, str) for model in models)]
@@ -188,7 +188,7 @@ def bits(
     from memorization import compress_bits
 
     if output is not None:
-        claim(output, overwrite, keeps=f"shards that are finished are kept in {output}")
+        claim_for_shards(output, overwrite)
     (read,), _ = read_data(
         [samples], text_column, prompt_column, messages, limit, None, id_column, keep, in_shards=output is not None
     )

@@ -28,7 +28,7 @@ FORMATS = ("png", "pdf", "svg")
 DPI = 200
 MOST_MARKS = 2000  # of a line, that vector files hold as shapes
 # What an interruption leaves of a command, in words, as far as it has come.
-KEPT: ContextVar[str] = ContextVar("kept", default="nothing was written")
+KEPT: "ContextVar[str | Shards]" = ContextVar("kept", default="nothing was written")
 # The command line, as it was typed.
 TYPED: ContextVar[str] = ContextVar("typed", default="memorization")
 
@@ -44,10 +44,6 @@ def claim(output: Path, overwrite: bool, *, keeps: str | None = None) -> None:
     from memorization.results import check_free
     from memorization.results.kinds import SETTINGS
 
-    if keeps is not None and (output / SETTINGS).exists():
-        from memorization.measure.shard_files import is_concluding
-
-        overwrite = overwrite or is_concluding(output)
     if (output / SETTINGS).exists() and not overwrite:
         raise InputError(f"{output} holds the results of an earlier run: name another --output, or pass --overwrite.")
     check_free(output, overwrite)
@@ -59,6 +55,30 @@ def claim(output: Path, overwrite: bool, *, keeps: str | None = None) -> None:
         raise InputError(f"--output {output} cannot be written to: {error.strerror or error}.") from error
     if keeps is not None:
         KEPT.set(f"{keeps}, and the same command goes on from there")
+
+
+def claim_for_shards(output: Path, overwrite: bool) -> None:
+    """The same before a command that measures shard by shard into the folder, and may have been stopped as it saved."""
+    from memorization.measure.shard_files import is_concluding
+
+    claim(output, overwrite or is_concluding(output))
+    KEPT.set(Shards(output))
+
+
+class Shards:
+    """What an interruption leaves of a command that measures shard by shard, in words, when it is asked."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+
+    def __str__(self) -> str:
+        from memorization.measure.shard_files import UNFINISHED
+
+        if (self._output / UNFINISHED).is_dir():
+            return f"shards that are finished are kept in {self._output}, and the same command goes on from there"
+        if any(self._output.glob("*")):
+            return f"{self._output} holds what it held before, or all of the new result"
+        return "nothing was written"
 
 
 @contextmanager
