@@ -101,7 +101,7 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
     @property
     def index(self) -> Int64[np.ndarray, " sample"]:
         """Position of each sample in the input, which differs from its place here where samples were skipped."""
-        return positions_measured(len(self), self.settings["samples"])
+        return self._once("index", lambda: positions_measured(len(self), self.settings["samples"]))
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), bits, ideal_bits, n_tokens, n_bytes, preview.
@@ -230,7 +230,18 @@ class StoredLengths(CodeLengths):
 
     def pieces(self) -> Iterator[CodeLengths]:  # type: ignore[override]
         """The samples in consecutive parts, whose tokens are in memory one part at a time."""
-        return (self._of_places(np.arange(*ends)) for ends in self._stretches(np.arange(len(self))))
+        return (self._of_places(np.arange(*ends)) for ends in self._ranges())
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        edges, low = self.token_offsets, 0
+        while low < len(self):
+            limit = int(edges[low]) + _TOKENS_A_PIECE
+            high = max(low + 1, int(np.searchsorted(edges, limit, side="right")) - 1)
+            yield low, high
+            low = high
+
+    def _window(self, low: int, high: int) -> CodeLengths:  # type: ignore[override]
+        return _Window(self, low, high)
 
     def _of_places(self, places: Int64[np.ndarray, " kept"]) -> CodeLengths:  # type: ignore[override]
         order = np.argsort(places, kind="stable")
@@ -293,7 +304,7 @@ class StoredLengths(CodeLengths):
     def _tables(self) -> "dict[str, pd.DataFrame | Chunks]":
         return {
             "samples": Chunks(lambda: (self._rows(low, high) for low, high in self._row_ranges()), alike=False),
-            "tokens": Chunks(lambda: (piece.tokens_to_pandas() for piece in self.pieces()), alike=True),
+            "tokens": Chunks(lambda: (self._window(*ends).tokens_to_pandas() for ends in self._ranges()), alike=True),
         }
 
     def _row_ranges(self) -> Iterator[tuple[int, int]]:
@@ -306,3 +317,27 @@ class StoredLengths(CodeLengths):
         names = ("bits", "ideal_bits", "n_tokens", "n_bytes")
         columns = {"sample": self.index[low:high]} | {name: getattr(self, name)[low:high] for name in names}
         return with_about(pd.DataFrame(columns), self._about(low, high))
+
+
+class _Window(StoredLengths):
+    """Some consecutive samples, with the record of all: a field of their tokens is read once, when it is asked for."""
+
+    __slots__ = ("_low", "_whole")
+
+    _low: int
+    _whole: StoredLengths
+
+    def __init__(self, whole: StoredLengths, low: int, high: int) -> None:
+        edges, settings = whole.token_offsets[low : high + 1], whole.settings
+        known = {name: getattr(whole, name)[low:high] for name in ("bits", "ideal_bits", "n_tokens", "n_bytes")}
+        known["settings"] = {**settings, "samples": {**settings["samples"], "rows": whole.index[low:high]}}
+        known["token_offsets"] = edges - edges[0]
+        about = whole._about
+        super().__init__(whole._tokens, lambda first, end: about(low + first, low + end), known)
+        object.__setattr__(self, "_low", low)
+        object.__setattr__(self, "_whole", whole)
+
+    def _read(self, field: str, low: int = 0, high: int | None = None) -> Any:
+        if (low, high) != (0, None):
+            return self._whole._read(field, self._low + low, self._low + (len(self) if high is None else high))
+        return self._once(field, lambda: self._whole._read(field, self._low, self._low + len(self)))

@@ -17,7 +17,7 @@ from memorization.stats.means import mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "part_of_record", "sets_by"]
+__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "in_pieces", "part_of_record", "sets_by"]
 
 TOKEN_FIELDS = ("token_bits", "token_ids", "token_bytes", "token_greedy")  # of `CodeLengths`, with an entry a token
 
@@ -91,6 +91,23 @@ class RowsOfLengths(Rows):
         """
         yield self
 
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """First and last + 1 sample of each of the `pieces`."""
+        yield 0, len(self)
+
+    def _window(self: Lengths, low: int, high: int) -> Lengths:
+        """The samples from place `low` up to `high`, with the record of all, for what needs their numbers alone."""
+        if (low, high) == (0, len(self)):
+            return self
+        edges, record = self.token_offsets[low : high + 1], {**self.settings["samples"], "rows": self.index[low:high]}
+        changed: dict[str, Any] = {"settings": {**self.settings, "samples": record}, "token_offsets": edges - edges[0]}
+        changed |= {name: getattr(self, name)[low:high] for name in ("bits", "ideal_bits", "n_tokens", "n_bytes")}
+        for name in TOKEN_FIELDS:
+            values = getattr(self, name)
+            changed[name] = None if values is None else values[edges[0] : edges[-1]]
+        about = None if self.about is None else self.about.take(range(low, high))
+        return self._changed(**changed, about=about)
+
     def _of_places(self: Lengths, places: Int64[np.ndarray, " kept"]) -> Lengths:
         n_tokens = self.n_tokens[places]
         edges = edges_of(n_tokens)
@@ -112,6 +129,16 @@ class RowsOfLengths(Rows):
     def _changed(self: Lengths, **fields: Any) -> Lengths:
         """The same with other fields."""
         return cast(Lengths, replace(cast(Any, self), **fields))
+
+
+def in_pieces(*sets: Lengths) -> Iterator[tuple[slice, tuple[Lengths, ...]]]:
+    """The same samples under several models, some consecutive ones at a time, so that no more of their tokens is read.
+
+    Returns:
+        Which samples, and of each set these alone.
+    """
+    for low, high in max((list(one._ranges()) for one in sets), key=len):
+        yield slice(low, high), tuple(one._window(low, high) for one in sets)
 
 
 def sets_by(cells: tuple[Any, ...]) -> list[tuple[Any, Int64[np.ndarray, " member"]]]:

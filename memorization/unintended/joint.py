@@ -16,6 +16,7 @@ from memorization.measure.byte_bits import shared_pieces
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.fingerprint import same_model
 from memorization.measure.pair import token_count_bits
+from memorization.measure.rows import in_pieces
 
 __all__ = ["as_one", "holds", "is_mixed", "joint_of", "names_of", "tokens_for", "with_count"]
 
@@ -34,8 +35,14 @@ def joint_of(
 ) -> Float64[np.ndarray, " sample"]:
     """The joint code length of each sample, coded or ideal, by the settings of a result."""
     whole = [with_count(getattr(lengths, which), lengths, settings) for lengths in (target, oracle)]
-    tokens = tokens_for(settings["joint"], target, oracle, oracle.token_bits)
-    return joint_bits(whole[0], whole[1], settings["joint"], tokens)
+    code: JointCode = settings["joint"]
+    if code != "switch":
+        return joint_bits(whole[0], whole[1], code)
+    parts = [
+        joint_bits(whole[0][part], whole[1][part], code, tokens_for(code, a, b, b.token_bits))
+        for part, (a, b) in in_pieces(target, oracle)
+    ]
+    return np.concatenate(parts)
 
 
 def tokens_for(

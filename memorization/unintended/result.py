@@ -313,7 +313,7 @@ def combined(
         "target": target.settings,
         "oracle": oracle.settings,
         "other_oracles": [sets[0].settings for sets in other_oracles],
-        "n_repeated": len(target) - len(set(sample_keys(target))),
+        "n_repeated": len(target) - len(np.unique(sample_keys(target))),
     }
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
     target_ideal, oracle_ideal = (with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))
