@@ -299,16 +299,30 @@ class StoredLengths(CodeLengths):
                 whole = changed.pop("about")
                 about = lambda low, high: None if whole is None else whole.take(range(low, high))  # noqa: E731
             return StoredLengths(self._tokens, about, known | changed)
-        return CodeLengths(**({one.name: getattr(self, one.name) for one in fields(self)} | changed))
+        names = [one.name for one in fields(self) if one.name not in changed]
+        return CodeLengths(**{name: getattr(self, name) for name in names}, **changed)
 
     def _tables(self) -> "dict[str, pd.DataFrame | Chunks]":
         return {
-            "samples": Chunks(lambda: (self._rows(low, high) for low, high in self._row_ranges()), alike=False),
+            "samples": self._table(),
             "tokens": Chunks(lambda: (self._window(*ends).tokens_to_pandas() for ends in self._ranges()), alike=True),
         }
 
-    def _row_ranges(self) -> Iterator[tuple[int, int]]:
-        return ((low, min(low + _ROWS, len(self))) for low in range(0, len(self), _ROWS))
+    def _row_ranges(self) -> list[tuple[int, int]]:
+        return [(low, min(low + _ROWS, len(self))) for low in range(0, len(self), _ROWS)]
+
+    def _about_at(self, places: range | Int64[np.ndarray, " some"]) -> About | None:
+        if isinstance(places, range):
+            return self._about(places.start, places.stop)
+        order, parts = np.sort(places), list[About | None]()
+        for low, high in self._row_ranges():
+            own = order[(low <= order) & (order < high)]
+            found = self._about(int(own[0]), int(own[-1]) + 1) if len(own) else About(())
+            parts.append(None if found is None else found.take(own - own[:1]))
+        if None in parts:
+            return None
+        about = About.joined(parts, [len(part) for part in parts if part is not None])
+        return None if about is None else about.take(np.argsort(np.argsort(places, kind="stable"), kind="stable"))
 
     def _rows(self, low: int, high: int) -> "pd.DataFrame":
         """These rows of `to_pandas`."""

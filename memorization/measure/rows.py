@@ -17,7 +17,7 @@ from memorization.stats.means import mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "in_pieces", "part_of_record", "sets_by"]
+__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "in_pieces", "part_of_record", "places_by", "sets_by"]
 
 TOKEN_FIELDS = ("token_bits", "token_ids", "token_bytes", "token_greedy")  # of `CodeLengths`, with an entry a token
 
@@ -64,7 +64,7 @@ class RowsOfLengths(Rows):
         import pandas as pd
 
         rows = []
-        for value, places in sets_by(column_of(self.about, None, column)):
+        for value, places in places_by(self, None, column):
             low, high = mean_interval(self.bits[places])
             n_tokens = int(self.n_tokens[places].sum())
             rows.append(
@@ -105,8 +105,11 @@ class RowsOfLengths(Rows):
         for name in TOKEN_FIELDS:
             values = getattr(self, name)
             changed[name] = None if values is None else values[edges[0] : edges[-1]]
-        about = None if self.about is None else self.about.take(range(low, high))
-        return self._changed(**changed, about=about)
+        return self._changed(**changed, about=self._about_at(range(low, high)))
+
+    def _about_at(self, places: range | Int64[np.ndarray, " some"]) -> About | None:
+        """What stands beside the samples at these places."""
+        return None if self.about is None else self.about.take(places)
 
     def _of_places(self: Lengths, places: Int64[np.ndarray, " kept"]) -> Lengths:
         n_tokens = self.n_tokens[places]
@@ -139,6 +142,22 @@ def in_pieces(*sets: Lengths) -> Iterator[tuple[slice, tuple[Lengths, ...]]]:
     """
     for low, high in max((list(one._ranges()) for one in sets), key=len):
         yield slice(low, high), tuple(one._window(low, high) for one in sets)
+
+
+def places_by(
+    lengths: RowsOfLengths, groups: tuple[str, ...] | None, name: str
+) -> list[tuple[Any, Int64[np.ndarray, " member"]]]:
+    """`sets_by` of a kept column, or of the documents as `group`.
+
+    Raises:
+        InputError: no column of this name was kept.
+    """
+    found: dict[Any, list[np.ndarray]] = {}
+    for low, high in lengths._row_ranges():
+        about = lengths._about_at(range(low, high))
+        for value, places in sets_by(column_of(about, None if groups is None else groups[low:high], name)):
+            found.setdefault(value, []).append(low + places)
+    return [(value, np.concatenate(parts)) for value, parts in found.items()]
 
 
 def sets_by(cells: tuple[Any, ...]) -> list[tuple[Any, Int64[np.ndarray, " member"]]]:
