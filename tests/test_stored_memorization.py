@@ -123,12 +123,13 @@ def test_what_stays_in_files_says_the_same(tmp_path, request, groups, options):
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_shard_by_shard_says_the_same(tmp_path, small_parts, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"combine": "switch"}])
+def test_shard_by_shard_says_the_same(tmp_path, small_parts, monkeypatch, options):
     samples = tmp_path / "samples.jsonl"
     samples.write_text("".join(json.dumps(row) + "\n" for row in rows_of(drawn(N, 0))))
     control = tmp_path / "control.jsonl"
     control.write_text("".join(json.dumps(row) + "\n" for row in rows_of(drawn(N_CONTROL, 1))))
-    how = {"text_column": "input_ids", "control": str(control), "progress": False, "first_token": 0}
+    how = {"text_column": "input_ids", "control": str(control), "progress": False, "first_token": 0, **options}
     models = table_model(0), [table_model(1), table_model(2)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MeasurementWarning)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["MOST_TOKENS", "CodeLengths", "StoredLengths"]
+__all__ = ["IN_MEMORY", "MOST_TOKENS", "CodeLengths", "StoredLengths"]
 
 MOST_TOKENS = 1 << 22  # that code lengths hold in memory, at 33 bytes each
 _TOKENS_A_PIECE = 1 << 18
@@ -39,7 +39,7 @@ _COLUMNS = {
     "token_greedy": ("greedy",),
 }
 _ROWS = 1 << 16  # of a table of samples that are written at a time
-_IN_MEMORY = ("bits", "ideal_bits", "n_tokens", "n_bytes", "token_offsets", "settings")
+IN_MEMORY = ("bits", "ideal_bits", "n_tokens", "n_bytes", "token_offsets", "settings")  # of `StoredLengths`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +192,7 @@ class StoredLengths(CodeLengths):
     ) -> None:
         object.__setattr__(self, "_tokens", tokens)
         object.__setattr__(self, "_about", about)
-        for name in _IN_MEMORY:
+        for name in IN_MEMORY:
             value = known[name]
             if isinstance(value, np.ndarray):
                 value = value.view()
@@ -294,7 +294,7 @@ class StoredLengths(CodeLengths):
 
     def _changed(self, **changed: Any) -> CodeLengths:  # type: ignore[override]
         if not {*TOKEN_FIELDS} & {*changed}:
-            about, known = self._about, {name: getattr(self, name) for name in _IN_MEMORY}
+            about, known = self._about, {name: getattr(self, name) for name in IN_MEMORY}
             if "about" in changed:
                 whole = changed.pop("about")
                 about = lambda low, high: None if whole is None else whole.take(range(low, high))  # noqa: E731
