@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["IN_MEMORY", "MOST_TOKENS", "CodeLengths", "StoredLengths"]
 
 MOST_TOKENS = 1 << 22  # that code lengths hold in memory, at 33 bytes each
-_TOKENS_A_PIECE = 1 << 18
+_TOKENS_A_PIECE = 1 << 16
 _COLUMNS = {
     "token_bits": ("bits",),
     "token_ids": ("token_id",),
     "token_bytes": BYTE_COLUMNS,
     "token_greedy": ("greedy",),
 }
-_ROWS = 1 << 16  # of a table of samples that are written at a time
+_ROWS = 1 << 14  # of a table of samples that are written at a time
 IN_MEMORY = ("bits", "ideal_bits", "n_tokens", "n_bytes", "token_offsets", "settings")  # of `StoredLengths`
 
 
@@ -307,6 +307,10 @@ class StoredLengths(CodeLengths):
             "samples": self._table(),
             "tokens": Chunks(lambda: (self._window(*ends).tokens_to_pandas() for ends in self._ranges()), alike=True),
         }
+
+    @property
+    def _in_files(self) -> bool:
+        return True
 
     def _row_ranges(self) -> list[tuple[int, int]]:
         return [(low, min(low + _ROWS, len(self))) for low in range(0, len(self), _ROWS)]

@@ -80,7 +80,7 @@ class RowsOfLengths(Rows):
         return pd.DataFrame(rows).sort_values("bits_per_token", kind="stable", ignore_index=True)
 
     def pieces(self: Lengths) -> Iterator[Lengths]:
-        """The samples in consecutive parts of about 262,144 tokens, whose tokens are in memory one part at a time.
+        """The samples in consecutive parts of about 65,536 tokens, whose tokens are in memory one part at a time.
 
         Code lengths that are in memory already are one piece.
 

@@ -71,16 +71,21 @@ class Rows(Result):
     def _row(self, place: int) -> dict[str, Any]:
         if not -len(self) <= place < len(self):
             raise InputError(f"sample {place} was asked for, and there are {len(self)}, counted from 0.")
-        if len(self._row_ranges()) == 1:
+        if not self._in_files:
             return self._records()[place].copy()
         place %= len(self)
         return _plain_records(self._rows(place, place + 1))[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows of `to_pandas`, each as a dict."""
-        if len(self._row_ranges()) == 1:
+        if not self._in_files:
             return (row.copy() for row in self._records())
         return (row for ends in self._row_ranges() for row in _plain_records(self._rows(*ends)))
+
+    @property
+    def _in_files(self) -> bool:
+        """Whether what stands beside the samples is left in files."""
+        return False
 
     def _row_ranges(self) -> list[tuple[int, int]]:
         """First and last + 1 row of each part of the table that is in memory at a time: of all, where all may be."""
@@ -92,7 +97,7 @@ class Rows(Result):
 
     def _table(self) -> "pd.DataFrame | Chunks":
         """The table as it is written."""
-        if len(self._row_ranges()) == 1:
+        if not self._in_files:
             return self.to_pandas()
         return Chunks(lambda: (self._rows(*ends) for ends in self._row_ranges()), alike=False)
 

@@ -150,6 +150,10 @@ class Memorization(RowsOfMemorization, InParts, Shares):
         groups = None if self.groups is None else tuple(self.groups[place] for place in places)
         return with_groups(table, groups, self.target._about_at(places))
 
+    @property
+    def _in_files(self) -> bool:
+        return self.target._in_files
+
     def _row_ranges(self) -> list[tuple[int, int]]:
         return self.target._row_ranges()
 
