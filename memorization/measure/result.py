@@ -148,7 +148,8 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
         }
         beside = saved.columns("samples")
         stored = StoredLengths(tokens, lambda low, high: about_of(beside, low, high), known)
-        return stored if len(tokens) > MOST_TOKENS else stored.in_memory()
+        in_pieces = tokens.n_groups > 1  # what was in files when it was saved stays there
+        return stored if in_pieces or len(tokens) > MOST_TOKENS else stored.in_memory()
 
     def __len__(self) -> int:
         return len(self.bits)
