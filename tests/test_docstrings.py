@@ -27,15 +27,7 @@ LISTED = re.compile(r"^::: *(\S+)((?:\n(?: .*)?)*)", re.MULTILINE)  # with its o
 # Functions that implement nothing of a paper, and what they do instead.
 NO_SOURCE = {
     **dict.fromkeys(
-        (
-            "read_samples",
-            "scan_samples",
-            "open_model",
-            "load",
-            "documents_of",
-            "grouped_documents_of",
-            "byte_level_bpe",
-        ),
+        ("read_samples", "scan_samples", "open_model", "load", "documents_of", "grouped_documents_of", "byte_level_bpe"),
         "reads and opens",
     ),
     **dict.fromkeys(("with_end_of_text", "token_edges", "byte_bits", "check_k_percent"), "counts what is there"),
