@@ -192,12 +192,12 @@ def texts_of(memorization: Memorization, texts: Sequence[str] | None, decode: An
     lengths, order = memorization.target, np.argsort(-memorization.signed_bits, kind="stable")[:n]
     rows: list[dict[str, Any]] = []
     for k in order.tolist():
-        own = slice(int(lengths.token_offsets[k]), int(lengths.token_offsets[k + 1]))
-        ids = lengths.token_ids[own]
+        one = lengths._window(k, k + 1)
+        ids, places = one.token_ids, one.token_bytes
         whole = None if texts is None else texts[k]
-        if whole is not None and lengths.token_bytes is not None and (lengths.token_bytes[own] >= 0).all():
+        if whole is not None and places is not None and (places >= 0).all():
             encoded = whole.encode()
-            pieces = [encoded[a:b].decode(errors="replace") for a, b in lengths.token_bytes[own]]
+            pieces = [encoded[a:b].decode(errors="replace") for a, b in places]
         else:
             pieces = [str(i) if decode is None else decode([i]) for i in ids.tolist()]
         text = whole if whole is not None else "".join(pieces) if decode is not None else " ".join(pieces)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float64
 
-from memorization.errors import InputError, ResultError, SameModelWarning, warn
+from memorization.errors import InputError, ResultError
 from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import CodeLengths, measure, tokenize
 from memorization.measure.context import Charge, FirstToken, eos_in_front, resolve_first_token, warn_of_chat_marker
@@ -21,7 +21,6 @@ from memorization.samples import Samples, check_same_answers, counted_by, part_i
 
 Pair: TypeAlias = tuple[CodeLengths, CodeLengths]  # target, oracle
 _ROLES = ("target", "oracle")
-_SAME_BITS = 1e-5  # a token: what one model differs by from itself; two checkpoints differ by more somewhere
 
 
 def measure_pair(
@@ -200,42 +199,6 @@ def _all_prompted(tokenized: list[dict[str, Samples]], measured: Mapping[str, li
     return all(part.all_prompted for parts in tokenized for part in parts.values()) and all(
         (record.get("conditional") or {}).get("n_samples_prompted") == record["n_samples"] for record in records
     )
-
-
-def alike(ours: Sequence[CodeLengths], theirs: Sequence[CodeLengths], bits: float) -> bool:
-    """Whether two models differ by less than `bits` a token, root mean square, on each of these sets.
-
-    Only where tokens are not the same, fingerprints decide: those of two callables may agree on the few tokens of a
-    probe, as a model and what was made of it do.
-    """
-    if any(not np.array_equal(a.token_ids, b.token_ids) for a, b in zip(ours, theirs, strict=True)):
-        return same_model(ours[0].settings["model"], theirs[0].settings["model"])
-    return all(
-        float(np.sqrt(np.mean((a.token_bits - b.token_bits) ** 2))) < bits for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def warn_of_one_model(pairs: Sequence[Pair]) -> None:
-    """Warn where target and oracle agree on every token: no two models do, but one model under two names does."""
-    target, oracle = pairs[0]
-    models = [lengths.settings["model"] for lengths in (target, oracle)]
-    if all(model["class"] == UniformModel.__name__ for model in models):
-        return
-    if all(
-        ours.token_bits.shape == theirs.token_bits.shape
-        and np.allclose(ours.token_bits, theirs.token_bits, rtol=0, atol=_SAME_BITS)
-        for ours, theirs in pairs
-    ):
-        one, other = models[0]["name"], models[1]["name"]
-        same = f"target ({one}) and oracle ({other}) give every token the same bits, so memU is 0"
-        warn(
-            f"{same}: the adapter changes none of them, switched on or off. Is it saved untrained (LoRA's B is 0 then)?"
-            if models[1].get("base_of")
-            else f"{same}: they are one model, or differ only where these samples do not look, or behind another first "
-            "token. Adapters such as LoRA change their base model in place, so that it is no oracle any more: pass "
-            'oracle="base-of-target", or load the base anew.',
-            SameModelWarning,
-        )
 
 
 def control_pair(control: Any, pair: Pair) -> Pair:

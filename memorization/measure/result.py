@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["MOST_TOKENS", "CodeLengths", "StoredLengths"]
+__all__ = ["IN_MEMORY", "MOST_TOKENS", "CodeLengths", "StoredLengths"]
 
 MOST_TOKENS = 1 << 22  # that code lengths hold in memory, at 33 bytes each
-_TOKENS_A_PIECE = 1 << 18
+_TOKENS_A_PIECE = 1 << 16
 _COLUMNS = {
     "token_bits": ("bits",),
     "token_ids": ("token_id",),
     "token_bytes": BYTE_COLUMNS,
     "token_greedy": ("greedy",),
 }
-_ROWS = 1 << 16  # of a table of samples that are written at a time
-_IN_MEMORY = ("bits", "ideal_bits", "n_tokens", "n_bytes", "token_offsets", "settings")
+_ROWS = 1 << 14  # of a table of samples that are written at a time
+IN_MEMORY = ("bits", "ideal_bits", "n_tokens", "n_bytes", "token_offsets", "settings")  # of `StoredLengths`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
     @property
     def index(self) -> Int64[np.ndarray, " sample"]:
         """Position of each sample in the input, which differs from its place here where samples were skipped."""
-        return positions_measured(len(self), self.settings["samples"])
+        return self._once("index", lambda: positions_measured(len(self), self.settings["samples"]))
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a sample: sample (its position in the input), bits, ideal_bits, n_tokens, n_bytes, preview.
@@ -148,7 +148,8 @@ class CodeLengths(BitsOfBytes, RowsOfLengths):
         }
         beside = saved.columns("samples")
         stored = StoredLengths(tokens, lambda low, high: about_of(beside, low, high), known)
-        return stored if len(tokens) > MOST_TOKENS else stored.in_memory()
+        in_pieces = tokens.n_groups > 1  # what was in files when it was saved stays there
+        return stored if in_pieces or len(tokens) > MOST_TOKENS else stored.in_memory()
 
     def __len__(self) -> int:
         return len(self.bits)
@@ -192,7 +193,7 @@ class StoredLengths(CodeLengths):
     ) -> None:
         object.__setattr__(self, "_tokens", tokens)
         object.__setattr__(self, "_about", about)
-        for name in _IN_MEMORY:
+        for name in IN_MEMORY:
             value = known[name]
             if isinstance(value, np.ndarray):
                 value = value.view()
@@ -230,7 +231,18 @@ class StoredLengths(CodeLengths):
 
     def pieces(self) -> Iterator[CodeLengths]:  # type: ignore[override]
         """The samples in consecutive parts, whose tokens are in memory one part at a time."""
-        return (self._of_places(np.arange(*ends)) for ends in self._stretches(np.arange(len(self))))
+        return (self._of_places(np.arange(*ends)) for ends in self._ranges())
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        edges, low = self.token_offsets, 0
+        while low < len(self):
+            limit = int(edges[low]) + _TOKENS_A_PIECE
+            high = max(low + 1, int(np.searchsorted(edges, limit, side="right")) - 1)
+            yield low, high
+            low = high
+
+    def _window(self, low: int, high: int) -> CodeLengths:  # type: ignore[override]
+        return _Window(self, low, high)
 
     def _of_places(self, places: Int64[np.ndarray, " kept"]) -> CodeLengths:  # type: ignore[override]
         order = np.argsort(places, kind="stable")
@@ -283,21 +295,39 @@ class StoredLengths(CodeLengths):
 
     def _changed(self, **changed: Any) -> CodeLengths:  # type: ignore[override]
         if not {*TOKEN_FIELDS} & {*changed}:
-            about, known = self._about, {name: getattr(self, name) for name in _IN_MEMORY}
+            about, known = self._about, {name: getattr(self, name) for name in IN_MEMORY}
             if "about" in changed:
                 whole = changed.pop("about")
                 about = lambda low, high: None if whole is None else whole.take(range(low, high))  # noqa: E731
             return StoredLengths(self._tokens, about, known | changed)
-        return CodeLengths(**({one.name: getattr(self, one.name) for one in fields(self)} | changed))
+        names = [one.name for one in fields(self) if one.name not in changed]
+        return CodeLengths(**{name: getattr(self, name) for name in names}, **changed)
 
     def _tables(self) -> "dict[str, pd.DataFrame | Chunks]":
         return {
-            "samples": Chunks(lambda: (self._rows(low, high) for low, high in self._row_ranges()), alike=False),
-            "tokens": Chunks(lambda: (piece.tokens_to_pandas() for piece in self.pieces()), alike=True),
+            "samples": self._table(),
+            "tokens": Chunks(lambda: (self._window(*ends).tokens_to_pandas() for ends in self._ranges()), alike=True),
         }
 
-    def _row_ranges(self) -> Iterator[tuple[int, int]]:
-        return ((low, min(low + _ROWS, len(self))) for low in range(0, len(self), _ROWS))
+    @property
+    def _in_files(self) -> bool:
+        return True
+
+    def _row_ranges(self) -> list[tuple[int, int]]:
+        return [(low, min(low + _ROWS, len(self))) for low in range(0, len(self), _ROWS)]
+
+    def _about_at(self, places: range | Int64[np.ndarray, " some"]) -> About | None:
+        if isinstance(places, range):
+            return self._about(places.start, places.stop)
+        order, parts = np.sort(places), list[About | None]()
+        for low, high in self._row_ranges():
+            own = order[(low <= order) & (order < high)]
+            found = self._about(int(own[0]), int(own[-1]) + 1) if len(own) else About(())
+            parts.append(None if found is None else found.take(own - own[:1]))
+        if None in parts:
+            return None
+        about = About.joined(parts, [len(part) for part in parts if part is not None])
+        return None if about is None else about.take(np.argsort(np.argsort(places, kind="stable"), kind="stable"))
 
     def _rows(self, low: int, high: int) -> "pd.DataFrame":
         """These rows of `to_pandas`."""
@@ -306,3 +336,27 @@ class StoredLengths(CodeLengths):
         names = ("bits", "ideal_bits", "n_tokens", "n_bytes")
         columns = {"sample": self.index[low:high]} | {name: getattr(self, name)[low:high] for name in names}
         return with_about(pd.DataFrame(columns), self._about(low, high))
+
+
+class _Window(StoredLengths):
+    """Some consecutive samples, with the record of all: a field of their tokens is read once, when it is asked for."""
+
+    __slots__ = ("_low", "_whole")
+
+    _low: int
+    _whole: StoredLengths
+
+    def __init__(self, whole: StoredLengths, low: int, high: int) -> None:
+        edges, settings = whole.token_offsets[low : high + 1], whole.settings
+        known = {name: getattr(whole, name)[low:high] for name in ("bits", "ideal_bits", "n_tokens", "n_bytes")}
+        known["settings"] = {**settings, "samples": {**settings["samples"], "rows": whole.index[low:high]}}
+        known["token_offsets"] = edges - edges[0]
+        about = whole._about
+        super().__init__(whole._tokens, lambda first, end: about(low + first, low + end), known)
+        object.__setattr__(self, "_low", low)
+        object.__setattr__(self, "_whole", whole)
+
+    def _read(self, field: str, low: int = 0, high: int | None = None) -> Any:
+        if (low, high) != (0, None):
+            return self._whole._read(field, self._low + low, self._low + (len(self) if high is None else high))
+        return self._once(field, lambda: self._whole._read(field, self._low, self._low + len(self)))

@@ -17,7 +17,7 @@ from memorization.stats.means import mean_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "part_of_record", "sets_by"]
+__all__ = ["TOKEN_FIELDS", "RowsOfLengths", "in_pieces", "part_of_record", "places_by", "sets_by"]
 
 TOKEN_FIELDS = ("token_bits", "token_ids", "token_bytes", "token_greedy")  # of `CodeLengths`, with an entry a token
 
@@ -64,7 +64,7 @@ class RowsOfLengths(Rows):
         import pandas as pd
 
         rows = []
-        for value, places in sets_by(column_of(self.about, None, column)):
+        for value, places in places_by(self, None, column):
             low, high = mean_interval(self.bits[places])
             n_tokens = int(self.n_tokens[places].sum())
             rows.append(
@@ -80,7 +80,7 @@ class RowsOfLengths(Rows):
         return pd.DataFrame(rows).sort_values("bits_per_token", kind="stable", ignore_index=True)
 
     def pieces(self: Lengths) -> Iterator[Lengths]:
-        """The samples in consecutive parts of about 262,144 tokens, whose tokens are in memory one part at a time.
+        """The samples in consecutive parts of about 65,536 tokens, whose tokens are in memory one part at a time.
 
         Code lengths that are in memory already are one piece.
 
@@ -90,6 +90,26 @@ class RowsOfLengths(Rows):
             [2]
         """
         yield self
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """First and last + 1 sample of each of the `pieces`."""
+        yield 0, len(self)
+
+    def _window(self: Lengths, low: int, high: int) -> Lengths:
+        """The samples from place `low` up to `high`, with the record of all, for what needs their numbers alone."""
+        if (low, high) == (0, len(self)):
+            return self
+        edges, record = self.token_offsets[low : high + 1], {**self.settings["samples"], "rows": self.index[low:high]}
+        changed: dict[str, Any] = {"settings": {**self.settings, "samples": record}, "token_offsets": edges - edges[0]}
+        changed |= {name: getattr(self, name)[low:high] for name in ("bits", "ideal_bits", "n_tokens", "n_bytes")}
+        for name in TOKEN_FIELDS:
+            values = getattr(self, name)
+            changed[name] = None if values is None else values[edges[0] : edges[-1]]
+        return self._changed(**changed, about=self._about_at(range(low, high)))
+
+    def _about_at(self, places: range | Int64[np.ndarray, " some"]) -> About | None:
+        """What stands beside the samples at these places."""
+        return None if self.about is None else self.about.take(places)
 
     def _of_places(self: Lengths, places: Int64[np.ndarray, " kept"]) -> Lengths:
         n_tokens = self.n_tokens[places]
@@ -112,6 +132,32 @@ class RowsOfLengths(Rows):
     def _changed(self: Lengths, **fields: Any) -> Lengths:
         """The same with other fields."""
         return cast(Lengths, replace(cast(Any, self), **fields))
+
+
+def in_pieces(*sets: Lengths) -> Iterator[tuple[slice, tuple[Lengths, ...]]]:
+    """The same samples under several models, some consecutive ones at a time, so that no more of their tokens is read.
+
+    Returns:
+        Which samples, and of each set these alone.
+    """
+    for low, high in max((list(one._ranges()) for one in sets), key=len):
+        yield slice(low, high), tuple(one._window(low, high) for one in sets)
+
+
+def places_by(
+    lengths: RowsOfLengths, groups: tuple[str, ...] | None, name: str
+) -> list[tuple[Any, Int64[np.ndarray, " member"]]]:
+    """`sets_by` of a kept column, or of the documents as `group`.
+
+    Raises:
+        InputError: no column of this name was kept.
+    """
+    found: dict[Any, list[np.ndarray]] = {}
+    for low, high in lengths._row_ranges():
+        about = lengths._about_at(range(low, high))
+        for value, places in sets_by(column_of(about, None if groups is None else groups[low:high], name)):
+            found.setdefault(value, []).append(low + places)
+    return [(value, np.concatenate(parts)) for value, parts in found.items()]
 
 
 def sets_by(cells: tuple[Any, ...]) -> list[tuple[Any, Int64[np.ndarray, " member"]]]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64
 
 from memorization.errors import InputError
 from memorization.measure.byte_bits import shared_pieces
@@ -70,10 +69,11 @@ def plot_token_bits(
         InputError: the two code the sample in different tokens, of which it is not known which bytes they cover; or
             `tokens` has another number of strings.
     """
-    low, high = _token_bits(target, sample), _token_bits(oracle, sample)
+    ours, theirs = (lengths._window(sample, sample + 1) for lengths in (target, oracle))
+    low, high = ours.token_bits, theirs.token_bits
     unit, begins = "coded tokens", None
-    if not np.array_equal(_own(target.token_ids, target, sample), _own(oracle.token_ids, oracle, sample)):
-        low, high, begins = shared_pieces(target, oracle, sample)
+    if not np.array_equal(ours.token_ids, theirs.token_ids):
+        low, high, begins = shared_pieces(ours, theirs, 0)
         unit = "pieces of text that both cut out"
     if tokens is not None and len(tokens) != len(low):
         raise InputError(f"sample {sample} has {len(low)} {unit}; tokens holds {len(tokens)} strings.")
@@ -119,14 +119,6 @@ def plot_tokens(sample: "TokenBits", ax: "Axes | None" = None) -> "Axes":
     ax = plot_token_bits(sample.target, sample.oracle, sample.place, sample.tokens, ax)
     ax.set_xlabel(f"{ax.get_xlabel()}; {sample.title}", parse_math=False)
     return ax
-
-
-def _token_bits(lengths: "CodeLengths", sample: int) -> Float64[np.ndarray, " token"]:
-    return _own(lengths.token_bits, lengths, sample)
-
-
-def _own(values: np.ndarray, lengths: "CodeLengths", sample: int) -> np.ndarray:
-    return np.asarray(values[lengths.token_offsets[sample] : lengths.token_offsets[sample + 1]])
 
 
 def _visible(token: str) -> str:

@@ -41,6 +41,11 @@ class ColumnFiles:
         self._edges: Int64[np.ndarray, " edge"] = np.cumsum(np.array(rows, dtype=np.int64))
         self._held: tuple[Any, Any] = (None, None)
 
+    @property
+    def n_groups(self) -> int:
+        """Row groups of all files."""
+        return len(self._groups)
+
     def __len__(self) -> int:
         return int(self._edges[-1])
 

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from memorization.errors import InputError
 from memorization.results import counted
+from memorization.results.chunks import Chunks
 from memorization.results.result import Result
 from memorization.results.visible import visible
 
@@ -70,18 +71,42 @@ class Rows(Result):
     def _row(self, place: int) -> dict[str, Any]:
         if not -len(self) <= place < len(self):
             raise InputError(f"sample {place} was asked for, and there are {len(self)}, counted from 0.")
-        return self._records()[place].copy()
+        if not self._in_files:
+            return self._records()[place].copy()
+        place %= len(self)
+        return _plain_records(self._rows(place, place + 1))[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows of `to_pandas`, each as a dict."""
-        return (row.copy() for row in self._records())
+        if not self._in_files:
+            return (row.copy() for row in self._records())
+        return (row for ends in self._row_ranges() for row in _plain_records(self._rows(*ends)))
+
+    @property
+    def _in_files(self) -> bool:
+        """Whether what stands beside the samples is left in files."""
+        return False
+
+    def _row_ranges(self) -> list[tuple[int, int]]:
+        """First and last + 1 row of each part of the table that is in memory at a time: of all, where all may be."""
+        return [(0, len(self))]
+
+    def _rows(self, low: int, high: int) -> "pd.DataFrame":
+        """The rows of `to_pandas` from `low` up to `high`."""
+        return self.to_pandas().iloc[low:high]
+
+    def _table(self) -> "pd.DataFrame | Chunks":
+        """The table as it is written."""
+        if not self._in_files:
+            return self.to_pandas()
+        return Chunks(lambda: (self._rows(*ends) for ends in self._row_ranges()), alike=False)
 
     def _records(self) -> list[dict[str, Any]]:
         return self._once("records of rows", lambda: _plain_records(self.to_pandas()))
 
     def _first_shown(self) -> tuple[str, "pd.DataFrame"]:
         """The rows that a notebook shows, and what they are."""
-        return "the first samples", self.to_pandas().head(_SHOWN)
+        return "the first samples", self._rows(0, min(_SHOWN, len(self)))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the figures, and some rows. Texts in it can do nothing but be read."""

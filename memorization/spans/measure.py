@@ -13,6 +13,7 @@ from memorization.measure.byte_bits import character_edges
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import Pair, check_measured
+from memorization.measure.rows import in_pieces
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import check_kept, counted, versions
 from memorization.samples import GroupsLike, Samples, SamplesLike, groups_of_both, read_samples
@@ -310,7 +311,7 @@ class _Rows:
             oracle_bits=np.array(oracle, dtype=np.float64),
             on_edges=np.array(on_edges, dtype=np.bool_),
             unit=np.array(unit, dtype=np.int64),
-            about=None if lengths.about is None else lengths.about.take(_places_of(index, lengths)),
+            about=lengths._about_at(_places_of(index, lengths)),
         )
 
 
@@ -330,23 +331,34 @@ def _charged(pair: Pair, samples: Samples, places: Sequence[Place], documents: n
         by_row.setdefault(place.row, []).append(place)
     row_of = {int(i): row for row, i in enumerate(samples.index)}  # lossy texts were left out of what was measured
     found = _Rows([])
-    for k, i in enumerate(target.index.tolist()):
-        edges = character_edges(samples.texts[row_of[i]])
-        bits = [lengths.bits_by_byte(k) for lengths in pair]
-        coded = np.isfinite(bits[0]) & np.isfinite(bits[1])
-        rest = coded.copy()
-        token_edges = _token_edges(target, k)
-        for place in by_row.get(row_of[i], ()):
-            start, end = int(edges[place.start]), int(edges[place.end])
-            own = [float(one[start:end].sum()) if coded[start:end].all() else np.nan for one in bits]
-            whole = {start, end} <= token_edges
-            found.rows.append(
-                (i, place.name, place.start, place.end, end - start, own[0], own[1], whole, int(units[k]))
-            )
-            rest[start:end] = False
-        if rest.any():
-            own = [float(one[rest].sum()) for one in bits]
-            found.rows.append((i, REST, -1, -1, int(rest.sum()), own[0], own[1], True, int(units[k])))
+    for part, pieces in in_pieces(*pair):
+        for k, (i, unit) in enumerate(zip(pieces[0].index.tolist(), units[part].tolist(), strict=True)):
+            edges = character_edges(samples.texts[row_of[i]])
+            bits = [lengths.bits_by_byte(k) for lengths in pieces]
+            coded = np.isfinite(bits[0]) & np.isfinite(bits[1])
+            rest = coded.copy()
+            token_edges = _token_edges(pieces[0], k)
+            for place in by_row.get(row_of[i], ()):
+                start, end = int(edges[place.start]), int(edges[place.end])
+                own = [float(one[start:end].sum()) if coded[start:end].all() else np.nan for one in bits]
+                whole = {start, end} <= token_edges
+                found.rows.append(
+                    (
+                        i,
+                        place.name,
+                        place.start,
+                        place.end,
+                        end - start,
+                        own[0],
+                        own[1],
+                        whole,
+                        unit,
+                    )
+                )
+                rest[start:end] = False
+            if rest.any():
+                own = [float(one[rest].sum()) for one in bits]
+                found.rows.append((i, REST, -1, -1, int(rest.sum()), own[0], own[1], True, unit))
     return found.spans(target)
 
 

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,10 +11,13 @@ from jaxtyping import Float64
 from memorization.coding.joint import JointCode, MixedCode, TokenBits, joint_bits, mixed_token_bits
 from memorization.errors import InputError
 from memorization.integers import edges_of
+from memorization.measure.agreement import same_tokens
 from memorization.measure.byte_bits import shared_pieces
 from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.fingerprint import same_model
 from memorization.measure.pair import token_count_bits
+from memorization.measure.result import IN_MEMORY, StoredLengths
+from memorization.measure.rows import in_pieces
 
 __all__ = ["as_one", "holds", "is_mixed", "joint_of", "names_of", "tokens_for", "with_count"]
 
@@ -34,8 +36,14 @@ def joint_of(
 ) -> Float64[np.ndarray, " sample"]:
     """The joint code length of each sample, coded or ideal, by the settings of a result."""
     whole = [with_count(getattr(lengths, which), lengths, settings) for lengths in (target, oracle)]
-    tokens = tokens_for(settings["joint"], target, oracle, oracle.token_bits)
-    return joint_bits(whole[0], whole[1], settings["joint"], tokens)
+    code: JointCode = settings["joint"]
+    if code != "switch":
+        return joint_bits(whole[0], whole[1], code)
+    parts = [
+        joint_bits(whole[0][part], whole[1][part], code, tokens_for(code, a, b, b.token_bits))
+        for part, (a, b) in in_pieces(target, oracle)
+    ]
+    return np.concatenate(parts)
 
 
 def tokens_for(
@@ -66,22 +74,48 @@ def as_one(oracles: Sequence[CodeLengths], code: MixedCode) -> CodeLengths:
     """
     first = oracles[0]
     for other in oracles[1:]:
-        if not np.array_equal(first.token_ids, other.token_ids):
+        if not same_tokens(first, other):
             names = [lengths.settings["model"]["name"] for lengths in (first, other)]
             raise InputError(
                 f'the oracles {names[0]} and {names[1]} cut the samples into different tokens, and combine="{code}" '
                 'mixes them token by token: give oracles of one tokenizer, or combine="best".'
             )
-    offsets = first.token_offsets
-    ideal = mixed_token_bits([lengths.token_bits for lengths in oracles], offsets, code)
-    coded = mixed_token_bits([_with_excess(lengths) for lengths in oracles], offsets, code)
-    return replace(
-        first,
-        bits=np.add.reduceat(coded, offsets[:-1]),
-        ideal_bits=np.add.reduceat(ideal, offsets[:-1]),
-        token_bits=ideal,
-        settings={**first.settings, "model": _record_of_all([one.settings["model"] for one in oracles], code)},
-    )
+    ideal, coded = np.empty(len(first)), np.empty(len(first))
+    for part, pieces in in_pieces(*oracles):
+        offsets = pieces[0].token_offsets
+        for sums, bits in ((ideal, [one.token_bits for one in pieces]), (coded, [_with_excess(one) for one in pieces])):
+            sums[part] = np.add.reduceat(mixed_token_bits(bits, offsets, code), offsets[:-1])
+    record = _record_of_all([one.settings["model"] for one in oracles], code)
+    changed = {"bits": coded, "ideal_bits": ideal, "settings": {**first.settings, "model": record}}
+    if isinstance(first, StoredLengths):
+        return _Mixed(oracles, code, {name: getattr(first, name) for name in IN_MEMORY} | changed)
+    return first._changed(token_bits=_mixed_bits(oracles, code), **changed)
+
+
+def _mixed_bits(oracles: Sequence[CodeLengths], code: MixedCode) -> Float64[np.ndarray, " token"]:
+    return mixed_token_bits([one.token_bits for one in oracles], oracles[0].token_offsets, code)
+
+
+class _Mixed(StoredLengths):
+    """Stored code lengths under several oracles as one, whose tokens' bits are mixed when they are asked for."""
+
+    __slots__ = ("_code", "_oracles")
+
+    _code: MixedCode
+    _oracles: Sequence[CodeLengths]
+
+    def __init__(self, oracles: Sequence[CodeLengths], code: MixedCode, known: Mapping[str, Any]) -> None:
+        first = oracles[0]
+        assert isinstance(first, StoredLengths)
+        super().__init__(first._tokens, first._about, known)
+        object.__setattr__(self, "_code", code)
+        object.__setattr__(self, "_oracles", oracles)
+
+    def _read(self, field: str, low: int = 0, high: int | None = None) -> Any:
+        if field != "token_bits":
+            return super()._read(field, low, high)
+        ends = low, len(self) if high is None else high
+        return _mixed_bits([one._window(*ends) for one in self._oracles], self._code)
 
 
 def names_of(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memorization.coding.joint import JointCode
-from memorization.measure.pair import alike
+from memorization.measure.agreement import alike
 from memorization.results import Pictured, counted
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval, spread
@@ -17,7 +17,7 @@ from memorization.unintended.control import Control
 from memorization.unintended.joint import is_mixed
 from memorization.unintended.means import Means, labels_of_both
 from memorization.unintended.ngram import TOKENS_READ, best_step, continued_bits
-from memorization.unintended.rungs import NGRAM, Documents, Maker, Rung, Sets, cross_fitted, same_tokens
+from memorization.unintended.rungs import NGRAM, BuiltIn, Documents, Maker, Rung, Sets, cross_fitted, same_tokens
 from memorization.unintended.verdict import TOLERANCE, Evidence, Step, Verdict, judge
 
 if TYPE_CHECKING:
@@ -117,8 +117,11 @@ def build_ladder(
     maker = Maker(target, joint, counted)
     documents = samples.documents, control.documents
     given = maker.given(oracles)
-    built, tokens, left_out = maker.built_in(oracles[0], documents)
-    mixtures, mixed, not_mixed = maker.mixtures(oracles, tokens, documents[1])
+    codes = BuiltIn(oracles[0], target, documents)
+    built, mixtures = maker.made(oracles[0], codes)
+    mixed, not_mixed = maker.best(oracles, codes, documents[1])
+    mixtures += [] if mixed is None else [mixed]
+    left_out = {} if NGRAM in codes.of_control else {NGRAM: "the control is one sample"}
     rungs = sorted([*given, *built, *mixtures], key=lambda rung: -float(rung.control_bits.mean()))
     shown = [rung for rung in rungs if rung.bits is not None]
     evidence = _evidence(target, oracles, given, built, mixed, samples, control)
@@ -132,7 +135,7 @@ def build_ladder(
         reason=reason,
         evidence=evidence,
         settings={
-            "n_gram_tokens": min(n_tokens, TOKENS_READ) if NGRAM in tokens else 0,
+            "n_gram_tokens": min(n_tokens, TOKENS_READ) if NGRAM in codes.of_control else 0,
             "left_out": {**left_out, **not_mixed},
         },
     )

@@ -1,16 +1,18 @@
 """Means of memU with their intervals: the same names for samples and for control samples."""
 
-from itertools import pairwise
+import hashlib
+from itertools import pairwise, repeat
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped, UInt64
 
 from memorization.measure.code_lengths import CodeLengths
+from memorization.measure.rows import in_pieces
 from memorization.results import About, ReadOnly
 from memorization.stats.levels import Interval
 from memorization.stats.means import mean_interval
 
-__all__ = ["Means", "labels_of_both", "sample_keys"]
+__all__ = ["Means", "equal_samples", "labels_of_both", "sample_keys"]
 
 
 class Means(ReadOnly):
@@ -41,7 +43,7 @@ class Means(ReadOnly):
     @property
     def equal(self) -> Int64[np.ndarray, " sample"]:
         """The same number for equal samples, counted from 0."""
-        return self._once("equal", lambda: _equal(self.target))
+        return equal_samples(self.target)
 
     @property
     def n_independent(self) -> int:
@@ -86,8 +88,8 @@ def labels_of(groups: tuple[str, ...] | None, lengths: CodeLengths) -> Shaped[np
     """
     if groups is not None:
         return np.asarray(groups)
-    equal = _equal(lengths)
-    return equal if len(np.unique(equal)) < len(equal) else None
+    equal = equal_samples(lengths)
+    return equal if int(equal.max(initial=-1)) + 1 < len(equal) else None
 
 
 def labels_of_both(
@@ -102,18 +104,35 @@ def labels_of_both(
     )
 
 
-def sample_keys(lengths: CodeLengths) -> list[bytes]:
-    """Of each sample what equal samples share: its coded tokens, and what was read before them."""
-    edges = lengths.token_offsets.tolist()
+def sample_keys(lengths: CodeLengths) -> UInt64[np.ndarray, " sample"]:
+    """A number for each sample, the same for equal ones: those with the same coded tokens and the same read before.
+
+    Others have different ones but for one pair in 10^19.
+    """
+    return lengths._once("keys of samples", lambda: _keys(lengths))
+
+
+def _keys(lengths: CodeLengths) -> UInt64[np.ndarray, " sample"]:
     given = lengths.settings["samples"].get("conditional")
-    prompts = given["prompts"] if given else [""] * len(lengths)
-    return [
-        lengths.token_ids[a:b].tobytes() + prompt.encode()
-        for (a, b), prompt in zip(pairwise(edges), prompts, strict=True)
-    ]
+    keys = np.empty(len(lengths), dtype=np.uint64)
+    for part, (piece,) in in_pieces(lengths):
+        ids = piece.token_ids
+        prompts = given["prompts"][part] if given else repeat("", len(piece))
+        digests = (
+            hashlib.blake2b(ids[a:b].tobytes() + prompt.encode(), digest_size=8).digest()
+            for (a, b), prompt in zip(pairwise(piece.token_offsets.tolist()), prompts, strict=True)
+        )
+        keys[part] = np.frombuffer(b"".join(digests), dtype="<u8")
+    return keys
 
 
-def _equal(lengths: CodeLengths) -> Int64[np.ndarray, " sample"]:
-    """The same number for equal samples."""
-    number: dict[bytes, int] = {}
-    return np.array([number.setdefault(key, len(number)) for key in sample_keys(lengths)], dtype=np.int64)
+def equal_samples(lengths: CodeLengths) -> Int64[np.ndarray, " sample"]:
+    """The same number for equal samples, counted from 0 in the order in which they come first."""
+    return lengths._once("equal samples", lambda: _numbered(sample_keys(lengths)))
+
+
+def _numbered(keys: UInt64[np.ndarray, " sample"]) -> Int64[np.ndarray, " sample"]:
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(number[place])

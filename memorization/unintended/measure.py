@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from memorization.coding.joint import JointCode, MixedCode
 from memorization.errors import InputError
+from memorization.measure.agreement import alike, warn_of_one_model
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.batches import check_batch_size
 from memorization.measure.code_lengths import CodeLengths
@@ -19,11 +20,9 @@ from memorization.measure.in_shards import Scan, check_apart_in_shards, survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import (
     Pair,
-    alike,
     check_same_samples,
     control_pair,
     differ_in_tokens,
-    warn_of_one_model,
 )
 from memorization.measure.shard_files import free_folder, save_measured
 from memorization.measure.tokenizers import TokenizerLike
@@ -306,9 +305,8 @@ def _add_control(measured: list[list[Pair]], control: Any) -> None:
         pairs.append(control_pair(control if len(measured) == 1 else (control[0], control[k + 1]), pairs[0]))
     ours, theirs = (lengths[0] for lengths in measured[0])
     if ours.settings["first_token"]["rule"] != "skip" and not differ_in_tokens(*measured[0][0]):
-        unseen = set(sample_keys(theirs))
-        both = [k for k, key in enumerate(sample_keys(ours)) if key in unseen]
-        if both:
+        both = np.flatnonzero(np.isin(sample_keys(ours), sample_keys(theirs)))
+        if len(both):
             raise InputError(
                 f"sample {ours.index[both[0]]} is also in the control ({len(both)} of "
                 f"{counted(len(ours), 'sample')} are): leave "

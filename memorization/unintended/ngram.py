@@ -7,11 +7,13 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
 __all__ = [
+    "NGramCode",
     "Tokens",
     "best_step",
     "best_weights",
     "continued_bits",
     "copy_bits",
+    "folds_of",
     "mixture_bits",
     "ngram_bits",
     "skip_bits",
@@ -42,10 +44,7 @@ class Tokens:
 
     def folds(self, n_folds: int) -> Int64[np.ndarray, " token"]:
         """The fold of each token: its document's number, modulo n_folds."""
-        number = np.arange(len(self.offsets) - 1)
-        if self.documents is not None:
-            number = np.unique(self.documents, return_inverse=True)[1]
-        return np.repeat(number % n_folds, np.diff(self.offsets))
+        return np.repeat(folds_of(self.documents, len(self.offsets) - 1, n_folds), np.diff(self.offsets))
 
     def before(self, places: int, vocab_size: int) -> Int64[np.ndarray, " token"]:
         """The token so many places before each one, vocab_size where the sample has not begun."""
@@ -56,6 +55,14 @@ class Tokens:
         """One number for each token with no, one and two tokens before it; divided by vocab_size, for these alone."""
         last, earlier = (self.before(places, vocab_size) for places in (1, 2))
         return [self.ids, last * vocab_size + self.ids, (earlier * (vocab_size + 1) + last) * vocab_size + self.ids]
+
+
+def folds_of(
+    documents: Shaped[np.ndarray, " sample"] | None, n_samples: int, n_folds: int
+) -> Int64[np.ndarray, " sample"]:
+    """The fold of each sample: its document's number, or its own, modulo n_folds."""
+    number = np.arange(n_samples) if documents is None else np.unique(documents, return_inverse=True)[1]
+    return np.asarray(number % n_folds)
 
 
 def ngram_bits(
@@ -78,14 +85,33 @@ def ngram_bits(
         Witten and Bell, IEEE Trans. Inf. Theory 37 (1991), method C; Chen and Goodman, Computer Speech and Language 13
         (1999), section 2.5.
     """
-    theirs, ours = _cross_fitted(control, [(one, one.grams(vocab_size)) for one in (control, samples)], vocab_size)
-    return theirs, ours
+    code = NGramCode(control, vocab_size)
+    return code.of_control, code.bits(samples, samples.folds(code.n_folds))
+
+
+class NGramCode:
+    """The code of `ngram_bits`, for samples of which only some are in memory at a time.
+
+    Attributes:
+        n_folds: of control and samples.
+        of_control: bits of the control's tokens.
+    """
+
+    def __init__(self, control: Tokens, vocab_size: int) -> None:
+        self._code = _CrossFitted(control, control.grams(vocab_size), vocab_size)
+        self._vocab_size = vocab_size
+        self.n_folds = self._code.n_folds
+        self.of_control = self._code.of_control
+
+    def bits(self, samples: Tokens, fold: Int64[np.ndarray, " token"]) -> Float64[np.ndarray, " token"]:
+        """Bits of the tokens of samples of these folds (`folds_of`)."""
+        return self._code.bits(samples.grams(self._vocab_size), fold)
 
 
 def skip_bits(control: Tokens, places: int, vocab_size: int) -> Float64[np.ndarray, " control_token"]:
     """The same for the control alone, given the one token so many places before: for structure of longer reach."""
     pairs = control.before(places, vocab_size) * vocab_size + control.ids
-    return _cross_fitted(control, [(control, [control.ids, pairs])], vocab_size)[0]
+    return _CrossFitted(control, [control.ids, pairs], vocab_size).of_control
 
 
 def copy_bits(control: Tokens, vocab_size: int) -> Float64[np.ndarray, " control_token"]:
@@ -123,19 +149,22 @@ def copy_bits(control: Tokens, vocab_size: int) -> Float64[np.ndarray, " control
     return np.asarray(-np.log2(p))
 
 
-def _cross_fitted(
-    control: Tokens, coded: list[tuple[Tokens, list[np.ndarray]]], vocab_size: int
-) -> list[Float64[np.ndarray, " token"]]:
-    """Bits of sets of tokens, the first of which is the control, by counts of the control without one fold in turn."""
-    n_folds = min(_FOLDS, control.n_documents)
-    folds = [tokens.folds(n_folds) for tokens, _ in coded]
-    read = np.arange(len(control.ids)) < TOKENS_READ
-    bits = [np.empty(len(tokens.ids)) for tokens, _ in coded]
-    for fold in range(n_folds):
-        code = [_Counts(grams[read & (folds[0] != fold)], vocab_size) for grams in coded[0][1]]
-        for out, (_, grams), own in zip(bits, coded, folds, strict=True):
-            out[own == fold] = _bits(code, [one[own == fold] for one in grams], vocab_size)
-    return bits
+class _CrossFitted:
+    """A code by counts of grams of the control, for each fold by those of the other folds."""
+
+    def __init__(self, control: Tokens, grams: list[np.ndarray], vocab_size: int) -> None:
+        self._vocab_size, self.n_folds = vocab_size, min(_FOLDS, control.n_documents)
+        fold, read = control.folds(self.n_folds), np.arange(len(control.ids)) < TOKENS_READ
+        self._counts = [[_Counts(one[read & (fold != k)], vocab_size) for one in grams] for k in range(self.n_folds)]
+        self.of_control = self.bits(grams, fold)
+
+    def bits(self, grams: list[np.ndarray], fold: Int64[np.ndarray, " token"]) -> Float64[np.ndarray, " token"]:
+        """Bits of tokens by their grams and their folds."""
+        out = np.empty(len(fold))
+        for k, counts in enumerate(self._counts):
+            own = fold == k
+            out[own] = _bits(counts, [one[own] for one in grams], self._vocab_size)
+        return out
 
 
 class _Counts:

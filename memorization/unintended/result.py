@@ -13,6 +13,7 @@ from memorization.measure.code_lengths import CodeLengths
 from memorization.measure.context import FirstToken
 from memorization.measure.pair import Pair, check_same_samples
 from memorization.results import Saved, counted, describe_first_token, describe_model, plain
+from memorization.results.chunks import Chunks
 from memorization.samples import left_out
 from memorization.stats.levels import Interval
 from memorization.unintended.control import Control, control_of, with_groups
@@ -116,9 +117,18 @@ class Memorization(RowsOfMemorization, InParts, Shares):
 
         And where these are known: id and group behind sample, and the columns that were kept at the end.
         """
+        return self._rows(0, len(self))
+
+    def _rows(self, low: int, high: int) -> "pd.DataFrame":
+        return self._rows_at(range(low, high))
+
+    def _rows_at(self, places: range | Int64[np.ndarray, " some"]) -> "pd.DataFrame":
+        """These rows of `to_pandas`, whose names are their places."""
         import pandas as pd
 
+        part = slice(places.start, places.stop) if isinstance(places, range) else places
         columns = {
+            "sample": self.target.index,
             "bits": self.bits,
             "signed_bits": self.signed_bits,
             "ideal_bits": self.ideal_bits,
@@ -134,12 +144,23 @@ class Memorization(RowsOfMemorization, InParts, Shares):
             "p_value": self.p_values,
             "q_value": self.q_values,
         }
-        return with_groups(pd.DataFrame({"sample": self.target.index, **columns}), self.groups, self.about)
+        table = pd.DataFrame(
+            {name: values[part] for name, values in columns.items()}, index=pd.RangeIndex(len(self))[part]
+        )
+        groups = None if self.groups is None else tuple(self.groups[place] for place in places)
+        return with_groups(table, groups, self.target._about_at(places))
+
+    @property
+    def _in_files(self) -> bool:
+        return self.target._in_files
+
+    def _row_ranges(self) -> list[tuple[int, int]]:
+        return self.target._row_ranges()
 
     _row_tables: ClassVar[tuple[str, ...]] = ("memorization", "control")
 
-    def _tables(self) -> "dict[str, pd.DataFrame]":
-        tables = {"memorization": self.to_pandas()}
+    def _tables(self) -> "dict[str, pd.DataFrame | Chunks]":
+        tables = {"memorization": self._table()}
         return tables if self.control is None else {**tables, "control": self.control.to_pandas()}
 
     def _facts(self) -> dict[str, Any]:
@@ -313,7 +334,7 @@ def combined(
         "target": target.settings,
         "oracle": oracle.settings,
         "other_oracles": [sets[0].settings for sets in other_oracles],
-        "n_repeated": len(target) - len(set(sample_keys(target))),
+        "n_repeated": len(target) - len(np.unique(sample_keys(target))),
     }
     target_bits, oracle_bits = (with_count(lengths.bits, lengths, settings) for lengths in (target, oracle))
     target_ideal, oracle_ideal = (with_count(lengths.ideal_bits, lengths, settings) for lengths in (target, oracle))

@@ -10,9 +10,9 @@ from jaxtyping import Float64, Int64, Shaped
 from memorization.errors import InputError
 from memorization.integers import as_integer, check_integer
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.rows import sets_by
+from memorization.measure.rows import places_by
 from memorization.results import About, Pictured, visible
-from memorization.results.rows import Rows, column_of
+from memorization.results.rows import Rows
 from memorization.stats.levels import Interval
 from memorization.stats.means import difference_interval, mean_interval
 from memorization.stats.significance import selected
@@ -57,6 +57,10 @@ class RowsOfMemorization(Selection, Rows):
     oracle: CodeLengths
     control: "Control | None"
 
+    def _rows_at(self, places: range | Int64[np.ndarray, " some"]) -> "pd.DataFrame":
+        """These rows of `to_pandas`, whose names are their places."""
+        raise NotImplementedError
+
     def top(self, n: int = 10, *, repeats: bool = False) -> "pd.DataFrame":
         """The n most memorized samples by signed memU, in bits a sample, highest first.
 
@@ -85,7 +89,7 @@ class RowsOfMemorization(Selection, Rows):
         if not repeats:
             order = order[np.isin(order, self.first_of_each)]
         counts = np.bincount(equal)[equal]
-        table = self.to_pandas().iloc[order[:n]].copy()
+        table = self._rows_at(order[:n])
         table.insert(list(table.columns).index("bits"), "copies", counts[order[:n]])
         return table
 
@@ -115,7 +119,7 @@ class RowsOfMemorization(Selection, Rows):
         """
         import pandas as pd
 
-        sets = sets_by(column_of(self.about, self.groups, column))
+        sets = places_by(self.target, self.groups, column)
         rows = [{column: value, **self._figures_of(places)} for value, places in sets]
         return pd.DataFrame(rows).sort_values("mean_bits", ascending=False, kind="stable", ignore_index=True)
 
@@ -171,12 +175,11 @@ class RowsOfMemorization(Selection, Rows):
         if place is None or not -len(self) <= place < len(self):
             raise InputError(f"sample {i!r} was asked for, and there are {len(self)}, counted from 0.")
         place %= len(self)
-        a, b = (int(edge) for edge in self.target.token_offsets[place : place + 2])
-        same = np.array_equal(self.target.token_ids, self.oracle.token_ids)
-        if tokens is None and tokenizer is not None and same:
-            tokens = [str(tokenizer.decode([one])) for one in self.target.token_ids[a:b].tolist()]
-        about: About | None = self.about
-        named = "" if about is None or about.row_ids is None else f", id {visible(about.row_ids[place], 60)}"
+        ids, others = (one._window(place, place + 1).token_ids for one in (self.target, self.oracle))
+        if tokens is None and tokenizer is not None and np.array_equal(ids, others):
+            tokens = [str(tokenizer.decode([one])) for one in ids.tolist()]
+        about: About | None = self.target._about_at(range(place, place + 1))
+        named = "" if about is None or about.row_ids is None else f", id {visible(about.row_ids[0], 60)}"
         title = f"sample {self.target.index[place]}{named}"
         return TokenBits(self.target, self.oracle, place, tokens, title).plot(ax)
 

@@ -84,16 +84,15 @@ def _of_record(audit: "Audit", k: int, texts: Texts, kept: dict[int, Any]) -> He
 
 def _pieces(audit: "Audit", k: int, row: Any) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Pieces of a record with the target's and the oracle's bits; NaN where those of the oracle are not known."""
-    target, oracle = audit.memorization.target, audit.memorization.oracle
-    own = slice(int(target.token_offsets[k]), int(target.token_offsets[k + 1]))
-    ids, ours = target.token_ids[own], target.token_bits[own]
+    target, oracle = (one._window(k, k + 1) for one in (audit.memorization.target, audit.memorization.oracle))
+    ids, ours = target.token_ids, target.token_bits
     pieces = [str(piece) for piece in row.pieces] if row is not None else []
     if len(pieces) != len(ids):
         pieces = [f"#{number}" for number in ids]
     if not differ_in_tokens(target, oracle):
-        return pieces, ours, oracle.token_bits[own]
+        return pieces, ours, oracle.token_bits
     try:
-        ours_shared, theirs, edges = shared_pieces(target, oracle, k)
+        ours_shared, theirs, edges = shared_pieces(target, oracle, 0)
     except InputError:
         return pieces, ours, np.full(len(ids), np.nan)
     encoded = b"" if row is None else row.text.encode()
