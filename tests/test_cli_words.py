@@ -482,7 +482,8 @@ def test_ctrl_c_in_a_measurement_says_that_nothing_was_written(model_folder, tmp
 
 
 def test_an_interruption_while_results_are_written_says_so(model_folder, data, tmp_path, monkeypatch, capsys):
-    def save(*_: object, **__: object) -> None:
+    def save(_: object, folder: Path, **__: object) -> None:
+        (folder / ".tokens.parquet-waiting").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CodeLengths, "save", save)

@@ -11,7 +11,6 @@ import typer
 from memorization.cli.options import Output, Overwrite, one_of
 from memorization.cli.output import claim, draw, save
 from memorization.errors import ExtrapolationWarning, InputError
-from memorization.results import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +84,7 @@ def predict(
 ) -> None:
     """F1 of a loss-threshold attack on a model, the ceiling of any, and the sizes at which F1 is 0.55 to 0.95."""
     from memorization import MIScalingLaw
+    from memorization.results import counted
 
     for name, value in (("--params", params), ("--tokens", tokens)):
         if not 0 < value < math.inf:
