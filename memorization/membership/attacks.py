@@ -299,9 +299,9 @@ def _again(
 ) -> tuple[list[slice], list[np.ndarray]]:
     """What the model reads again, and where the moments of each go; those of uniform first tokens are filled in."""
     are_ids = lengths.settings["samples"]["texts_sha256"] is None
-    places, sequences = [], []
+    places, sequences, token_ids = [], [], lengths.token_ids
     for start, stop in pairwise(lengths.token_offsets):
-        ids = lengths.token_ids[start:stop]
+        ids = token_ids[start:stop]
         own = are_ids and first.charge == "uniform" and int(ids[0]) == first.context  # it brought its BOS
         if first.charge == "uniform":
             bits = math.log2(lengths.settings["uniform_vocab_size"])
@@ -329,7 +329,7 @@ def _with_prompts(
     check_measured(lengths.settings["samples"], samples, "the CodeLengths are")
     found = sequences_of(tokenize(samples, tokenizer, on_lossy_text="raise"), first)
     places: list[slice] = []
-    sequences, scored = list[np.ndarray](), list[np.ndarray]()
+    sequences, scored, token_ids = list[np.ndarray](), list[np.ndarray](), lengths.token_ids
     for (start, stop), read, apart, mask in zip(
         pairwise(lengths.token_offsets), found.read, found.apart, found.scored, strict=True
     ):
@@ -338,7 +338,7 @@ def _with_prompts(
             moments[:, start] = bits, bits, 0
         elif apart:  # given the context alone
             places.append(slice(start, start + 1))
-            sequences.append(np.array([first.id, lengths.token_ids[start]]))
+            sequences.append(np.array([first.id, token_ids[start]]))
             scored.append(np.array([False, True]))
         if mask.any():
             places.append(slice(start + apart, stop))
