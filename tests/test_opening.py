@@ -412,20 +412,6 @@ def test_weights_that_hold_no_values():
         bits(lambda ids: torch.zeros(*ids.shape, 10, device="meta"))
 
 
-def test_offloaded_to_disk(tmp_path):
-    accelerate = pytest.importorskip("accelerate")
-    model = llama()
-    expected = bits(model)
-    accelerate.disk_offload(model, str(tmp_path), execution_device="cpu")
-    assert any(p.is_meta for p in model.parameters())
-    found = compress_bits(model, SAMPLES, first_token=0, progress=False)
-    np.testing.assert_allclose(found.ideal_bits, expected, atol=1e-4)
-    assert found.settings["model"]["unread_weights"]["n"] > 0
-    assert same_model(found.settings["model"], record_of(llama()))  # by what they say
-    with pytest.raises(InputError, match="is offloaded, so it cannot be moved"):
-        bits(model, device="meta")
-
-
 def test_lazy_modules_are_counted_after_their_first_call():
     model = nn.Sequential(nn.Embedding(16, 8), nn.LazyLinear(16))
     assert record_of(model)["n_params"] == 16 * 8 + 8 * 16 + 16

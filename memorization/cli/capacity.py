@@ -9,7 +9,6 @@ import typer
 from memorization.cli.options import (
     ARCHITECTURES,
     Address,
-    Device,
     EngineName,
     GpusAStack,
     Layers,
@@ -20,6 +19,7 @@ from memorization.cli.options import (
     SeqLen,
     ShardOf,
     Store,
+    TrainingDevice,
     one_of,
     read_batch_size,
     read_engine,
@@ -98,7 +98,7 @@ def capacity(
             autocompletion=one_of("float32", "bfloat16", "autocast"),
         ),
     ] = "float32",
-    device: Device = None,
+    device: TrainingDevice = None,
     anchor: Annotated[
         bool, typer.Option("--anchor", help="Measure GPT-2 of equal size by the same protocol, too, and compare.")
     ] = False,

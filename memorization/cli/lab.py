@@ -8,7 +8,6 @@ import typer
 from memorization.cli.options import (
     Address,
     Arch,
-    Device,
     Documents,
     EngineName,
     GpusAStack,
@@ -22,6 +21,7 @@ from memorization.cli.options import (
     ShardOf,
     Store,
     TextColumn,
+    TrainingDevice,
     read_engine,
 )
 from memorization.cli.output import KEPT, NOT_WRITTEN, claim, draw, only_a_share, save
@@ -82,7 +82,7 @@ def text_sweep(
     samples_per_document: Annotated[
         int | None, typer.Option(help="Only the first so many samples of each document.  [default: all]")
     ] = None,
-    device: Device = None,
+    device: TrainingDevice = None,
     store: Store = None,
     engine: EngineName = "local",
     address: Address = None,

@@ -124,7 +124,16 @@ MaxBatchTokens = Annotated[
         help="Tokens a forward pass, padding counted, at most.  [default: what the memory holds]",
     ),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...  [default: a GPU if there is one]")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1 ...; auto: over all GPUs, main memory and disk.  [default: a GPU if there is one]",
+    ),
+]
+TrainingDevice = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...  [default: a GPU if there is one]")
+]
 Dtype = Annotated[
     str | None,
     typer.Option(

@@ -23,6 +23,7 @@ from memorization.measure.folders import (
     has,
     read_json,
 )
+from memorization.measure.wrappers import offloaded
 
 _UP = 3  # folders above the adapter's in which a base that was moved with it is looked for
 
@@ -99,6 +100,12 @@ def load_adapter(
             f"{what}, and the base cannot be loaded: {error} If the base lies elsewhere, write its place into "
             f"base_model_name_or_path of {folder / ADAPTER}."
         ) from error
+    if offloaded(base):  # peft would place it anew, and copy what is on disk into the folder where we are
+        raise ModelError(
+            f"{what}, and the base does not fit into the memory of the devices here, so a part of it is offloaded: an "
+            "adapter cannot be put on that. Merge the two where there is more memory (merge_and_unload()), save that, "
+            "and measure it."
+        )
     import peft
 
     held = _Held(weights)

@@ -1,8 +1,9 @@
 """What tells one model from another: a digest of its weights, and what it says of a few tokens."""
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -21,11 +22,13 @@ class Weights(NamedTuple):
     unread: dict[str, Any] | None
 
 
-def weights_of(state: Mapping[str, Any]) -> Weights:
+def weights_of(state: Mapping[str, Any], offloaded: Mapping[int, Callable[[], Tensor]] | None = None) -> Weights:
     """Names, shapes, dtypes and an even spread of the values of all parameters and buffers of a state_dict.
 
-    Values that cannot be read (offloaded to disk, packed in a class of its own) are left out and counted.
+    `offloaded` reads the tensors that are not in memory, by their id(). Values that cannot be read (on the meta device
+    with nothing that brings them, packed in a class of its own) are left out and counted.
     """
+    elsewhere = offloaded or {}
     digest = hashlib.sha256()
     unread = []
     for name, value in _tensors(state):
@@ -36,7 +39,7 @@ def weights_of(state: Mapping[str, Any]) -> Weights:
                 unread.append(name)
             continue
         digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
-        values = some_values(value)
+        values = some_values(value, elsewhere.get(id(value)))
         if values is None:
             unread.append(name)
         else:
@@ -53,9 +56,13 @@ def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def some_values(tensor: Tensor) -> bytes | None:
-    """An even spread of a tensor's values; None where they cannot be read."""
+def some_values(tensor: Tensor, read: Callable[[], Tensor] | None = None) -> bytes | None:
+    """An even spread of a tensor's values; None where they cannot be read. `read` brings those of an offloaded one."""
     if tensor.is_meta:
+        with contextlib.suppress(Exception):
+            brought = None if read is None else read()
+            if brought is not None and not brought.is_meta and brought.shape == tensor.shape:
+                return some_values(brought.to(tensor.dtype))
         return None
     for method in ("detach", "dequantize"):
         try:
@@ -114,7 +121,8 @@ def same_model(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     """Whether two records (`settings["model"]`) are of one model, as far as records tell.
 
     Models whose logits differ are two. Among those that agree, the digests of the weights decide where both were read
-    in full; then the logits; and the name where nothing else is known (callables in results of version 0.1.0).
+    in full, and those of the files where neither could be; then the logits; and the name where nothing else is known
+    (callables in results of version 0.1.0).
     """
     alike = _alike(ours, theirs)
     if alike is False:
@@ -123,6 +131,9 @@ def same_model(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     whole = not (ours.get("unread_weights") or theirs.get("unread_weights"))
     if a and b and whole:
         return bool(a == b)
+    files, others = ours.get("weight_files"), theirs.get("weight_files")
+    if files and others:
+        return bool(files == others)
     if alike is not None:
         return alike
     return bool((a or ours["name"]) == (b or theirs["name"]))

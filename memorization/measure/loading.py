@@ -3,6 +3,7 @@
 Beside `tokenizers.py` the only file below the lab that imports transformers.
 """
 
+import importlib.util
 import os
 from functools import partial
 from pathlib import Path
@@ -33,17 +34,28 @@ def load_model(
     trust_remote_code: bool,
     allow_pickle: bool,
     progress: bool,
+    spread_with: str | None = None,
 ) -> Loaded:
     """The model of a hub id or folder, on the CPU; the base with its adapter where the folder holds an adapter.
 
+    `spread_with` has it placed by accelerate over all GPUs, main memory and disk, where it fits. It is a folder for
+    what has to be written to that end; it has to stay as long as the model.
+
     Raises:
-        ModelError: it cannot be loaded, lacks weights, or would run code that was not asked for.
+        ModelError: it cannot be loaded, lacks weights, or would run code that was not asked for; accelerate is missing.
     """
     if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise InputError(f"dtype must be a torch dtype or its name, such as float32 or bfloat16; it is {dtype!r}.")
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code, "dtype": dtype or "auto"}
     if not allow_pickle:
         options["use_safetensors"] = True
+    if spread_with is not None:
+        if importlib.util.find_spec("accelerate") is None:
+            raise ModelError(
+                f'device="auto" places {name} over several devices with accelerate, which is not installed: pip '
+                "install accelerate. Or name one device."
+            )
+        options |= {"device_map": "auto", "offload_folder": spread_with}
     folder = Path(name)
     if os.path.exists(name):
         check_folder(folder)

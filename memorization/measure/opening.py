@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -21,7 +22,8 @@ from memorization.measure.parameters import n_non_embedding_params, n_params, un
 from memorization.measure.probe import Forward, probe
 from memorization.measure.surroundings import default_device, undisturbed
 from memorization.measure.tokenizers import TokenizerLike, load_tokenizer, tokenizer_record
-from memorization.measure.wrappers import declared_vocab_size, position_limit, unwrapped, where_it_lies
+from memorization.measure.weights import weight_digests
+from memorization.measure.wrappers import declared_vocab_size, offloaded, position_limit, unwrapped, where_it_lies
 
 BASE_OF_TARGET = "base-of-target"  # an oracle of verbs that have a target: see measure/base_of_target.py
 _UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
@@ -109,7 +111,9 @@ def open_model(
         model: hub id or folder, a transformers model, a torch module or callable from ids to logits, `UniformModel`, or
             an OpenModel.
         tokenizer: object, name or folder; None is the model's own where the model is named.
-        device: where to measure; None is where the model lies, or for models loaded here a GPU if there is one.
+        device: where to measure; None is where the model lies, or for models loaded here a GPU if there is one. "auto"
+            spreads a model loaded here over all GPUs, main memory and disk, as far as it needs them (transformers'
+            device_map="auto", with accelerate); a model in memory stays where it lies.
         dtype: of the weights of models loaded here; None is the checkpoint's own.
         revision: of a hub model.
         trust_remote_code: run code that the checkpoint brings.
@@ -135,7 +139,9 @@ def open_model(
     if max_length is not None:
         max_length = check_integer("max_length", max_length, besides="None")
     elsewhere = default_device()
-    with undisturbed():
+    spread = isinstance(device, str) and device == "auto"
+    device = None if spread else device
+    with undisturbed(), contextlib.ExitStack() as until_closed:
         if isinstance(model, OpenModel):
             yield _as_asked(model, tokenizer, device, dtype, revision)
             return
@@ -153,8 +159,10 @@ def open_model(
                 trust_remote_code=trust_remote_code,
                 allow_pickle=allow_pickle,
                 progress=progress,
+                spread_with=until_closed.enter_context(tempfile.TemporaryDirectory()) if spread else None,
             )
-            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            if not spread:
+                device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         elif dtype is not None:
             raise InputError(
                 f"dtype={dtype!r} applies to models loaded by name; this {type(model).__name__} is in memory already. "
@@ -187,6 +195,8 @@ def open_model(
                     "probe": probed,
                     "vocab_size": vocab_size,
                 }
+                if record["unread_weights"] is not None and source is not None:
+                    record["weight_files"] = _weight_files(source, placed)
             try:
                 yield OpenModel(forward, vocab_size, limit, place, tokenizer, record)
             finally:
@@ -201,8 +211,7 @@ def _in_place(model: Any, name: str, device: DeviceLike | None, *, bring_back: b
         return
     home, movable = where_it_lies(model, name)
     place = _device(device) if device is not None else home
-    # "cuda" is "cuda:0": no move for what cannot be moved.
-    moves = place != home and (movable or torch.empty(0, device=place).device != home)
+    moves = torch.empty(0, device=place).device != home  # "cuda" is "cuda:0": no move for what cannot be moved
     if moves and not movable:
         raise InputError(
             f"device={str(device)!r} came, and {name} lies on several devices or is offloaded, so it cannot be moved "
@@ -285,6 +294,12 @@ def _max_length(model: Any, tokenizer: Any) -> int | None:
     return None
 
 
+def _weight_files(source: str, placed: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """SHA-256 of a folder's weight files, those of the base under an adapter among them; None unless all are here."""
+    parts = [weight_digests(folder) for folder in ([source] if placed is None else [placed["base"], source])]
+    return None if None in parts else {name: sha for part in parts if part for name, sha in part.items()}
+
+
 def _name_of(model: Any, source: str | None) -> str:
     if source is not None:
         return source
@@ -313,6 +328,7 @@ def model_record(
         "revision": revision or getattr(config, "_commit_hash", None),
         "fingerprint": repr(model) if isinstance(model, UniformModel) else None,
         "unread_weights": None,
+        "weight_files": None,
         "n_params": None,
         "n_non_embedding_params": None,
         "n_trained_params": None,
@@ -324,7 +340,7 @@ def model_record(
     if not isinstance(model, nn.Module):
         return record
     module, carrier = unwrapped(model), carrier_of(model)
-    state, among = module.state_dict(), None
+    state, among = module.state_dict(keep_vars=True), None
     if carrier is not None:
         parts = parts_of(carrier)
         if without_adapters:
@@ -332,7 +348,7 @@ def model_record(
         else:
             state, among = {**parts.base_state, **parts.adapter_state}, parts.used
             record["adapter"] = adapter_record(carrier, parts, placed)
-    weights, why = weights_of(state), uncounted(module)
+    weights, why = weights_of(state, offloaded(module)), uncounted(module)
     first = next(module.parameters(), None)
     return record | {
         "class": type(module).__name__,

@@ -218,7 +218,8 @@ def _check_causal(
         raise NotCausalError(
             f"{name} is not causal: changing the token at position {length - 1} moved the logits at position "
             f"{found[0]} by {found[1]:.3g}. Its probabilities define no code. Is it a masked language model, or is "
-            "its causal mask off? Activations that are quantized by one scale for all tokens do the same."
+            "its causal mask off? Activations that are quantized by one scale for all tokens do the same, and so does "
+            "bitsandbytes in 8 bits, which looks for outliers in all tokens: llm_int8_threshold=0.0 turns that off."
         )
 
 

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from memorization.measure.opening import OpenModel
 from memorization.results.folder import digest_of
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -12,8 +11,9 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 def weight_digests(model: Any) -> dict[str, str] | None:
     """SHA-256 of each weight file, by its name, of a model that is or was opened from a folder; None of any other."""
-    if isinstance(model, OpenModel):
-        model = model.record["name"]
+    record = getattr(model, "record", None)  # of an OpenModel
+    if isinstance(record, dict):
+        model = record.get("name")
     if not isinstance(model, (str, os.PathLike)) or not Path(model).is_dir():
         return None
     found = {}

@@ -1,10 +1,12 @@
 """What lies inside a model that is wrapped: its module, its configuration, its limits; and where its weights are."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memorization.errors import ModelError
 from memorization.integers import as_integer
@@ -52,18 +54,60 @@ def _configs(model: Any) -> Iterator[Any]:
 def where_it_lies(model: nn.Module, name: str) -> tuple[torch.device, bool]:
     """The device on which a module takes its ids, and whether it lies there in one piece, so that it can be moved.
 
+    Of a model that is spread over several devices it is that of the input embedding.
+
     Raises:
         ModelError: its weights are nowhere: on the meta device, with nothing that brings them.
     """
     tensors = [*model.parameters(), *model.buffers()]
     places = {tensor.device for tensor in tensors}
-    hooks = [hook for module in model.modules() if (hook := getattr(module, "_hf_hook", None)) is not None]
-    real = [tensor.device for tensor in tensors if not tensor.is_meta]
-    if len(real) < len(tensors) and not hooks:
+    hooks = [hook for module in model.modules() for hook in _hooks(module)]
+    if any(tensor.is_meta for tensor in tensors) and not hooks:
         raise ModelError(
             f"{name} has weights on the meta device, which hold no values. Load them first, as from_pretrained() and "
             "load_state_dict(..., assign=True) do."
         )
-    runs_on = [device for hook in hooks if (device := getattr(hook, "execution_device", None)) is not None]
-    home = real[0] if real else torch.device(runs_on[0]) if runs_on else torch.device("cpu")
-    return home, len(places) <= 1 and not any(getattr(hook, "offload", False) for hook in hooks)
+    movable = len(places) <= 1 and not any(getattr(hook, "offload", False) for hook in hooks)
+    for module in (_input_embedding(model), model):
+        if module is not None:
+            real = next((p.device for p in (*module.parameters(), *module.buffers()) if not p.is_meta), None)
+            home = real or runs_on(module)
+            if home is not None:
+                return home, movable
+    return torch.device("cpu"), movable
+
+
+def runs_on(module: nn.Module) -> torch.device | None:
+    """The device to which accelerate brings an offloaded module, or the first of its parts; None where nothing says."""
+    hooks = (hook for part in module.modules() for hook in _hooks(part))
+    devices = (device for hook in hooks if (device := getattr(hook, "execution_device", None)) is not None)
+    return next((torch.device(device) for device in devices), None)
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    find = getattr(unwrapped(model), "get_input_embeddings", None)
+    with contextlib.suppress(NotImplementedError, AttributeError):  # transformers models that cannot tell
+        found = find() if callable(find) else None
+        return found if isinstance(found, nn.Module) else None
+    return None
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    """What accelerate does around a module's call: brings its weights, moves its inputs."""
+    hook = getattr(module, "_hf_hook", None)
+    return [] if hook is None else list(getattr(hook, "hooks", [hook]))
+
+
+def offloaded(model: nn.Module) -> dict[int, Callable[[], Tensor]]:
+    """How to read each tensor of which only the shape is in memory (accelerate's offloading), by its id()."""
+    found: dict[int, Callable[[], Tensor]] = {}
+    for module in model.modules():
+        for hook in _hooks(module):
+            kept = getattr(hook, "weights_map", None)
+            if kept is None:
+                continue
+            deep = bool(getattr(hook, "place_submodules", False))
+            for name, tensor in (*module.named_parameters(recurse=deep), *module.named_buffers(recurse=deep)):
+                if tensor.is_meta:
+                    found[id(tensor)] = partial(kept.__getitem__, name)
+    return found
