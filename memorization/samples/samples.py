@@ -180,6 +180,9 @@ class Samples:
 
         Args:
             lossy: positions in the input.
+
+        Returns:
+            Those samples, by the same settings.
         """
         dropped = set(lossy)
         return self.of_places([k for k, row in enumerate(self.index.tolist()) if row not in dropped])
@@ -195,6 +198,9 @@ class Samples:
 
         Args:
             keep: places among these samples.
+
+        Returns:
+            Those samples, by the same settings.
         """
 
         def of(parts: Sequence[Part] | None) -> list[Part] | None:
@@ -242,6 +248,9 @@ class Samples:
 
         Args:
             keep: places among these samples.
+
+        Returns:
+            Those samples, by the same settings.
         """
         own = self.index[np.asarray(keep, dtype=np.int64)]
         return replace(self.of_places(keep), blank_skipped=(), lossy_skipped=(), rows=own)
@@ -262,6 +271,9 @@ class Samples:
 
         Args:
             parts: at least one, all of one kind.
+
+        Returns:
+            Those samples, by the same settings.
         """
         first = parts[0]
 
