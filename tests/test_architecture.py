@@ -28,6 +28,7 @@ FLOORS = [
     "integers",  # what counts as one, in an argument
     "stats",
     "results",
+    "sharing",  # who does what of a common work
     "samples",
     "coding",
     "scaling_law",

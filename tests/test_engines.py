@@ -20,11 +20,12 @@ from memorization.lab import cells as lab_cells
 from memorization.lab.capacity import runs as capacity_runs
 from memorization.lab.cells import Cell, measure_each, stackable
 from memorization.lab.engines import runs
-from memorization.lab.engines.engine import Engine, Shard
+from memorization.lab.engines.engine import Engine
 from memorization.lab.engines.local import n_workers, side_by_side, stacks_of
 from memorization.lab.engines.runs import each_share, run_cells, until_finished, versions_of
 from memorization.lab.store import Store
 from memorization.lab.vmapped import can_stack
+from memorization.sharing.shard import Shard
 
 CPU = torch.device("cpu")
 

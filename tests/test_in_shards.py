@@ -21,8 +21,8 @@ from memorization import (
     scan_samples,
     unintended_memorization,
 )
-from memorization.errors import InputError, MeasurementWarning, NotSavedError, ResultError
-from memorization.measure import in_shards
+from memorization.errors import InputError, MeasurementWarning, NotSavedError, ResultError, UnfinishedError
+from memorization.measure import in_shards, shard_files, shared
 from memorization.measure.shard_files import UNFINISHED, ShardRun
 
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question", "whether", "nobler", "suffer", "slings", "arrows"]
@@ -349,38 +349,102 @@ class TestAfterAStop:
 
 
 class TestSharing:
-    def test_two_at_once_measure_each_shard_once(self, target, tmp_path, monkeypatch):
-        monkeypatch.setattr(in_shards, "_WAIT_SECONDS", 0.01)
-        rows = np.random.default_rng(0).integers(1, 300, (80, 6))
-        put, counted, found = ShardRun.put, [], []
-        both = threading.Barrier(2)
+    @pytest.fixture(autouse=True)
+    def short_waits(self, monkeypatch):
+        for module in (in_shards, shard_files):
+            monkeypatch.setattr(module, "_WAIT_SECONDS", 0.01)
 
-        def slow_put(self, of, k, samples, lengths):
-            counted.append(k)
+    @pytest.fixture
+    def measured(self, monkeypatch):
+        """The shards that were measured, in order."""
+        put, found = ShardRun.put, []
+
+        def counting(self, of, k, samples, lengths):
+            found.append((of, k))
             put(self, of, k, samples, lengths)
 
-        def scored(run, scans, one, *, progress):
-            both.wait(30)
-            found.append(in_shards.score_shards(run, scans, one, progress=progress)[0])
-            both.wait(30)
-            return found[-1:]
+        monkeypatch.setattr(ShardRun, "put", counting)
+        return found
 
-        monkeypatch.setattr(ShardRun, "put", slow_put)
+    def test_two_at_once_measure_each_shard_once_and_both_have_the_result(
+        self, target, tmp_path, monkeypatch, measured
+    ):
+        rows = np.random.default_rng(0).integers(1, 300, (80, 6))
+        both, saved, found = threading.Barrier(2), [], []
+        score, save = shared.score_shards, CodeLengths.save
+
+        def scored(*arguments, **options):
+            both.wait(30)
+            score(*arguments, **options)
+
         monkeypatch.setattr("memorization.measure.compress.score_shards", scored)
-        monkeypatch.setattr(ShardRun, "conclude", lambda *_: None)
-        monkeypatch.setattr(CodeLengths, "load", lambda folder: None)
-        threads = [
-            threading.Thread(target=compress_bits, args=(target, rows), kwargs={"store": tmp_path / "out"})
-            for _ in range(2)
-        ]
+        monkeypatch.setattr(CodeLengths, "save", lambda *how, **more: [saved.append(1), save(*how, **more)])
+        call = lambda: found.append(compress_bits(target, rows, store=tmp_path / "out", progress=False))  # noqa: E731
+        threads = [threading.Thread(target=call) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-        assert sorted(counted) == list(range(10))
+        assert sorted(measured) == [("samples/model", k) for k in range(10)]
+        assert len(saved) == 1
+        assert not (tmp_path / "out" / UNFINISHED).exists()
         whole = compress_bits(target, rows)
+        assert len(found) == 2
         for lengths in found:
             assert_same(whole, lengths)
+
+    def test_shards_measure_their_share_and_the_last_has_the_result(self, target, tmp_path, measured):
+        call = {"samples": np.random.default_rng(0).integers(1, 300, (40, 6)), "store": tmp_path / "out"}
+        says = r"shard 2/3 has measured its share; 3 of 5 parts of the data are missing\. .* without a shard"
+        for _ in range(2):
+            with pytest.raises(UnfinishedError, match=says):
+                compress_bits(target, **call, shard="2/3")
+        assert [k for _, k in measured] == [1, 4]
+        with pytest.raises(UnfinishedError, match="shard 1/3 has measured its share; 1 of 5"):
+            compress_bits(target, **call, shard="1/3")
+        assert_same(compress_bits(target, call["samples"]), compress_bits(target, **call, shard="3/3"))
+        assert [k for _, k in measured] == [1, 4, 0, 3, 2]
+
+    def test_a_share_is_of_all_sets_and_models_and_the_same_call_measures_the_rest(
+        self, target, oracle, tmp_path, measured
+    ):
+        rows = np.random.default_rng(0).integers(1, 300, (60, 6))
+        call = {"samples": rows[:24], "control": rows[24:], "store": tmp_path / "out"}
+        with pytest.raises(UnfinishedError, match="shard 1/2 has measured its share; 8 of 16"):
+            unintended_memorization(target, oracle, **call, shard="1/2")
+        both = [
+            f"samples/{role} 0, samples/{role} 2, control/{role} 1, control/{role} 3" for role in ("target", "oracle")
+        ]
+        assert ", ".join(f"{of} {k}" for of, k in measured) == ", ".join(both)
+        stored = unintended_memorization(target, oracle, **call)
+        assert len(set(measured)) == len(measured) == 16
+        at_once = unintended_memorization(target, oracle, rows[:24], control=rows[24:])
+        assert np.array_equal(stored.bits, at_once.bits)
+
+    def test_one_part_is_of_one_shard_alone(self, target, tmp_path):
+        rows = np.random.default_rng(0).integers(1, 300, (5, 6))
+        with pytest.raises(UnfinishedError, match="shard 2/2 has measured its share; 1 of 1"):
+            compress_bits(target, rows, store=tmp_path / "out", shard="2/2")
+        assert_same(compress_bits(target, rows), compress_bits(target, rows, store=tmp_path / "out", shard="1/2"))
+
+    @pytest.mark.parametrize(
+        ("how", "told"),
+        [
+            ({"shard": "1/2"}, 'shard="1/2" measures into a folder that all processes see: pass store=FOLDER'),
+            ({"engine": "ray"}, 'engine="ray" measures into a folder that all processes see: pass store=FOLDER'),
+            ({"shard": "3/2", "store": "out"}, "shard must be k/n with 1 <= k <= n"),
+            ({"address": "auto"}, 'address is of a Ray cluster: pass engine="ray", too'),
+        ],
+    )
+    def test_what_cannot_be_shared_is_refused(self, target, oracle, how, told):
+        with pytest.raises(InputError, match=told):
+            compress_bits(target, [[1, 2, 3]], **how)
+        with pytest.raises(InputError, match=told):
+            unintended_memorization(target, oracle, [[1, 2, 3]], **how)
+
+    def test_an_engine_that_there_is_not_is_refused(self):
+        with pytest.raises(InputError, match='engine must be "local" or "ray"; it is \'dask\''):
+            shared.Sharing.of(None, "dask", None, "out")
 
 
 class TestWhatIsRead:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memorization.cli.options import (
+    Address,
     AllowPickle,
     BatchSize,
     Control,
@@ -13,6 +14,7 @@ from memorization.cli.options import (
     Data,
     Device,
     Dtype,
+    EngineName,
     FirstToken,
     Groups,
     IdColumn,
@@ -31,6 +33,7 @@ from memorization.cli.options import (
     PromptColumn,
     Quiet,
     Seen,
+    ShardOf,
     SkipLossy,
     Stride,
     Target,
@@ -43,12 +46,11 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import claim, claim_for_shards, draw, save, settled
+from memorization.cli.output import claim, claim_for_shards, draw, most_memorized, only_a_share, save, settled
 from memorization.errors import InputError
 
 if TYPE_CHECKING:
     from memorization.measure.code_lengths import CodeLengths
-    from memorization.unintended import Memorization
 
 # Parameters are called as Python's arguments are: messages that name one are put into the words of the command by that
 # name.
@@ -106,6 +108,9 @@ def measure(
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     csv: Csv = False,
+    shard: ShardOf = None,
+    engine: EngineName = "local",
+    address: Address = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -124,36 +129,40 @@ def measure(
     (seen, unseen), groups = read_data(
         [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep, in_shards=True
     )
-    result = unintended_memorization(
-        under_audit,
-        oracles if len(oracles) > 1 else oracles[0],
-        seen,
-        joint=joint,  # type: ignore[arg-type]  # checked there
-        combine=combine,  # type: ignore[arg-type]  # checked there
-        control=unseen,
-        target_tokenizer=target_tokenizer,
-        oracle_tokenizer=oracle_tokenizer,
-        target_revision=target_revision,
-        oracle_revision=oracle_revision,
-        first_token=token(first_token),
-        max_length=max_length,
-        stride=stride,
-        batch_size=read_batch_size(batch_size),
-        max_batch_tokens=max_batch_tokens,
-        device=device,
-        dtype=dtype,
-        text_column=text_column,
-        limit=limit,
-        groups=groups,
-        on_lossy_text="skip" if on_lossy_text else "raise",
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        progress=not quiet,
-        store=output,
-        overwrite=overwrite,
-    )
+    with only_a_share():
+        result = unintended_memorization(
+            under_audit,
+            oracles if len(oracles) > 1 else oracles[0],
+            seen,
+            joint=joint,  # type: ignore[arg-type]  # checked there
+            combine=combine,  # type: ignore[arg-type]  # checked there
+            control=unseen,
+            target_tokenizer=target_tokenizer,
+            oracle_tokenizer=oracle_tokenizer,
+            target_revision=target_revision,
+            oracle_revision=oracle_revision,
+            first_token=token(first_token),
+            max_length=max_length,
+            stride=stride,
+            batch_size=read_batch_size(batch_size),
+            max_batch_tokens=max_batch_tokens,
+            device=device,
+            dtype=dtype,
+            text_column=text_column,
+            limit=limit,
+            groups=groups,
+            on_lossy_text="skip" if on_lossy_text else "raise",
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            progress=not quiet,
+            store=output,
+            overwrite=overwrite,
+            shard=shard,
+            engine=engine,  # type: ignore[arg-type]  # checked there
+            address=address,
+        )
     print(result)
-    print(_most_memorized(result))
+    print(most_memorized(result))
     result = settled(result, output, csv=csv)
     draw(result, output)
 
@@ -181,6 +190,9 @@ def bits(
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     csv: Csv = False,
+    shard: ShardOf = None,
+    engine: EngineName = "local",
+    address: Address = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -192,27 +204,31 @@ def bits(
     (read,), _ = read_data(
         [samples], text_column, prompt_column, messages, limit, None, id_column, keep, in_shards=output is not None
     )
-    result = compress_bits(
-        model,
-        read,
-        tokenizer=tokenizer,
-        revision=revision,
-        first_token=token(first_token),
-        max_length=max_length,
-        stride=stride,
-        batch_size=read_batch_size(batch_size),
-        max_batch_tokens=max_batch_tokens,
-        device=device,
-        dtype=dtype,
-        text_column=text_column,
-        limit=limit,
-        on_lossy_text="skip" if on_lossy_text else "raise",
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        progress=not quiet,
-        store=output,
-        overwrite=overwrite,
-    )
+    with only_a_share():
+        result = compress_bits(
+            model,
+            read,
+            tokenizer=tokenizer,
+            revision=revision,
+            first_token=token(first_token),
+            max_length=max_length,
+            stride=stride,
+            batch_size=read_batch_size(batch_size),
+            max_batch_tokens=max_batch_tokens,
+            device=device,
+            dtype=dtype,
+            text_column=text_column,
+            limit=limit,
+            on_lossy_text="skip" if on_lossy_text else "raise",
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            progress=not quiet,
+            store=output,
+            overwrite=overwrite,
+            shard=shard,
+            engine=engine,  # type: ignore[arg-type]  # checked there
+            address=address,
+        )
     print(result)
     if output is not None:
         result = settled(result, output, csv=csv)
@@ -378,16 +394,3 @@ def _model_or_lengths(name: str) -> "str | CodeLengths":
     from memorization import CodeLengths
 
     return CodeLengths.load(name) if (Path(name) / "tokens.parquet").is_file() else name
-
-
-def _most_memorized(result: "Memorization", n_shown: int = 5) -> str:
-    from memorization.results import quoted, visible
-
-    rows = []
-    for row in result.top(n_shown).to_dict("records"):
-        named = f", id {visible(row['id'], 40)}" if "id" in row else ""
-        named += f", {row['copies']} equal ones" if row["copies"] > 1 else ""
-        shown = f"  {quoted(row['preview'])}" if row.get("preview") else ""
-        bits = f"{row['target_bits']:>9.2f} under the target, {row['oracle_bits']:>9.2f} under the oracle"
-        rows.append(f"    sample {row['sample']:>7}{named}: memU {row['bits']:>9.2f} bits; {bits}{shown}")
-    return "\n".join(["  most memorized (sample: its row in the data, counted from 0)", *rows])

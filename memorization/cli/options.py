@@ -164,7 +164,7 @@ EngineName = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="Where models are trained: local, this machine; ray, a Ray cluster (extra ray).",
+        help="Where the work is done: local, this machine; ray, a Ray cluster (extra ray).",
         autocompletion=one_of("local", "ray"),
     ),
 ]
@@ -182,7 +182,9 @@ GpusAStack = Annotated[
 ShardOf = Annotated[
     str | None,
     typer.Option(
-        "--shard", metavar="K/N", help="Only every N-th run, from the K-th on, of a common --store.  [default: all]"
+        "--shard",
+        metavar="K/N",
+        help="Only every N-th run or part of the data, from the K-th on, of a common folder.  [default: all]",
     ),
 ]
 
@@ -240,7 +242,7 @@ def named_columns(keep: Sequence[str] | None) -> list[str]:
 def read_engine(engine: str, address: str | None, gpus_a_stack: float, shard: str | None) -> Any:
     """The engine that is named, and its share of the runs."""
     from memorization.lab.engines.chosen import engine_of
-    from memorization.lab.engines.engine import Shard
+    from memorization.sharing.shard import Shard
 
     if engine == "ray":
         from memorization.lab.engines.ray import RayEngine

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from memorization.results import Result
+    from memorization.unintended import Memorization
 
     Saved = TypeVar("Saved", bound=Result)
 
@@ -206,3 +207,17 @@ def save_picture(drawn: "Figure | Axes", path: Path, formats: Sequence[str] = FO
     plt.close(figure)
     others = " and ".join(f".{one}" for one in formats[1:])
     print(f"picture: {files[formats[0]]}" + (f", also as {others}" if others else ""))
+
+
+def most_memorized(result: "Memorization", n_shown: int = 5) -> str:
+    """The samples with most memU, a line each."""
+    from memorization.results import quoted, visible
+
+    rows = []
+    for row in result.top(n_shown).to_dict("records"):
+        named = f", id {visible(row['id'], 40)}" if "id" in row else ""
+        named += f", {row['copies']} equal ones" if row["copies"] > 1 else ""
+        shown = f"  {quoted(row['preview'])}" if row.get("preview") else ""
+        bits = f"{row['target_bits']:>9.2f} under the target, {row['oracle_bits']:>9.2f} under the oracle"
+        rows.append(f"    sample {row['sample']:>7}{named}: memU {row['bits']:>9.2f} bits; {bits}{shown}")
+    return "\n".join(["  most memorized (sample: its row in the data, counted from 0)", *rows])

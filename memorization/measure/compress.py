@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from memorization.measure.code_lengths import CodeLengths, measure_sets, tokenize
-from memorization.measure.in_shards import Scored, identity_of, score_shards, survey
+from memorization.measure.in_shards import Scored, identity_of, survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows
 from memorization.measure.shard_files import ShardRun, free_folder, save_measured
+from memorization.measure.shared import Sharing, score_shards
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.samples import Samples, SampleShards, SamplesLike, read_samples, scan_samples
 
@@ -36,6 +37,9 @@ def compress_bits(
     allow_pickle: bool = False,
     store: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    shard: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> CodeLengths:
     """Code length in bits of each sample under a causal language model, by entropy coding of its token probabilities.
 
@@ -72,6 +76,12 @@ def compress_bits(
             `CodeLengths.save` does.
         overwrite: whether a result in `store` may be replaced, once the new one is whole, and an unfinished run of
             something else thrown away.
+        shard: "k/n": measure only every n-th part of a `store`, from the k-th on. Whoever finishes last puts the result
+            together, and so does the same call without a shard.
+        engine: who measures into the `store`: "local", this process; "ray", tasks of a Ray cluster (extra `ray`), as
+            many as it has CPUs (or GPUs, where `device` or this process has one), each with the model of its own.
+            All workers must see the store, the model and the samples under the same paths.
+        address: of the Ray cluster; None: RAY_ADDRESS, else Ray starts on this machine.
 
     Returns:
         Code lengths in the order of the samples. Of more than 4 million tokens in a `store`, those of each token are
@@ -81,6 +91,7 @@ def compress_bits(
         InputError: samples or options that cannot be used.
         LossyTextError: a text that its tokenizer does not give back.
         ResultError: `store` holds a result, or an unfinished run of something else.
+        UnfinishedError: a shard has measured its share, and others are missing.
         ModelError: a model that cannot be loaded or returns no logits; NotCausalError where later tokens move earlier
             logits; ImpossibleTokenError for NaN logits or a coded token of probability 0.
 
@@ -101,6 +112,7 @@ def compress_bits(
     Source:
         Morris et al., "How much do language models memorize?", arXiv:2505.24832, section 2.3: H(x | m) = -log2 p_m(x).
     """
+    sharing = Sharing.of(shard, engine, address, store)
     max_length, stride, batches = check_windows(max_length, stride, batch_size, max_batch_tokens)
     opening: dict[str, Any] = {
         "tokenizer": tokenizer,
@@ -121,7 +133,7 @@ def compress_bits(
     }
     if store is not None:
         shards = scan_samples(samples, text_column=text_column, limit=limit)
-        return _into(free_folder(store, overwrite=overwrite), overwrite, model, shards, opening, how, progress)
+        return _into(free_folder(store, overwrite=overwrite), overwrite, model, shards, opening, how, sharing)
     raw = read_samples(cast(SamplesLike, samples), text_column=text_column, limit=limit)
     with open_model(model, **opening) as opened:
         return measure_sets(opened, [raw], **how, progress=progress)[0]
@@ -134,11 +146,11 @@ def _into(
     shards: SampleShards,
     opening: dict[str, Any],
     how: dict[str, Any],
-    progress: bool,
+    sharing: Sharing,
 ) -> CodeLengths:
     """Measure shard by shard into a folder; samples of a single shard at once."""
-    scan = survey("samples", shards)
-    if len(scan.digests) == 1:
+    scan, progress = survey("samples", shards), bool(opening["progress"])
+    if len(scan.digests) == 1 and sharing.share.n == 1:
         with open_model(model, **opening) as opened:
             measured = measure_sets(opened, [shards.only()], **how, progress=progress)[0]
         save_measured(measured, folder)
@@ -159,6 +171,5 @@ def _into(
         return tokenize(shard, opened.tokenizer, on_lossy_text=how["on_lossy_text"])
 
     scored = Scored("model", model, opening, settings, options, in_tokens)
-    (lengths,) = score_shards(run, [scan], scored, progress=progress)
-    run.conclude(lengths, folder)
+    score_shards(run, [scan], [scored], lambda lengths: lengths[0][0], sharing=sharing, progress=progress)
     return CodeLengths.load(folder)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import numpy as np
 from jaxtyping import Int64, UInt64
 
@@ -20,11 +19,12 @@ from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.shard_files import ShardRun
 from memorization.measure.weights import weight_digests
 from memorization.progress import Bar, progress_bar
-from memorization.results import Claims, versions
+from memorization.results import versions
 from memorization.samples import Samples, SampleShards, sample_keys
 from memorization.samples.samples import fingerprint_of_ids, fingerprint_of_texts
+from memorization.sharing.shard import Shard
 
-__all__ = ["Scan", "Scored", "check_apart_in_shards", "identity_of", "score_shards", "survey"]
+__all__ = ["Scan", "Scored", "check_apart_in_shards", "identity_of", "measure_share", "missing", "survey", "whole"]
 
 _ASKED = 64  # samples that decide what stands in front, evenly spread: as many as are asked of all at once
 _WAIT_SECONDS = 1.0
@@ -201,44 +201,55 @@ def identity_of(models: Mapping[str, Any], scans: Sequence[Scan], how: Mapping[s
     return found | {f"the version of {name}": used.get(name) for name in ("memorization", "torch", "transformers")}
 
 
-def score_shards(run: ShardRun, scans: Sequence[Scan], scored: Scored, *, progress: bool) -> list[CodeLengths]:
-    """Code lengths of each set under one model, its tokens left in files.
+def missing(run: ShardRun, scans: Sequence[Scan], scored: Scored) -> list[tuple[str, int]]:
+    """The shards that are not finished under one model: the set, and the number."""
+    return [
+        (scan.name, k)
+        for scan in scans
+        for k in range(len(scan.digests))
+        if not run.is_done(f"{scan.name}/{scored.role}", k)
+    ]
+
+
+def measure_share(run: ShardRun, scans: Sequence[Scan], scored: Scored, share: Shard, *, progress: bool) -> None:
+    """Measure a share of all shards under one model.
 
     Shards that are finished already are not measured again. Processes that share the folder share the work.
 
     Raises:
         ResultError: the model is another one than the finished shards were measured with.
     """
-    claims = Claims(fsspec.filesystem("file"), str(run.root / "claims"))
-    n_done = sum(
-        n for scan in scans for k, n in enumerate(scan.n_samples) if run.is_done(f"{scan.name}/{scored.role}", k)
-    )
-    total = sum(sum(scan.n_samples) for scan in scans)
-    if n_done < total:
-        with (
-            open_model(scored.model, **scored.opening) as opened,
-            progress_bar(total, scored.role, unit="sample", shown=progress, delay=1) as bar,
-            run.kept(),
-        ):
-            _check_same_weights(opened, scored)
-            bar.update(n_done)
-            while _score_some(run, scans, scored, opened, claims, bar):
-                time.sleep(_WAIT_SECONDS)
-    return [_whole(run, scan, scored) for scan in scans]
+    own = set(share.of([(scan.name, k) for scan in scans for k in range(len(scan.digests))]))
+    left = own & set(missing(run, scans, scored))
+    if not left:
+        return
+    n_samples = {(scan.name, k): n for scan in scans for k, n in enumerate(scan.n_samples)}
+    total = sum(n_samples[each] for each in own)
+    with (
+        open_model(scored.model, **scored.opening) as opened,
+        progress_bar(total, scored.role, unit="sample", shown=progress, delay=1) as bar,
+        run.kept(),
+    ):
+        _check_same_weights(opened, scored)
+        bar.update(total - sum(n_samples[each] for each in left))
+        while _score_some(run, scans, scored, opened, own, bar):
+            time.sleep(_WAIT_SECONDS)
 
 
 def _score_some(
-    run: ShardRun, scans: Sequence[Scan], scored: Scored, opened: OpenModel, claims: Claims, bar: Bar
+    run: ShardRun, scans: Sequence[Scan], scored: Scored, opened: OpenModel, own: set[tuple[str, int]], bar: Bar
 ) -> bool:
     """Measure each shard that nobody else is at; whether others are still at some."""
-    others = False
+    claims, others = run.claims(), False
     said: set[type[Warning]] = set()
     for scan in scans:
         of = f"{scan.name}/{scored.role}"
         for k, shard in scan.checked():
-            if run.is_done(of, k):
+            if (scan.name, k) not in own or run.is_done(of, k):
                 continue
             with claims.hold(f"{of} {k}") as mine:
+                if run.is_gone():  # another has put the result together
+                    return False
                 if not mine:
                     others = True
                 elif not run.is_done(of, k):
@@ -275,7 +286,7 @@ def _check_same_weights(opened: OpenModel, scored: Scored) -> None:
         )
 
 
-def _whole(run: ShardRun, scan: Scan, scored: Scored) -> CodeLengths:
+def whole(run: ShardRun, scan: Scan, scored: Scored) -> CodeLengths:
     """The code lengths of all shards as one result."""
     of, n = f"{scan.name}/{scored.role}", len(scan.n_samples)
     records = run.records(of, n)

@@ -8,16 +8,19 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 from memorization.errors import NotSavedError, ResultError
 from memorization.integers import edges_of
 from memorization.measure.result import CodeLengths, StoredLengths
-from memorization.results import Result, about_of, check_free, plain
+from memorization.results import Claims, Result, about_of, check_free, plain
 from memorization.results.column_files import ColumnFiles
 from memorization.results.folder import folder_path
 from memorization.samples import Samples
@@ -27,6 +30,7 @@ __all__ = ["UNFINISHED", "ShardRun"]
 UNFINISHED = ".unfinished"  # the folder of a run, in the folder of its result
 _FORMAT = 1
 _CONCLUDING = "concluding.json"
+_WAIT_SECONDS = 1.0
 _OF_READ = ("read_ids", "counted", "prompt_key")  # columns of a shard's samples that its result does not have
 
 
@@ -170,20 +174,42 @@ class ShardRun:
             if column in pyarrow.parquet.read_schema(path).names:
                 yield from pyarrow.parquet.read_table(path, columns=[column]).column(0).to_numpy()
 
-    def conclude(self, result: Result, folder: Path) -> None:
-        """Save what came of the run, and take the run away.
+    def claims(self) -> Claims:
+        """Who of the processes that share the folder is at what."""
+        return Claims(fsspec.filesystem("file"), str(self.root / "claims"))
+
+    def is_gone(self) -> bool:
+        """Whether the run was concluded, by this process or another."""
+        return not (self.root / "run.json").is_file()
+
+    def conclude(self, result_of: Callable[[], Result]) -> None:
+        """Save what came of the run, and take the run away; or wait until another process has.
 
         Raises:
             NotSavedError: saying how to go on.
         """
-        with self.kept():
-            self.write(_CONCLUDING, {})
-            result.save(folder, overwrite=True)
-        self.remove()
+        claims = self.claims()
+        while not self.is_gone():
+            with claims.hold("conclude") as mine:
+                if mine and not self.is_gone():
+                    result = result_of()
+                    with self.kept():
+                        self.write(_CONCLUDING, {})
+                        result.save(self.root.parent, overwrite=True)
+                    self.remove()
+                    return
+            time.sleep(_WAIT_SECONDS)
+        if self.is_gone():  # of claims that came after another had concluded
+            self.remove()
 
     def remove(self) -> None:
-        """Take the run away."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Take the run away, in one step for whoever looks."""
+        away = self.root.with_name(f"{self.root.name}-{uuid.uuid4().hex}")
+        try:
+            os.replace(self.root, away)
+        except OSError:  # open files on Windows
+            away = self.root
+        shutil.rmtree(away, ignore_errors=True)
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -25,6 +25,7 @@ from memorization.measure.pair import (
     differ_in_tokens,
 )
 from memorization.measure.shard_files import free_folder, save_measured
+from memorization.measure.shared import Sharing
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.results import counted, describe_model, versions
 from memorization.samples import (
@@ -78,6 +79,9 @@ def unintended_memorization(
     allow_pickle: bool = False,
     store: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    shard: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> Memorization:
     """Bits of each sample that the target has memorized beyond what the oracle knows of such text.
 
@@ -128,7 +132,10 @@ def unintended_memorization(
         allow_pickle: load pickled weights, which can run code.
         store: folder to measure into, shard by shard, as for `compress_bits`: resumable, and of any size. The result is
             saved there.
-        overwrite: as for `compress_bits`.
+        overwrite: as for `compress_bits`, and so are
+        shard: a fixed share,
+        engine: who measures into the `store`,
+        address: and where.
 
     Returns:
         memU and what it is made of, in the order of the samples.
@@ -180,13 +187,14 @@ def unintended_memorization(
     tokenizers, revisions = (target_tokenizer, oracle_tokenizer), (target_revision, oracle_revision)
     models = Models(target, oracles, tokenizers, revisions, how)
     as_result = partial(_concluded, joint=joint, combine=combine, baseline=baseline)
+    sharing = Sharing.of(shard, engine, address, store)
     folder = None if store is None else free_folder(store, overwrite=overwrite)
     places = list(zip([samples] if control is None or lengths_given else [samples, control], of, strict=False))
     if folder is not None and not lengths_given:
         shards = [scan_samples(place, text_column=text_column, limit=limit, groups=own) for place, own in places]
         scans = [survey(name, part) for name, part in zip(("samples", "control"), shards, strict=False)]
-        if any(len(scan.digests) > 1 for scan in scans):
-            return _in_shards(models, scans, folder, overwrite, as_result)
+        if sharing.share.n > 1 or any(len(scan.digests) > 1 for scan in scans):
+            return _in_shards(models, scans, folder, overwrite, as_result, sharing)
         sets = [part.only() for part in shards]
     else:
         sets = [
@@ -209,14 +217,16 @@ def unintended_memorization(
 
 
 def _in_shards(
-    models: Models, scans: list[Scan], folder: Path, overwrite: bool, as_result: Callable[..., Memorization]
+    models: Models, scans: list[Scan], folder: Path, overwrite: bool, as_result: Any, sharing: Sharing
 ) -> Memorization:
     """Measure shard by shard into a folder, and open the result that is saved there."""
     if len(scans) > 1:
         check_apart_in_shards(*scans)
-    measured, run = models.pairs_in_shards(scans, folder, overwrite=overwrite)
-    documents = [scan.documents(pair[0]) for scan, pair in zip(scans, measured[0], strict=True)]
-    run.conclude(as_result(measured, documents), folder)
+
+    def result_of(measured: Measured) -> Memorization:
+        return as_result(measured, [scan.documents(pair[0]) for scan, pair in zip(scans, measured[0], strict=True)])
+
+    models.pairs_in_shards(scans, folder, result_of, overwrite=overwrite, sharing=sharing)
     return Memorization.load(folder)
 
 

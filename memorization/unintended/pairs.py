@@ -1,18 +1,20 @@
 """Code lengths of samples and control under a target and one or several oracles, at once or shard by shard."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.in_shards import Scan, Scored, identity_of, score_shards
+from memorization.measure.in_shards import Scan, Scored, identity_of
 from memorization.measure.opening import OpenModel, UniformModel, open_model
 from memorization.measure.pair import Pair, load_tokenizers, measure_pair, tokenize_for
 from memorization.measure.passes import check_windows
 from memorization.measure.shard_files import ShardRun
+from memorization.measure.shared import Sharing, score_shards
+from memorization.results import Result
 from memorization.samples import Samples
 
 __all__ = ["Measured", "Models"]
@@ -58,8 +60,16 @@ class Models:
             measured.append(pairs)
         return measured
 
-    def pairs_in_shards(self, scans: Sequence[Scan], folder: Path, *, overwrite: bool) -> tuple[Measured, ShardRun]:
-        """The same of samples that need not fit into memory, kept in the folder as they come.
+    def pairs_in_shards(
+        self,
+        scans: Sequence[Scan],
+        folder: Path,
+        result_of: Callable[[Measured], Result],
+        *,
+        overwrite: bool,
+        sharing: Sharing,
+    ) -> None:
+        """The same of samples that need not fit into memory, kept in the folder as they come, then the result.
 
         A few of them, evenly spread, decide what stands in front of all.
         """
@@ -75,16 +85,20 @@ class Models:
             settings = run.once("decided.json", {role: one.settings for role, one in zip(roles, decided, strict=True)})
         tokenizers = self._tokenizers(roles)
         windows = dict(zip(_OF_SCORING, check_windows(*(self.how[name] for name in _OF_SCORING)), strict=True))
-        lengths = {}
+        scored = []
         for role, model in roles.items():
 
             def in_tokens(shard: Samples, opened: OpenModel, role: str = role) -> Samples:
                 return tokenize_for(tokenizers, shard, self.how["on_lossy_text"])[role]
 
-            scored = Scored(role, model, self._opening(role, model, tokenizers), settings[role], windows, in_tokens)
-            lengths[role] = score_shards(run, scans, scored, progress=bool(self.how["progress"]))
-        target, *oracles = lengths.values()
-        return [list(zip(target, oracle, strict=True)) for oracle in oracles], run
+            opening = self._opening(role, model, tokenizers)
+            scored.append(Scored(role, model, opening, settings[role], windows, in_tokens))
+
+        def concluded(lengths: list[list[CodeLengths]]) -> Result:
+            target, *oracles = lengths
+            return result_of([list(zip(target, oracle, strict=True)) for oracle in oracles])
+
+        score_shards(run, scans, scored, concluded, sharing=sharing, progress=bool(self.how["progress"]))
 
     def _tokenizers(self, roles: Mapping[str, Any]) -> dict[str, Any]:
         tokenizers: dict[str, Any] = {}

@@ -3,7 +3,8 @@
 from typing import Any, Literal
 
 from memorization.errors import InputError
-from memorization.lab.engines.engine import Engine, Shard
+from memorization.lab.engines.engine import Engine
+from memorization.sharing.shard import Shard
 
 __all__ = ["EngineLike", "engine_of"]
 

@@ -1,49 +1,14 @@
 """Engines: how a stack of cells is run, how many at once, and which share of them is this process's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
-from memorization.errors import InputError
 from memorization.lab.cells import Cell, OnSteps, Outcome, Work
 from memorization.results import versions
+from memorization.sharing.shard import Shard
 
-__all__ = ["Engine", "Shard", "n_workers"]
-
-Job = TypeVar("Job")
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A share of the cells: the index-th of n, counted from 1. Every n-th cell, so that long ones are dealt evenly.
-
-    Examples:
-        >>> Shard.parse("2/3").of(["a", "b", "c", "d", "e"])
-        ['b', 'e']
-    """
-
-    index: int = 1
-    n: int = 1
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Shard":
-        """The share that "k/n" names; None: everything.
-
-        Raises:
-            InputError: it names none.
-        """
-        if text is None:
-            return cls()
-        index, slash, n = text.partition("/") if isinstance(text, str) else ("", "", "")
-        if not (slash and index.isdecimal() and n.isdecimal() and 1 <= int(index) <= int(n)):
-            raise InputError(f"shard must be k/n with 1 <= k <= n, as in 2/8; it is {text!r}.")
-        return cls(int(index), int(n))
-
-    def of(self, cells: Sequence[Job]) -> list[Job]:
-        """Its cells, of a list that all shards have."""
-        return list(cells[self.index - 1 :: self.n])
+__all__ = ["Engine", "n_workers"]
 
 
 class Engine:

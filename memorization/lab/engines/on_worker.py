@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from memorization.errors import ModelError
 from memorization.lab.stack import RECIPE
 from memorization.results import versions
+from memorization.sharing.answers import Answer, answer, dumped
 
 __all__ = ["do", "requirements"]
 
@@ -19,7 +19,7 @@ def requirements() -> dict[str, Any]:
     return {"torch": release, "recipe of training": RECIPE, "numba": find_spec("numba") is not None}
 
 
-def do(here: str, pickled: bytes, needed: dict[str, Any], n_threads: int) -> tuple[str, Any]:
+def do(here: str, pickled: bytes, needed: dict[str, Any], n_threads: int) -> Answer:
     """Run a stack.
 
     Args:
@@ -29,38 +29,11 @@ def do(here: str, pickled: bytes, needed: dict[str, Any], n_threads: int) -> tup
         n_threads: of torch.
 
     Returns:
-        "done" and the outcomes with the versions of packages, pickled; "raised" and the exception, pickled; or "cannot"
-        and why.
+        As of `answer`: the outcomes, with the versions of packages.
     """
-    own = requirements()
-    different = [name for name in needed if needed[name] != own[name]]
-    if different:
-        name = different[0]
-        return "cannot", (
-            f"on {here} {name} is {own[name]}, and {needed[name]} where the sweep was started: install there what is "
-            "installed here."
-        )
-    try:
-        work, cells = pickle.loads(pickled)
-    except ImportError as error:
-        return "cannot", (
-            f"on {here} what the builder needs cannot be imported ({error}). Put it where workers find it, or name it "
-            "in the runtime environment of `ray.init`."
-        )
-    torch.set_num_threads(n_threads)
-    try:
-        outcomes = work(cells, lambda n_steps: None)
-    except Exception as error:
-        return "raised", _dumped(error)
-    outcomes = [pickle.loads(_dumped(each)) if isinstance(each, Exception) else each for each in outcomes]
-    return "done", pickle.dumps((outcomes, versions()))
+    return answer(here, pickled, needed, requirements(), n_threads, _outcomes)
 
 
-def _dumped(error: Exception) -> bytes:
-    """An exception as bytes; in words, where it is of a kind that cannot be sent."""
-    try:
-        dumped = pickle.dumps(error)
-        pickle.loads(dumped)
-    except Exception:
-        return pickle.dumps(ModelError(f"{type(error).__name__}: {error}"))
-    return dumped
+def _outcomes(work: Any, cells: Any) -> tuple[list[Any], dict[str, str]]:
+    found = work(cells, lambda n_steps: None)
+    return [pickle.loads(dumped(each)) if isinstance(each, Exception) else each for each in found], versions()
