@@ -10,6 +10,7 @@ from memorization.auditing.findings import Findings
 from memorization.errors import InputError, NothingSelectedWarning
 from memorization.extraction.decoding import least_bits
 from memorization.extraction.stored import Recited, recited
+from memorization.measure.code_lengths import CodeLengths
 from memorization.unintended import Memorization
 
 __all__ = ["FDR", "FIGURES", "SURE", "TRIES", "figures_of", "memorized_of", "recited_of"]
@@ -37,6 +38,8 @@ FIGURES = {
     "extractable": f"records that come out in {TRIES:,} sampled tries with probability 1/2, from the same prefixes",
     "extractable_share": "their share of the records that are long enough",
     "extractable_control_share": "the same share of the control",
+    "longest_recited": "tokens in a row of a record, each the one that greedy decoding gives after the true ones",
+    "longest_recited_control": "the same of the control, which is generalization",
     **{f"auc_{name}": f"AUC of the {name} attack, 0.5 is chance" for name in _ATTACKS},
     "auc_best": "the highest of them",
     "repeated": "records that stand in the data more than once",
@@ -67,6 +70,9 @@ def _figures(audit: Findings) -> dict[str, float]:
         low, high = control.net_interval
         found |= {"n_control": len(control.bits), "net_bits": control.net_bits}
         found |= {"net_bits_low": low, "net_bits_high": high}
+    for name, lengths in (("", memorization.target), ("_control", None if control is None else control.target)):
+        if lengths is not None and lengths.token_greedy is not None:
+            found[f"longest_recited{name}"] = _longest_recited(lengths)
     came = recited_of(audit)
     if came is not None:
         found |= _of_extraction(*came)
@@ -75,6 +81,19 @@ def _figures(audit: Findings) -> dict[str, float]:
         found |= {f"auc_{name}": areas.get(name, math.nan) for name in _ATTACKS}
         found["auc_best"] = max(areas.values())
     return {name: float(value) for name, value in found.items()}
+
+
+def _longest_recited(lengths: CodeLengths) -> int:
+    """The longest run of tokens of one sample that greedy decoding gives."""
+    longest = 0
+    for piece in lengths.pieces():
+        greedy = piece.token_greedy
+        assert greedy is not None
+        places = np.arange(len(greedy))
+        begins = np.repeat(piece.token_offsets[:-1], piece.n_tokens) - 1
+        before = np.maximum(np.maximum.accumulate(np.where(greedy, -1, places)), begins)
+        longest = max(longest, int((places - before).max(initial=0)))
+    return longest
 
 
 def recited_of(audit: Findings) -> tuple[Recited, Recited] | None:

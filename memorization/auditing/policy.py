@@ -103,7 +103,34 @@ def _read(condition: object, names: list[str]) -> Condition:
         limit = math.nan
     if not math.isfinite(limit):
         raise InputError(f"fail_on compares {name} with {number!r}, which is no finite number, in {condition!r}.")
+    low, high = _range_of(name)
+    can_hold = {
+        ">": limit < high,
+        ">=": limit <= high,
+        "<": limit > low,
+        "<=": limit >= low,
+        "==": low <= limit <= high,
+        "!=": True,
+    }
+    if not can_hold[comparison]:
+        raise InputError(
+            f"fail_on has the condition {condition!r}, which can never hold, so that it would always pass: {name} lies "
+            f"between {low:g} and {high:g}."
+            + (f" Is {limit / 100:g} meant, {limit:g} %?" if high == 1 and 1 <= limit <= 100 else "")
+        )
     return Condition(name, comparison, limit)
+
+
+def _range_of(figure: str) -> tuple[float, float]:
+    """The least and the most that a figure can be."""
+    if (
+        figure.startswith("auc_")
+        or figure == "set_p_value"
+        or (figure.endswith("_share") and figure != "capacity_share")
+    ):
+        return 0.0, 1.0
+    is_any = figure.endswith(("_bits", "_bits_low", "_bits_high")) or figure == "capacity_share"
+    return (-math.inf, math.inf) if is_any else (0.0, math.inf)
 
 
 def check_policy(

@@ -2,7 +2,7 @@
 
 import math
 
-from memorization.auditing.doubts import doubts_of
+from memorization.auditing.doubts import doubts_of, left_out
 from memorization.auditing.figures import FDR, SURE, TRIES, figures_of, recited_of
 from memorization.auditing.findings import Findings
 from memorization.results import counted
@@ -21,6 +21,7 @@ def sentences_of(audit: Findings) -> list[str]:
         _worst(audit),
         *_together(audit),
         *_extracted(audit),
+        *_left_out(audit),
         *_membership(audit),
         *_repeats(audit),
         _oracle(audit),
@@ -48,7 +49,11 @@ def _worst(audit: Findings) -> str:
     bits, without = memorization.bits[k], memorization.oracle.bits[k]
     name = audit.name_of(k)
     if bits <= 0:
-        return f"The worst is {name}: the target needs no fewer bits for it than the oracle."
+        told = f"The worst is {name}: the target needs no fewer bits for it than the oracle"
+        beside = (
+            ", and yet fewer, beside the oracle, than for unseen ones" if figures_of(audit)["memorized"] > 0 else ""
+        )
+        return f"{told}{beside}."
     return (
         f"The worst is {name}: the target codes it in {memorization.target.bits[k]:,.0f} bits, the oracle in "
         f"{without:,.0f}, which leaves {bits:,.0f} memorized."
@@ -65,13 +70,15 @@ def _together(audit: Findings) -> list[str]:
         few = audit.memorization._no_set_p_value_below(SURE)
         told = f"All together hold {control.net_bits:,.0f} bits more than unseen records (interval unknown)"
         return [f"{told}{f'; whether by chance cannot be told: {few}' if few else ''}."]
+    if memorization_is_clipped(audit):
+        return ["All together, nothing can be said: the target needs more bits for every record than the oracle."]
     span = f"{control.net_bits:,.0f} bits ({low:,.0f} to {high:,.0f})"
     if low > 0:
         told = f"All together hold {span} more than unseen records would show"
     elif p < SURE:
         told = f"Records are known better than unseen ones; how much of it is memorized cannot be told: {span}"
     else:
-        told = f"All together, {span} more than unseen records would show: memorization cannot be told from none"
+        told = f"All together, {span} more than unseen records would show: in the mean, it cannot be told from none"
     few = audit.memorization._no_set_p_value_below(SURE)
     more = [f"{told} ({f'cannot tell more: {few}' if few else f'p = {p:.2g}'})."]
     parts = audit.memorization.in_parts
@@ -81,6 +88,16 @@ def _together(audit: Findings) -> list[str]:
             "records show."
         )
     return more
+
+
+def memorization_is_clipped(audit: Findings) -> bool:
+    """Whether memU is 0 for every record because it is never below 0, whatever the target knows."""
+    return bool(audit.memorization.signed_bits.max() <= 0 and audit.memorization.bits.max() <= 0)
+
+
+def _left_out(audit: Findings) -> list[str]:
+    why = left_out(audit)
+    return [f"{why[0].upper()}{why[1:]}: nothing is known of them."] if why else []
 
 
 def _extracted(audit: Findings) -> list[str]:

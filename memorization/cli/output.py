@@ -30,6 +30,8 @@ DPI = 200
 MOST_MARKS = 2000  # of a line, that vector files hold as shapes
 # What an interruption leaves of a command, in words, as far as it has come.
 KEPT: "ContextVar[str | Shards]" = ContextVar("kept", default="nothing was written")
+# Whether the command may replace a result; of one that has come into its folder meanwhile, nobody has asked.
+_MAY_REPLACE: ContextVar[bool] = ContextVar("may_replace", default=True)
 # The command line, as it was typed.
 TYPED: ContextVar[str] = ContextVar("typed", default="memorization")
 
@@ -54,6 +56,7 @@ def claim(output: Path, overwrite: bool, *, keeps: str | None = None) -> None:
             pass
     except OSError as error:
         raise InputError(f"--output {output} cannot be written to: {error.strerror or error}.") from error
+    _MAY_REPLACE.set(overwrite)
     if keeps is not None:
         KEPT.set(f"{keeps}, and the same command goes on from there")
 
@@ -103,7 +106,7 @@ def save(result: "Result", output: Path, *, csv: bool = False) -> None:
     """Write to the output folder; where that fails, to a temporary one, and say so. csv: tables of samples too."""
     KEPT.set(f"{output} holds what it held before, or all of the new result; the same command goes on with --overwrite")
     try:
-        result.save(output, overwrite=True, csv=csv)  # `claim` has refused what is not to be replaced
+        result.save(output, overwrite=_MAY_REPLACE.get(), csv=csv)
     except (OSError, ResultError) as error:
         rescue = Path(tempfile.mkdtemp(prefix="memorization-"))
         result.save(rescue, overwrite=True, csv=csv)

@@ -153,7 +153,7 @@ def _into(
     if len(scan.digests) == 1 and sharing.share.n == 1:
         with open_model(model, **opening) as opened:
             measured = measure_sets(opened, [shards.only()], **how, progress=progress)[0]
-        save_measured(measured, folder)
+        save_measured(measured, folder, overwrite=overwrite)
         return measured
     run = ShardRun(
         folder,

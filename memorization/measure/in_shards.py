@@ -20,7 +20,8 @@ from memorization.measure.shard_files import ShardRun
 from memorization.measure.weights import weight_digests
 from memorization.progress import Bar, progress_bar
 from memorization.results import versions
-from memorization.samples import Samples, SampleShards, sample_keys
+from memorization.samples import Samples, SampleShards
+from memorization.samples.disjoint import overlap_keys
 from memorization.samples.samples import fingerprint_of_ids, fingerprint_of_texts
 from memorization.sharing.shard import Shard
 
@@ -99,7 +100,7 @@ def survey(name: str, shards: SampleShards) -> Scan:
     for shard in shards:
         scan.digests.append(_digest(shard))
         scan.n_samples.append(len(shard))
-        keys.append(_numbers(sample_keys(shard)))
+        keys.append(_numbers(overlap_keys(shard)))
         ids.append(_numbers(shard.row_ids or ()))
         groups += shard.groups or ()
     scan.keys = np.concatenate(keys)

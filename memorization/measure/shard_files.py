@@ -50,20 +50,19 @@ def is_concluding(folder: Path) -> bool:
     return (folder / UNFINISHED / _CONCLUDING).is_file()
 
 
-def save_measured(result: Result, folder: Path) -> None:
-    """Save into a folder that `free_folder` gave; where that fails, into a temporary one.
+def save_measured(result: Result, folder: Path, *, overwrite: bool) -> None:
+    """Save into a folder that `free_folder` gave; where that fails, or another result came, into a temporary one.
 
     Raises:
         NotSavedError: saying where the result is.
     """
     try:
-        result.save(folder, overwrite=True)
-    except OSError as error:
+        result.save(folder, overwrite=overwrite)
+    except (OSError, ResultError) as error:
+        why = getattr(error, "strerror", None) or error
         rescue = tempfile.mkdtemp(prefix="memorization-")
         result.save(rescue, overwrite=True)
-        raise NotSavedError(
-            f"could not write to {folder} ({error.strerror or error}); what was measured is in {rescue}"
-        ) from error
+        raise NotSavedError(f"could not write to {folder} ({why}); what was measured is in {rescue}") from error
 
 
 class ShardRun:

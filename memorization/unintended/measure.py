@@ -212,7 +212,7 @@ def unintended_memorization(
         documents.append(_labels_of_lengths(of[1], measured[0][1][0]))
     result = as_result(measured, documents)
     if folder is not None:
-        save_measured(result, folder)
+        save_measured(result, folder, overwrite=overwrite)
     return result
 
 
