@@ -20,6 +20,8 @@ _OF_EXTRACTION = ("extracted", "extracted_share", "extractable", "extractable_sh
 _STRETCH = 32  # tokens of a record that are given back in one piece: as much as the longest prefix
 _LEFT_OUT = 0.01  # of the rows: an empty line or two hide nothing
 _EASIER = 0.5  # of the fewest bits a token that the oracle needs for any unseen record
+_NEARLY_ALL = 0.99
+_WORSE = 1.25  # times the bits of knowing nothing: a model with random weights needs little more than these
 _COUNTS = ("n_records", "n_control", "repeated")
 
 
@@ -73,6 +75,8 @@ def _doubts(audit: Findings) -> Doubts:
     unseen = ""
     if memorized_of(audit.memorization) is None and not hidden and not unlike:
         unseen = _unseen(audit)
+    elif not hidden and not unlike:
+        unseen = _unselected(audit)
     return Doubts(" and ".join(hidden), " and ".join(unlike), unseen)
 
 
@@ -87,12 +91,11 @@ def _control_is_known_better(audit: Findings) -> bool:
 
 
 def _is_worse_than_none(audit: Findings) -> bool:
-    """Whether the target codes both sets in more bits than log2 of the vocabulary a token."""
+    """Whether the target codes nearly every sample of both sets in more bits than log2 of the vocabulary a token."""
     control = audit.memorization.control
     sets = [audit.memorization.target, *([] if control is None else [control.target])]
-    return all(
-        one.ideal_bits.sum() > one.n_tokens.sum() * math.log2(one.settings["uniform_vocab_size"]) for one in sets
-    )
+    worse = [one.ideal_bits > _WORSE * one.n_tokens * math.log2(one.settings["uniform_vocab_size"]) for one in sets]
+    return all(of_set.mean() > _NEARLY_ALL for of_set in worse)
 
 
 def _seen_by_oracle(audit: Findings) -> int:
@@ -102,6 +105,21 @@ def _seen_by_oracle(audit: Findings) -> int:
         return 0
     ours, theirs = (one.ideal_bits / one.n_tokens for one in (audit.memorization.oracle, control.oracle))
     return int((ours < _EASIER * theirs.min()).sum())
+
+
+def _unselected(audit: Findings) -> str:
+    """That the records which are not selected are known better than unseen ones, all together; empty where not."""
+    from scipy.stats import mannwhitneyu
+
+    memorization, control, chosen = audit.memorization, audit.memorization.control, memorized_of(audit.memorization)
+    if control is None or chosen is None or chosen.all():
+        return ""
+    p = float(mannwhitneyu(memorization.signed_bits[~chosen], control.signed_bits, alternative="greater").pvalue)
+    p = p if chosen.any() else min(p, memorization.set_p_value)
+    if not p < SURE:
+        return ""
+    which = "the others" if chosen.any() else "they"
+    return f"{which} are known better than unseen ones all together (p = {p:.2g}), by too little each to say which"
 
 
 def _unseen(audit: Findings) -> str:

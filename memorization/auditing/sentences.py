@@ -32,12 +32,14 @@ def _memorized(audit: Findings) -> str:
     figures, n, doubts = figures_of(audit), len(audit.memorization), doubts_of(audit)
     if doubts.unlike:
         return f"Cannot tell which of the {counted(n, 'record')} are memorized."
-    if math.isnan(figures["memorized"]) or (doubts.hidden and not figures["memorized"]):
+    if math.isnan(figures["memorized"]) or ((doubts.hidden or doubts.unseen) and not figures["memorized"]):
         return f"Cannot tell which of the {counted(n, 'record')} are memorized: {doubts.hidden or doubts.unseen}."
     k = int(figures["memorized"])
     of_all = f"{k:,} of {counted(n, 'record')} {'is' if k == 1 else 'are'} memorized"
     if doubts.hidden:
         return f"At least {of_all}, and it may be more: {doubts.hidden}."
+    if doubts.unseen:
+        return f"At least {of_all}, and it may be more: {doubts.unseen}."
     if not k:
         return f"None of {counted(n, 'record')} is found to be memorized, at a false discovery rate of {100 * FDR:g} %."
     weak = "; the oracle is weak, so this may be generalization" if audit.memorization.verdict == "weak" else ""
@@ -70,10 +72,10 @@ def _together(audit: Findings) -> list[str]:
         few = audit.memorization._no_set_p_value_below(SURE)
         told = f"All together hold {control.net_bits:,.0f} bits more than unseen records (interval unknown)"
         return [f"{told}{f'; whether by chance cannot be told: {few}' if few else ''}."]
-    if memorization_is_clipped(audit):
-        return ["All together, nothing can be said: the target needs more bits for every record than the oracle."]
     span = f"{control.net_bits:,.0f} bits ({low:,.0f} to {high:,.0f})"
-    if low > 0:
+    if memorization_is_clipped(audit):
+        told = "All together, nothing can be said: the target needs more bits for every record than the oracle"
+    elif low > 0 and not p >= 0.05:
         told = f"All together hold {span} more than unseen records would show"
     elif p < SURE:
         told = f"Records are known better than unseen ones; how much of it is memorized cannot be told: {span}"
@@ -174,6 +176,7 @@ def not_shown(audit: Findings) -> list[str]:
         "What is memorized of other data than these records.",
         "What other prompts, decodings or attacks would bring out: extraction was asked with each record's own first "
         "tokens.",
+        "That no part of a record is known by heart: what is found is of whole records, and of parts in the mean.",
         "That a record is safe because it is not selected: what stands in many places, or what the oracle knows too, "
         "is not counted as memorized.",
     ]
