@@ -7,7 +7,7 @@ import importlib.machinery
 import inspect
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from memorization.errors import InputError, warn
@@ -62,7 +62,7 @@ class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds old modules after everybody else has failed to: each is made of the new ones, name by name."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+        self, fullname: str, path: Iterable[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         return importlib.machinery.ModuleSpec(fullname, self) if fullname in MODULES else None
 

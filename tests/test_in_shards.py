@@ -229,6 +229,18 @@ class TestAfterAStop:
             assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
         assert repr(whole) == repr(again)
 
+    def test_batches_do_not_depend_on_where_a_run_was_stopped(self, bpe_tokenizer, tiny_gpt2, tmp_path, stop_after):
+        """A real model, whose last digits depend on what shares a batch."""
+        how = {"tokenizer": bpe_tokenizer, "first_token": "bos"}
+        compress_bits(tiny_gpt2, texts(60), store=tmp_path / "whole", **how)
+        stop_after(3)
+        with pytest.raises(Stopped):
+            compress_bits(tiny_gpt2, texts(60), store=tmp_path / "out", **how)
+        stop_after(None)
+        compress_bits(tiny_gpt2, texts(60), store=tmp_path / "out", **how)
+        for name in ("samples.parquet", "tokens.parquet"):
+            assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
     def test_what_is_decided_once_is_not_asked_again(self, bpe_tokenizer, tiny_gpt2, tmp_path, stop_after, monkeypatch):
         how = {"tokenizer": bpe_tokenizer, "store": tmp_path / "out"}
         stop_after(2)

@@ -35,6 +35,7 @@ class Trial:
     def __init__(self, model: OpenModel, logits: Callable[[OpenModel, Tensor], Tensor]):
         """`logits`: of a batch, in the caller's words where it fails."""
         self.batching: Batching = "any"
+        self.has_company = False  # whether a batch with several windows has come
         self._model, self._logits = model, logits
 
     def covers(self, longest: int, shortest: int) -> bool:

@@ -178,13 +178,15 @@ def _n_inputs(window: Window) -> int:
 
 
 def _next_batch(spans: list[Window], start: int, bounds: Bounds, trial: Trial) -> list[Window]:
-    """The windows from `start` on that share a batch; of a trial, the shortest of all among them."""
+    """The windows from `start` on that share a batch; the shortest of all is in the first with several, for the trial."""
     if trial.batching == "one at a time":
         return spans[start : start + 1]
     if trial.batching == "equal lengths":
         bounds = bounds._replace(padding=0)
     stop = start + n_together((_n_inputs(spans[k]) for k in range(start, len(spans))), bounds)
-    if stop - start > 1 and not trial.covers(_n_inputs(spans[start]), _n_inputs(spans[-1])):
+    if stop - start > 1 and trial.batching == "any" and not trial.has_company:
+        # Whether or not the trial is still needed: what shares a batch must not depend on what was measured before.
+        trial.has_company = True
         spans.insert(stop - 1, spans.pop())
     return spans[start:stop]
 
