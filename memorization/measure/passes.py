@@ -178,7 +178,7 @@ def _n_inputs(window: Window) -> int:
 
 
 def _next_batch(spans: list[Window], start: int, bounds: Bounds, trial: Trial) -> list[Window]:
-    """The windows from `start` on that share a batch; the shortest of all is in the first with several, for the trial."""
+    """The windows from `start` on that share a batch; the shortest of all is in the first one with several."""
     if trial.batching == "one at a time":
         return spans[start : start + 1]
     if trial.batching == "equal lengths":

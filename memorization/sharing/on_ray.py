@@ -158,7 +158,7 @@ def pickled(arguments: tuple[Any, ...], own: Sequence[Any], named: str, advice: 
 
     try:
         with _sent_whole([module for one in own for module in _modules_of(one)]):
-            found: bytes = cloudpickle.dumps(arguments)
+            found: bytes = cloudpickle.dumps(arguments)  # type: ignore[no-untyped-call, unused-ignore]
     except Exception as error:
         raise InputError(
             f"{named} cannot be sent to Ray's workers ({type(error).__name__}: {error}). {advice}"
@@ -185,9 +185,9 @@ def _sent_whole(modules: Sequence[ModuleType]) -> Iterator[None]:
 
     with _sending:
         for module in set(modules):
-            cloudpickle.register_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call, unused-ignore]
         try:
             yield
         finally:
             for module in set(modules):
-                cloudpickle.unregister_pickle_by_value(module)
+                cloudpickle.unregister_pickle_by_value(module)  # type: ignore[no-untyped-call, unused-ignore]
