@@ -96,6 +96,83 @@ def test_too_small_a_control_cannot_tell_and_does_not_pass():
     assert not nothing.passed
 
 
+# --- What hides memory, each as it fooled somebody
+
+
+def test_records_of_which_a_token_was_changed_are_not_safe():
+    """All of each is recited but one token, so that none is given back as a whole."""
+    data = [[*row[:40], (row[40] + 5) % VOCAB, *row[41:]] for row in counting(40, length=60)]
+    found = audited(counts, UniformModel(VOCAB), data, random_records(900, 3, 60), fail_on=["extracted > 0"])
+    assert found.figures()["longest_recited"] == 39
+    assert [check.outcome for check in found.checks] == ["cannot tell"]
+    assert "39 tokens of a record in a row are given back" in found.checks[0].why
+
+
+def test_a_target_worse_than_knowing_nothing_never_passes():
+    """As one is that reads with a wrong tokenizer."""
+    wrong = lambda ids: 40 * torch.nn.functional.one_hot(ids, VOCAB).float()  # noqa: E731
+    policy = ["extracted > 0", "memorized > 0", "auc_best > 0.7", "worst_bits > 20"]
+    found = audited(
+        wrong, UniformModel(VOCAB), counting(40), counting(49)[40:] + random_records(900, 3), fail_on=policy
+    )
+    assert [check.outcome for check in found.checks] == ["cannot tell"] * 4
+    assert "its tokenizer, its weights" in found.sentences()[0]
+
+
+def test_rows_without_text_are_no_clean_rows():
+    data = [{"input_ids": row} for row in random_records(20, 1)] + [{"input_ids": None}] * 80
+    found = audited(counts, UniformModel(VOCAB), data, random_records(900, 3), fail_on=["extracted > 0"])
+    assert [check.outcome for check in found.checks] == ["cannot tell"]
+    assert "80 rows without text of 100 were not measured: nothing is known of them." in found.sentences()
+
+
+def test_an_oracle_that_has_seen_one_record_is_noticed():
+    data = [counting(1)[0], *random_records(19, 1)]
+    knows_one = lambda ids: 3 * torch.nn.functional.one_hot((ids + 1) % VOCAB, VOCAB).float()  # noqa: E731
+    found = audited(counts, knows_one, data, random_records(900, 3), fail_on=["memorized > 30"])
+    assert [check.outcome for check in found.checks] == ["cannot tell"]
+    assert "1 record that it needs for any unseen one" in found.checks[0].why
+
+
+def test_records_that_are_all_known_a_little_better_are_not_none():
+    """No single one stands out of the control, and all together do."""
+    half_known = lambda ids: 0.6 * torch.nn.functional.one_hot((ids + 1) % VOCAB, VOCAB).float()  # noqa: E731
+    draw = torch.Generator().manual_seed(4)
+
+    def often(n, share):
+        rows = []
+        for start in torch.randint(VOCAB, (n,), generator=draw).tolist():
+            row = [start]
+            for known, other in zip(
+                (torch.rand(23, generator=draw) < share).tolist(),
+                torch.randint(VOCAB, (23,), generator=draw).tolist(),
+                strict=True,
+            ):
+                row.append((row[-1] + 1) % VOCAB if known else other)
+            rows.append(row)
+        return rows
+
+    found = audited(half_known, UniformModel(VOCAB), often(60, 0.16), often(1500, 0.1), fail_on=["memorized > 0"])
+    assert found.figures()["set_p_value"] < 0.01
+    assert [check.outcome for check in found.checks] == ["cannot tell"]
+    assert "known better than unseen ones all together" in found.sentences()[0]
+
+
+@pytest.mark.parametrize(
+    ("condition", "hint"),
+    [
+        ("memorized_share > 1", "Is 0.01 meant, 1 %?"),
+        ("extracted_share > 5", "Is 0.05 meant, 5 %?"),
+        ("auc_best > 70", "Is 0.7 meant, 70 %?"),
+        ("extracted < 0", "extracted lies between 0 and inf"),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_refused(condition, hint):
+    with pytest.raises(InputError, match="can never hold, so that it would always pass") as caught:
+        read_policy([condition], FIGURES)
+    assert hint in str(caught.value)
+
+
 def test_one_control_record_is_enough_for_memu_and_for_nothing_else():
     found = audited(counts, UniformModel(VOCAB), counting(5), random_records(1, 6))
     assert found.membership is None
