@@ -9,6 +9,7 @@ from memorization.capacity import Capacity, Growth, growth, information_ceiling_
 from memorization.errors import MeasurementWarning, NotConvergedWarning, warn
 from memorization.lab.capacity.runs import Grid, Round
 from memorization.lab.engines.runs import versions_of
+from memorization.results import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,4 +114,4 @@ def _warn(capacity: Capacity, steps: int, self_test: Sequence[dict[str, Any]]) -
             MeasurementWarning,
         )
     if not capacity.converged:
-        warn(NotConvergedWarning(f"{capacity.convergence}, after {steps:,} steps."))
+        warn(NotConvergedWarning(f"{capacity.convergence}, after {counted(steps, 'step')}."))
