@@ -253,6 +253,7 @@ EXPLAINED = {
     "audit_identifiers",
     "audit_membership",
     "bag_of_words_auc",
+    "bits",
     "canary_dose_response",
     "capacity",
     "capacity_bits_per_param",

@@ -168,13 +168,7 @@ def open_model(
                 f"dtype={dtype!r} applies to models loaded by name; this {type(model).__name__} is in memory already. "
                 "Convert it yourself (model.to(dtype)) and leave dtype out."
             )
-        if isinstance(model, contextlib.AbstractContextManager) and not isinstance(model, nn.Module):
-            raise InputError("open_model is for a with block: with open_model(...) as model: ..., and pass that model.")
-        if not callable(model):
-            raise ModelError(
-                "a model must be a name, a folder, a torch module or a callable from ids to logits; "
-                f"a {type(model).__name__} came."
-            )
+        _check_callable(model)
         tokenizer = load_tokenizer(
             tokenizer if tokenizer is not None else source,
             required=tokenizer is not None,
@@ -201,6 +195,17 @@ def open_model(
                 yield OpenModel(forward, vocab_size, limit, place, tokenizer, record)
             finally:
                 forward.is_open = False
+
+
+def _check_callable(model: Any) -> None:
+    """Refuse what is no model."""
+    if isinstance(model, contextlib.AbstractContextManager) and not isinstance(model, nn.Module):
+        raise InputError("open_model is for a with block: with open_model(...) as model: ..., and pass that model.")
+    if not callable(model):
+        raise ModelError(
+            "a model must be a name, a folder, a torch module or a callable from ids to logits; "
+            f"a {type(model).__name__} came."
+        )
 
 
 @contextlib.contextmanager
