@@ -449,7 +449,7 @@ def test_ceiling_of_paper_bits_is_that_of_paper():
         ({"estimator": "plateau", "n_samples": [9, 9, 9], "seq_len": 64}, "pass n_samples, seq_len and vocab_size"),
         (
             {"estimator": "plateau", "n_samples": [9, 9, 9], **DATA},
-            r"at least 450 bits .* the model of 100 parameters has 1, with n_samples 9\. Add runs of more than 1 samples",
+            r"at least 450 bits .* the model of 100 parameters has 1, with n_samples 9\. Add runs of more than 1 sample",
         ),
     ],
 )
