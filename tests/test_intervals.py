@@ -228,7 +228,9 @@ def on_grid(weights: np.ndarray, n_missing: int = 0) -> tuple[np.ndarray, np.nda
     n = len(weights)
     padded = torch.from_numpy(np.concatenate([weights, np.zeros(n_missing)]))
     exists = torch.arange(n + n_missing) < n
-    left, frequency = intervals._on_grid(padded.repeat(n, 1), torch.arange(n)[:, None], exists.repeat(n, 1))
+    symbol = torch.arange(n)[:, None]
+    before = torch.arange(n + n_missing) < symbol
+    left, frequency = intervals._on_grid(padded.repeat(n, 1), symbol, before, exists.repeat(n, 1))
     return left.squeeze(1).numpy(), frequency.squeeze(1).numpy()
 
 
