@@ -321,6 +321,28 @@ class TestAfterAStop:
         with pytest.raises(ResultError, match="is not the model that the finished shards were measured with"):
             compress_bits(other, texts(30), **how)
 
+    def test_another_tokenizer_is_refused(self, tiny_gpt2, bpe_tokenizer, tmp_path, stop_after):
+        import copy
+
+        stop_after(2)
+        with pytest.raises(Stopped):
+            compress_bits(tiny_gpt2, texts(30), tokenizer=bpe_tokenizer, store=tmp_path / "out")
+        stop_after(None)
+        other = copy.deepcopy(bpe_tokenizer)
+        other.add_tokens(["slings"])
+        with pytest.raises(ResultError, match="it has another tokenizer"):
+            compress_bits(tiny_gpt2, texts(30), tokenizer=other, store=tmp_path / "out")
+
+    def test_another_version_of_torch_is_refused(self, target, tmp_path, stop_after, monkeypatch):
+        rows = np.random.default_rng(0).integers(1, 300, (30, 6))
+        stop_after(2)
+        with pytest.raises(Stopped):
+            compress_bits(target, rows, store=tmp_path / "out")
+        stop_after(None)
+        monkeypatch.setattr(in_shards, "versions", lambda: {"lm-memorization": "9", "torch": "2", "transformers": "5"})
+        with pytest.raises(ResultError, match=r"the version of lm-memorization was '.*' and is now '9'"):
+            compress_bits(target, rows, store=tmp_path / "out")
+
     def test_a_full_disk_keeps_what_is_finished(self, target, tmp_path, stop_after):
         rows = np.random.default_rng(0).integers(1, 300, (30, 6))
         stop_after(2, OSError(errno.ENOSPC, "No space left on device"))

@@ -84,7 +84,7 @@ def compress_bits(
         address: of the Ray cluster; None: RAY_ADDRESS, else Ray starts on this machine.
 
     Returns:
-        Code lengths in the order of the samples. Of more than 4 million tokens in a `store`, those of each token are
+        Code lengths in the order of the samples. Of several shards in a `store`, those of each token are
         read from there when they are asked for.
 
     Raises:

@@ -17,6 +17,7 @@ from memorization.measure.code_lengths import CodeLengths, measure
 from memorization.measure.context import FirstToken
 from memorization.measure.opening import OpenModel, open_model
 from memorization.measure.shard_files import ShardRun
+from memorization.measure.tokenizers import tokenizer_record
 from memorization.measure.weights import weight_digests
 from memorization.progress import Bar, progress_bar
 from memorization.results import versions
@@ -49,7 +50,6 @@ class Scan:
     digests: list[str] = field(default_factory=list)
     n_samples: list[int] = field(default_factory=list)
     keys: UInt64[np.ndarray, " sample"] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    ids: UInt64[np.ndarray, " sample"] | None = None
     groups: tuple[str, ...] | None = None
 
     def checked(self) -> Iterator[tuple[int, Samples]]:
@@ -199,7 +199,7 @@ def identity_of(models: Mapping[str, Any], scans: Sequence[Scan], how: Mapping[s
         options = value.record() if isinstance(value, BatchSize) else {name: value}
         found |= {option: one if one is None else str(one) for option, one in options.items()}
     used = versions()
-    return found | {f"the version of {name}": used.get(name) for name in ("memorization", "torch", "transformers")}
+    return found | {f"the version of {name}": used.get(name) for name in ("lm-memorization", "torch", "transformers")}
 
 
 def missing(run: ShardRun, scans: Sequence[Scan], scored: Scored) -> list[tuple[str, int]]:
@@ -231,7 +231,7 @@ def measure_share(run: ShardRun, scans: Sequence[Scan], scored: Scored, share: S
         progress_bar(total, scored.role, unit="sample", shown=progress, delay=1) as bar,
         run.kept(),
     ):
-        _check_same_weights(opened, scored)
+        _check_same_model(opened, scored)
         bar.update(total - sum(n_samples[each] for each in left))
         while _score_some(run, scans, scored, opened, own, bar):
             time.sleep(_WAIT_SECONDS)
@@ -278,12 +278,19 @@ def _measured(samples: Samples, scored: Scored, opened: OpenModel, said: set[typ
     return lengths
 
 
-def _check_same_weights(opened: OpenModel, scored: Scored) -> None:
-    before, now = scored.settings["model"]["fingerprint"], opened.record["fingerprint"]
-    if before != now:
+def _check_same_model(opened: OpenModel, scored: Scored) -> None:
+    """Refuse another model, or another tokenizer, than the run was begun with."""
+    settings, tokenizer = scored.settings, tokenizer_record(opened.tokenizer)
+    others = []
+    if settings["model"]["fingerprint"] != opened.record["fingerprint"]:
+        others.append("other weights")
+    if (settings["tokenizer"] or {}).get("vocab_sha256") != (tokenizer or {}).get("vocab_sha256"):
+        others.append("another tokenizer")
+    if others:
         raise ResultError(
             f"the {scored.role} ({opened.record['name']}) is not the model that the finished shards were measured "
-            "with: its weights have changed. Name another folder, or throw the run away with overwrite=True."
+            f"with: it has {' and '.join(others)}. Name another folder, or throw the run away with "
+            "overwrite=True."
         )
 
 
