@@ -25,7 +25,7 @@ from memorization.results.column_files import ColumnFiles
 from memorization.results.folder import folder_path
 from memorization.samples import Samples
 
-__all__ = ["UNFINISHED", "ShardRun"]
+__all__ = ["UNFINISHED", "ShardRun", "free_folder", "is_concluding", "save_measured"]
 
 UNFINISHED = ".unfinished"  # the folder of a run, in the folder of its result
 _FORMAT = 1

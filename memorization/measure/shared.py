@@ -110,7 +110,8 @@ def _by_ray(
     if (done := n_done()) == n_parts:
         return
     ray = join(sharing.address)
-    device = torch.device(scored[0].opening["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+    asked = scored[0].opening["device"]
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if asked in (None, "auto") else asked)
     n_tasks = min(at_once(ray, device), n_parts - done)
     quiet = [replace(one, opening={**one.opening, "progress": False}) for one in scored]
     sent = pickled(
@@ -141,7 +142,7 @@ def _by_ray(
 def _requirements() -> dict[str, Any]:
     """What determines the numbers, of this process."""
     own = versions()
-    return {name: own.get(name) for name in ("memorization", "torch", "transformers")}
+    return {name: own.get(name) for name in ("lm-memorization", "torch", "transformers")}
 
 
 def do(here: str, sent: bytes, needed: dict[str, Any], n_threads: int) -> Answer:
