@@ -176,9 +176,7 @@ def extract(
     with opening(target, tokenizer=tokenizer, revision=revision) as opened:
         first = resolve_first_token(first_token, opened.tokenizer)
         auto = _PAPER_PREFIXES if raw["members"].conditional is None else (0, *_PAPER_PREFIXES)
-        fewest_suffix = suffix or (
-            1 if prefixes or not auto[0] else FEWEST_SUFFIX
-        )  # given a prompt, one token is enough
+        fewest_suffix = suffix or (1 if prefixes or not auto[0] else FEWEST_SUFFIX)  # behind a prompt, one is enough
         least = (prefixes or auto[:1])[-1] + fewest_suffix
         parts = {which: tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
         first = settle_first_token(
