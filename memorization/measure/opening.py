@@ -216,7 +216,8 @@ def _in_place(model: Any, name: str, device: DeviceLike | None, *, bring_back: b
         return
     home, movable = where_it_lies(model, name)
     place = _device(device) if device is not None else home
-    moves = torch.empty(0, device=place).device != home  # "cuda" is "cuda:0": no move for what cannot be moved
+    # "cuda" is "cuda:0": no move for what cannot be moved.
+    moves = (torch.empty(0, device=place).device if place.index is None else place) != home
     if moves and not movable:
         raise InputError(
             f"device={str(device)!r} came, and {name} lies on several devices or is offloaded, so it cannot be moved "
