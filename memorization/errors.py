@@ -81,6 +81,10 @@ class LengthMismatchWarning(MeasurementWarning):
     """Samples and control differ in length, so net memU compares unlike things."""
 
 
+class NearCopiesWarning(MeasurementWarning):
+    """Control samples are nearly copies of samples, so that what was memorized looks like what unseen text shows."""
+
+
 class NotConvergedWarning(MeasurementWarning):
     """Longer training would still raise the memorized bits: the capacity is a lower bound."""
 

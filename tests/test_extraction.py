@@ -672,6 +672,7 @@ def test_settings_record_what_was_decided(no_type_checker, tiny_gpt2, bpe_tokeni
     assert settings["versions"]["torch"] == torch.__version__
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.NearCopiesWarning")
 def test_default_prefixes_follow_the_shortest_sample():
     def used(lengths, heldout=None, suffix_tokens=None):
         ids = lambda sizes, token: [[token, *range(n - 1)] for n in sizes]  # noqa: E731

@@ -242,6 +242,7 @@ def test_f1_needs_as_many_of_both():
 
 
 @pytest.mark.filterwarnings("ignore::memorization.errors.WeakOracleWarning")  # an oracle of random weights
+@pytest.mark.filterwarnings("ignore::memorization.errors.NearCopiesWarning")
 def test_each_checkpoint_is_loaded_once(monkeypatch, model_folder, tmp_path):
     """With the real loader, counted; and the scores are those of the attacks called one by one."""
     import transformers

@@ -534,6 +534,7 @@ def test_no_warning_where_the_interval_reaches_zero(shift):
     assert result.control.mean_interval[0] <= 0
 
 
+@pytest.mark.filterwarnings("ignore::memorization.errors.NearCopiesWarning")
 def test_a_weak_oracle_of_real_models():
     """An oracle that is uniform, a target that knows how such text goes on: all of its memU is generalization."""
     rng = np.random.default_rng(5)

@@ -61,6 +61,8 @@ def _doubts(audit: Findings) -> Doubts:
             f"the oracle needs less than half the bits a token for {counted(n_seen, 'record')} that it needs for any "
             "unseen one: it may have seen such records, and then hides what the target memorized of them"
         )
+    if "NearCopiesWarning" in kinds:
+        hidden.append("control records are nearly copies of records, and show what was memorized of them too")
     if "FirstTokenWarning" in kinds:
         hidden.append("what stood in front of records in training is not sure, and what it brings out not seen then")
     if audit.memorization.in_parts_lines():

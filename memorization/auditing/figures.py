@@ -13,10 +13,11 @@ from memorization.extraction.stored import Recited, recited
 from memorization.measure.code_lengths import CodeLengths
 from memorization.unintended import Memorization
 
-__all__ = ["FDR", "FIGURES", "SURE", "TRIES", "figures_of", "memorized_of", "recited_of"]
+__all__ = ["CHANCE", "FDR", "FIGURES", "SURE", "TRIES", "figures_of", "memorized_of", "recited_of"]
 
 FDR = 0.05
-SURE = 0.01  # a p-value
+CHANCE = 0.05  # a p-value: from here on nothing is told from chance
+SURE = 0.01
 TRIES = 10_000
 _ATTACKS = ("loss", "reference", "zlib", "min_k")
 # Each figure in words, for help texts, reports and the docs.
@@ -68,6 +69,8 @@ def _figures(audit: Findings) -> dict[str, float]:
     }
     if control is not None:
         low, high = control.net_interval
+        if low > 0 and not memorization.set_p_value < CHANCE:  # of a control of zeros, an interval knows too little
+            low = math.nan
         found |= {"n_control": len(control.bits), "net_bits": control.net_bits}
         found |= {"net_bits_low": low, "net_bits_high": high}
     for name, lengths in (("", memorization.target), ("_control", None if control is None else control.target)):

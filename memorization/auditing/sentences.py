@@ -3,7 +3,7 @@
 import math
 
 from memorization.auditing.doubts import doubts_of, left_out
-from memorization.auditing.figures import FDR, SURE, TRIES, figures_of, recited_of
+from memorization.auditing.figures import CHANCE, FDR, SURE, TRIES, figures_of, recited_of
 from memorization.auditing.findings import Findings
 from memorization.results import counted
 
@@ -75,7 +75,7 @@ def _together(audit: Findings) -> list[str]:
     span = f"{control.net_bits:,.0f} bits ({low:,.0f} to {high:,.0f})"
     if memorization_is_clipped(audit):
         told = "All together, nothing can be said: the target needs more bits for every record than the oracle"
-    elif low > 0 and not p >= 0.05:
+    elif low > 0 and not p >= CHANCE:
         told = f"All together hold {span} more than unseen records would show"
     elif p < SURE:
         told = f"Records are known better than unseen ones; how much of it is memorized cannot be told: {span}"

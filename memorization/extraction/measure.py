@@ -28,6 +28,7 @@ from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.batches import check_batch_size
 from memorization.measure.context import resolve_first_token, warn_of_chat_marker
 from memorization.measure.evidence import settle_first_token
+from memorization.measure.near_copies import bits_of_hardest, near_copies, warn_of_near_copies_in
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
 from memorization.renamed import renamed_keywords
@@ -132,6 +133,9 @@ def extract(
         LossyTextError: a text that its tokenizer does not give back.
         ModelError: as for `compress_bits`; ImpossibleTokenError for logits without a finite maximum.
 
+    Warns:
+        NearCopiesWarning: control samples are nearly copies of samples.
+
     Guarantees:
         Of equal logits the lowest id is taken. The answer is that of a decoder that picks the largest logit, reads back
         what it picked and does not stop at an end-of-text token, up to rounding: where two logits are as close as
@@ -217,8 +221,19 @@ def extract(
             settings["oracle"] = opened.record
             how = (first_token, suffix and least, decoding, on_lossy_text, batches, progress)
             told = under_oracle(opened, raw, read, *how)
+    if control is not None:
+        _warn_of_near_copies(read, found["heldout"].bits)
     abouts = {which: part.samples.about for which, part in read.items()}
     return _assembled(found, told, _documents(read), n_tokens, abouts, settings)
+
+
+def _warn_of_near_copies(read: Mapping[str, Read], heldout_bits: np.ndarray) -> None:
+    ours, theirs = (
+        (np.concatenate(part.sequences.coded), edges_of([len(ids) for ids in part.sequences.coded]))
+        for part in (read["members"], read["heldout"])
+    )
+    found = near_copies(lambda: [ours], theirs, bits_per_token=bits_of_hardest(heldout_bits, theirs[1]))
+    warn_of_near_copies_in(read["heldout"].samples.index, found)
 
 
 def _record(part: Read) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from memorization.errors import InputError, UnequalSetsWarning
 from memorization.integers import check_seed
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths, measure_sets
+from memorization.measure.near_copies import warn_of_near_copies
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.pair import measure_pair
 from memorization.measure.passes import check_windows
@@ -119,6 +120,7 @@ def audit_membership(
         ModelError: as for `compress_bits`.
 
     Warns:
+        NearCopiesWarning: control samples are nearly copies of samples.
         SplitLeakWarning: word counts alone tell samples from control samples.
         UnequalSetsWarning: the sets differ in size, so F1 is computed on equally many of both.
 
@@ -176,6 +178,7 @@ def audit_membership(
                 progress=progress,
             )
             ask_again(opened, lengths)
+        warn_of_near_copies(*lengths)
     else:
         pairs = measure_pair(
             target,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from memorization.errors import LengthMismatchWarning, SeenByOracleWarning, WeakOracleWarning, warn
+from memorization.measure.near_copies import warn_of_near_copies
 from memorization.unintended.control import Control
 from memorization.unintended.joint import is_mixed, names_of
 from memorization.unintended.ladder import seen_interval
@@ -31,6 +32,7 @@ def warn_of_doubts(result: Memorization) -> None:
     if ladder.verdict == "weak":
         warn(f"the oracle is too weak: {ladder.reason}", WeakOracleWarning)
     _warn_of_what_oracles_have_seen(result, control)
+    warn_of_near_copies(result.oracle, control.oracle)
     ours, theirs = result.target.n_tokens, control.target.n_tokens
     if _differ_in_length(ours, theirs):
         warn(
@@ -60,12 +62,13 @@ def _warn_of_what_oracles_have_seen(result: Memorization, control: Control) -> N
 
 
 def _differ_in_length(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """In the mean, or in their spread beyond chance: what an oracle lacks adds up with the length."""
-    if abs(ours.mean() - theirs.mean()) > _LENGTH_MISMATCH * ours.mean():
-        return True
-    apart = np.abs(np.quantile(ours, _TAILS) - np.quantile(theirs, _TAILS)) > _LENGTH_MISMATCH * ours.mean()
-    if not apart.any():
+    """In the mean or in their spread, beyond chance: what an oracle lacks adds up with the length."""
+    least = _LENGTH_MISMATCH * ours.mean()
+    apart = np.abs(np.quantile(ours, _TAILS) - np.quantile(theirs, _TAILS)) > least
+    if not (abs(ours.mean() - theirs.mean()) > least or apart.any()):
         return False
+    if ours.min() > theirs.max() or theirs.min() > ours.max():  # of a few samples chance could never be excluded
+        return True
     from scipy.stats import ks_2samp
 
     return bool(ks_2samp(ours, theirs).pvalue < _CHANCE)

@@ -150,7 +150,9 @@ def unintended_memorization(
         WeakOracleWarning: the target, or an n-gram code of the control, codes unseen text in fewer bits than the
             oracle.
         SeenByOracleWarning: the oracle needs fewer bits a token for the samples than for the control.
-        LengthMismatchWarning: samples and control differ in length, in the mean or in the spread, by over 10 %.
+        NearCopiesWarning: control samples are nearly copies of samples.
+        LengthMismatchWarning: samples and control differ in length by over 10 %, in the mean or in the spread, beyond
+            chance.
 
     Guarantees:
         Both models code the same tokens (or, with two tokenizers, the same bytes) under one first-token rule. One model

@@ -42,6 +42,7 @@ WARNINGS: dict[str, str] = {
     "WeakOracleWarning": "the oracle is weak",
     "SeenByOracleWarning": "the oracle may have seen the records",
     "SameModelWarning": "target and oracle are the same model",
+    "NearCopiesWarning": "control records are nearly copies of records",
     "LengthMismatchWarning": "records and control differ in length",
     "NotConvergedWarning": "not converged",
     "NotIdentifiedWarning": "not identified",
