@@ -96,6 +96,25 @@ def test_too_small_a_control_cannot_tell_and_does_not_pass():
     assert not nothing.passed
 
 
+def test_an_interval_alone_shows_no_net_memory():
+    """memU of nearly all records and of all of a small control is 0: the control's interval has no width."""
+    fooled = []
+    for seed in range(12):
+        table = 0.8 * torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(seed))
+        found = audited(
+            lambda ids, table=table: table[ids],  # for one record in forty better than the oracle, by chance
+            UniformModel(VOCAB),
+            random_records(200, 300 + seed),
+            random_records(20, 400 + seed),
+            fail_on=["net_bits_low > 0"],
+        )
+        if found.memorization.control.net_interval.low > 0 and found.memorization.set_p_value >= 0.05:
+            fooled.append(found)
+    assert len(fooled) > 2
+    assert {found.checks[0].outcome for found in fooled} == {"cannot tell"}
+    assert all(math.isnan(found.figures()["net_bits_low"]) for found in fooled)
+
+
 # --- What hides memory, each as it fooled somebody
 
 

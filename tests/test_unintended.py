@@ -26,6 +26,7 @@ from memorization.errors import (
     SameModelWarning,
     WeakOracleWarning,
 )
+from memorization.unintended.doubts import _differ_in_length
 
 # Many tests here take one model for both roles, so that memU is known to be 0.
 pytestmark = pytest.mark.filterwarnings("ignore::memorization.errors.SameModelWarning")
@@ -572,6 +573,18 @@ def test_equal_means_of_other_lengths_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error", LengthMismatchWarning)
         unintended_memorization(UniformModel(16), UniformModel(16), samples, control=alike)
+
+
+@pytest.mark.parametrize(("n", "n_control"), [(24, 24), (200, 16), (8, 8), (1000, 1000)])
+def test_lengths_of_one_pool_differ_by_chance_alone(n, n_control):
+    """Lengths scatter by half of their mean, so that means of halves differ by over 10 % in most splits of a few."""
+    draw = np.random.default_rng(n)
+    told = [
+        _differ_in_length(*(np.exp(draw.normal(4, 0.5, size)).round() for size in (n, n_control))) for _ in range(300)
+    ]
+    assert sum(told) <= 9  # at 1 %, more in one run of 600
+    twice = [np.exp(draw.normal(4, 0.5, n)), 2.5 * np.exp(draw.normal(4, 0.5, n_control))]
+    assert _differ_in_length(*twice) or n == 8
 
 
 # --- one first-token rule
