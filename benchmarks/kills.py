@@ -108,7 +108,7 @@ def main() -> None:
             kept = {name: path.stat().st_mtime_ns for name, path in files(folder, options.kept).items()}
             finish(options.command, folder)
             now = {name: path.stat().st_mtime_ns for name, path in files(folder, options.kept).items()}
-            again = sum(now.get(name) != when for name, when in kept.items())
+            again = sum(now.get(name, when) != when for name, when in kept.items())  # a run over shards takes them away
             equal = contents(folder, options.compare) == wanted
             failed += not equal or again > 0
             print(f"  {kill:4}  {share:16.2f}  {len(kept):10}  {again:13}  {'yes' if equal else 'NO'}", flush=True)

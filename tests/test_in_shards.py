@@ -201,10 +201,10 @@ def stop_after(monkeypatch):
     put, counted = ShardRun.put, []
 
     def stop(n, error=Stopped):
-        def counting_put(self, of, k, samples, lengths):
+        def counting_put(self, of, k, *kept):
             if n is not None and len(counted) == n:
                 raise error
-            put(self, of, k, samples, lengths)
+            put(self, of, k, *kept)
             counted.append((of, k))
 
         counted.clear()
@@ -395,9 +395,9 @@ class TestSharing:
         """The shards that were measured, in order."""
         put, found = ShardRun.put, []
 
-        def counting(self, of, k, samples, lengths):
+        def counting(self, of, k, *kept):
             found.append((of, k))
-            put(self, of, k, samples, lengths)
+            put(self, of, k, *kept)
 
         monkeypatch.setattr(ShardRun, "put", counting)
         return found

@@ -1,58 +1,45 @@
 """`audit`: what one checkpoint has memorized of its data, each model loaded and run once."""
 
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+import os
+from collections.abc import Sequence
 from typing import Any, Literal, cast
-
-import numpy as np
 
 from memorization.auditing.figures import FIGURES
 from memorization.auditing.policy import read_policy
-from memorization.auditing.result import Audit, texts_of
+from memorization.auditing.result import Audit
+from memorization.auditing.work import Asked, Parts, Spans, Work
 from memorization.coding.joint import JointCode
-from memorization.errors import InputError, MeasurementWarning, UnequalSetsWarning, warn
-from memorization.extraction.passes import TokensGiven, examples_of
-from memorization.extraction.stored import FEWEST_TOKENS, PREFIXES, extraction_of
+from memorization.errors import InputError
 from memorization.integers import check_seed
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.batches import check_batch_size
-from memorization.measure.code_lengths import CodeLengths, tokenize
-from memorization.measure.context import FirstToken, Sequences, sequences_of
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel
-from memorization.measure.pair import Pair, measure_pair
+from memorization.measure.in_shards import survey
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
+from memorization.measure.shard_files import free_folder, save_measured
+from memorization.measure.shared import Sharing
 from memorization.measure.tokenizers import TokenizerLike
 from memorization.measure.weights import weight_digests
-from memorization.membership import MembershipAudit
-from memorization.membership.audit import attacks_on
-from memorization.rarity import Rarity, which_samples
-from memorization.results import versions
 from memorization.samples import (
     GroupsLike,
-    Samples,
+    SampleShards,
     SamplesLike,
-    check_disjoint,
     groups_of_both,
     read_samples,
+    scan_samples,
 )
-from memorization.spans import spans_of
 from memorization.spans.finding import SpansLike, as_columns
 from memorization.stats.levels import check_level
-from memorization.unintended import Memorization
-from memorization.unintended.measure import memorization_of
+from memorization.unintended.pairs import Models
 
 __all__ = ["audit"]
-
-_N_TEXTS = 50  # records that are kept in full
 
 
 @with_base_of_target
 def audit(
     target: ModelLike,
     oracle: ModelLike,
-    samples: SamplesLike,
-    control: SamplesLike,
+    samples: SamplesLike | SampleShards,
+    control: SamplesLike | SampleShards,
     *,
     spans: "SpansLike | None" = None,
     fail_on: Sequence[str] = (),
@@ -78,6 +65,11 @@ def audit(
     seed: int = 0,
     progress: bool = True,
     allow_pickle: bool = False,
+    store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    shard: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> Audit:
     """What a checkpoint has memorized of its data, and what of it comes out: one measurement, and sentences about it.
 
@@ -118,6 +110,12 @@ def audit(
         seed: of bootstraps and folds of the attacks.
         progress: a bar on stderr.
         allow_pickle: load pickled weights, which can run code.
+        store: folder to measure into, shard by shard, as for `compress_bits`: resumable. The audit is saved there. What
+            is found is found of all samples at once: their texts, and some 20 bytes a token, have to fit into memory.
+        overwrite: whether what is there may be replaced,
+        shard: what share of it this process measures,
+        engine: who measures into the `store`,
+        address: and of which Ray cluster: as for `compress_bits`.
 
     Returns:
         The parts, `figures()`, `sentences()`, and what came of each condition in `checks`.
@@ -154,159 +152,58 @@ def audit(
             "part of the data set. Without them nothing tells memorization from generalization. Pass control=, or "
             "measure memU alone with unintended_memorization."
         )
+    sharing = Sharing.of(shard, engine, address, store)
     of = groups_of_both(groups)
     sources = [samples, control] if spans is None else [as_columns(samples), as_columns(control)]
-    sets = [
-        read_samples(part, text_column=text_column, limit=limit, groups=own)
-        for part, own in zip(sources, of, strict=True)
-    ]
-    sets = [replace(part, hidden=bool(redact)) for part in sets]
-    check_disjoint(*sets)
-    asked = _Asked(on_lossy_text)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        pairs = measure_pair(
-            target,
-            oracle,
-            sets,
-            tokenizers=(target_tokenizer, oracle_tokenizer),
-            revisions=(target_revision, oracle_revision),
-            first_token=first_token,
-            max_length=max_length,
-            stride=stride,
-            batch_size=check_batch_size(batch_size, max_batch_tokens),
-            device=device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            on_lossy_text=on_lossy_text,
-            progress=progress,
-            allow_pickle=allow_pickle,
-            with_target=lambda opened, lengths: asked.of(opened, lengths[0], sets[0]),
-        )
-        parts = _Parts(asked, redact, level, seed)
-        parts.work_out(pairs, sets, joint)
-        if spans is not None:
-            found = spans_of(
-                parts.memorization, sources[0], spans, control=sources[1], text_column=text_column, limit=limit
-            )
-            parts.found["spans"] = found
+    models = Models(
+        target,
+        [oracle],
+        (target_tokenizer, oracle_tokenizer),
+        (target_revision, oracle_revision),
+        {
+            "first_token": first_token,
+            "max_length": max_length,
+            "stride": stride,
+            "batch_size": check_batch_size(batch_size, max_batch_tokens),
+            "device": device,
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            "on_lossy_text": on_lossy_text,
+            "progress": progress,
+            "allow_pickle": allow_pickle,
+        },
+    )
+    asked = Asked(on_lossy_text)
+    work = Work(models, asked, Parts(asked, bool(redact), level, seed), joint)
+    if spans is not None:
+        work.spans = Spans(spans, sources, text_column, limit)
     settings = {
         "policy": policy,
         "redacted": bool(redact),
-        "warnings": _told(said),
         "weights": {"target": weight_digests(target), "oracle": weight_digests(oracle)},
         "level": level,
         "seed": seed,
     }
-    return parts.audit(settings)
+    if store is None:
+        sets = [
+            read_samples(cast(SamplesLike, part), text_column=text_column, limit=limit, groups=own)
+            for part, own in zip(sources, of, strict=True)
+        ]
+        return work.at_once(sets, settings)
+    folder = free_folder(store, overwrite=overwrite)
+    shards = [
+        scan_samples(part, text_column=text_column, limit=limit, groups=own)
+        for part, own in zip(sources, of, strict=True)
+    ]
+    shards = [part.hidden() for part in shards] if redact else shards
+    scans = [survey(name, part) for name, part in zip(("samples", "control"), shards, strict=True)]
+    if sharing.share.n > 1 or any(len(scan.digests) > 1 for scan in scans):
+        work.in_shards(scans, folder, overwrite, sharing, settings)
+        return Audit.load(folder)
+    found = work.at_once([part.only() for part in shards], settings)
+    save_measured(found, folder, overwrite=overwrite)
+    return found
 
 
 def _listed(fail_on: Any) -> list[Any]:
     return [fail_on] if isinstance(fail_on, str) else list(fail_on)
-
-
-def _attacks(
-    lengths: list[CodeLengths], memorization: Memorization, sets: list[Samples], level: float, seed: int
-) -> MembershipAudit:
-    fewest = min(map(len, lengths))
-    if fewest < 2:
-        raise InputError(f"attacks rank samples against control samples, at least two of each; there is {fewest}")
-    with warnings.catch_warnings():  # of F1 on equally many, which is no figure of an audit
-        warnings.simplefilter("ignore", UnequalSetsWarning)
-        return attacks_on(lengths, memorization, sets, [], level=level, seed=seed)
-
-
-def _rarity(memorization: Memorization, samples: Samples, tokenizer: Any, redact: bool) -> Rarity:
-    found = which_samples(memorization, samples, tokenizer=tokenizer)
-    none = [""] * len(found.previews)
-    return replace(found, previews=none, about=samples.about) if redact else found
-
-
-@dataclass(slots=True)
-class _Asked:
-    """What else is asked of the target while it is open."""
-
-    on_lossy_text: Literal["raise", "skip"]
-    tokenizer: Any = None
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-    def of(self, model: OpenModel, lengths: CodeLengths, samples: Samples) -> None:
-        """The tokenizer, and how the target goes on from the first tokens of the records that come out most easily."""
-        self.tokenizer, self.examples = model.tokenizer, []
-        first = FirstToken.from_record(lengths.settings["first_token"])
-        keep = np.flatnonzero(lengths.n_tokens >= FEWEST_TOKENS).tolist()
-        if first.rule == "skip" or not keep or lengths.token_greedy is None:
-            return
-        read = tokenize(samples, model.tokenizer, on_lossy_text=self.on_lossy_text).as_measured(
-            lengths.settings["samples"]
-        )
-        whole = sequences_of(read, first)
-        own = Sequences(*([part[k] for k in keep] for part in whole))
-        tokens = np.repeat(lengths.n_tokens >= FEWEST_TOKENS, lengths.n_tokens)
-        given = TokensGiven(lengths.token_greedy[tokens], lengths.token_bits[tokens])
-        self.examples = examples_of(model, own, lengths.index[keep], given, PREFIXES[0], None)
-
-
-@dataclass(slots=True)
-class _Parts:
-    """Parts of an audit, and why some of them are wanting."""
-
-    asked: _Asked
-    redact: bool
-    level: float
-    seed: int
-    found: dict[str, Any] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    texts: Any = None
-
-    @property
-    def memorization(self) -> Memorization:
-        """The part that is never wanting."""
-        return cast(Memorization, self.found["memorization"])
-
-    def work_out(self, pairs: list[Pair], sets: list[Samples], joint: JointCode) -> None:
-        """All parts that come from what was measured, but for spans."""
-        measured = [part.as_measured(pair[0].settings["samples"]) for part, pair in zip(sets, pairs, strict=True)]
-        memorization = memorization_of(pairs, joint=joint, groups=[part.groups for part in measured])
-        self.found["memorization"] = memorization
-        lengths, tokenizer = [pair[0] for pair in pairs], self.asked.tokenizer
-        examples = [] if self.redact else self.asked.examples
-        self._add("membership", lambda: _attacks(lengths, memorization, sets, self.level, self.seed))
-        self._add("extraction", lambda: extraction_of(memorization, level=self.level, examples=examples))
-        self._add("rarity", lambda: _rarity(memorization, sets[0], tokenizer, self.redact))
-        decode = None if tokenizer is None else tokenizer.decode
-        self.texts = texts_of(memorization, measured[0].texts, decode, 0 if self.redact else _N_TEXTS)
-
-    def _add(self, name: str, work: Callable[[], Any]) -> None:
-        try:
-            self.found[name] = work()
-        except InputError as error:
-            self.missing[name] = str(error).rstrip(".")
-
-    def audit(self, settings: dict[str, Any]) -> Audit:
-        """The result."""
-        return Audit(
-            memorization=self.memorization,
-            membership=self.found.get("membership"),
-            extraction=self.found.get("extraction"),
-            rarity=self.found.get("rarity"),
-            spans=self.found.get("spans"),
-            texts=self.texts,
-            settings={
-                "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                **settings,
-                "missing": self.missing,
-                "versions": versions(),
-            },
-        )
-
-
-def _told(said: Sequence[warnings.WarningMessage]) -> list[tuple[str, str]]:
-    """Warnings of the measurement, each once; they are given on to the caller."""
-    kept = []
-    for one in said:
-        kind, told = one.category, str(one.message)
-        if issubclass(kind, MeasurementWarning) and (kind.__name__, told) not in kept:
-            kept.append((kind.__name__, told))
-        warn(told, kind)
-    return kept

@@ -8,7 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from memorization.cli import audit, capacity, codec, identifiers, lab, law, models, report, results, spans, track
+from memorization.cli import (
+    attacks,
+    audit,
+    capacity,
+    codec,
+    identifiers,
+    lab,
+    law,
+    models,
+    report,
+    results,
+    spans,
+    track,
+)
 from memorization.cli.output import BAD_INPUT, INTERRUPTED, NOT_WRITTEN, TYPED, complain, readers_may_leave
 from memorization.cli.words import Command, Group
 from memorization.errors import InputError, ModelError, NotSavedError, ResultError
@@ -60,7 +73,7 @@ app = _group(
 )
 mi_law = _group(_mi_law)
 _add(mi_law, law.fit, law.predict)
-_add(app, audit.audit, models.measure, models.bits, models.attack, models.extract, identifiers.identifiers)
+_add(app, audit.audit, models.measure, models.bits, attacks.attack, attacks.extract, identifiers.identifiers)
 _add(app, track.track, spans.spans, capacity.capacity, lab.text_sweep)
 _add(app, results.rarity, results.show, results.plot, report.report)
 _add(app, codec.compress, codec.decompress)

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from memorization.cli.options import (
+    Address,
     AllowPickle,
     BatchSize,
     Csv,
     Device,
     Dtype,
+    EngineName,
     FirstToken,
     Groups,
     IdColumn,
@@ -28,6 +30,7 @@ from memorization.cli.options import (
     PromptColumn,
     Quiet,
     Seen,
+    ShardOf,
     SkipLossy,
     Stride,
     Target,
@@ -40,7 +43,7 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import TYPED, claim, draw, save
+from memorization.cli.output import TYPED, claim_for_shards, draw, only_a_share, settled
 from memorization.cli.spans import check_span_column, spans_asked
 from memorization.errors import InputError
 
@@ -105,6 +108,9 @@ def audit(
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     csv: Csv = False,
+    shard: ShardOf = None,
+    engine: EngineName = "local",
+    address: Address = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -117,42 +123,49 @@ def audit(
     if asked is not None and (prompt_column is not None or messages):
         raise InputError("--span measures parts of whole texts: leave out --prompt-column and --messages.")
     check_span_column(span_column, id_column, keep)
-    claim(output, overwrite)
+    claim_for_shards(output, overwrite)
     (seen, unseen), groups = read_data(
-        [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep, in_shards=True
     )
-    result = audited(
-        target,
-        oracle,
-        seen,
-        unseen,
-        spans=asked,
-        fail_on=fail_on or (),
-        redact=redact,
-        joint=joint,  # type: ignore[arg-type]  # checked there
-        target_tokenizer=target_tokenizer,
-        oracle_tokenizer=oracle_tokenizer,
-        target_revision=target_revision,
-        oracle_revision=oracle_revision,
-        first_token=token(first_token),
-        max_length=max_length,
-        stride=stride,
-        batch_size=read_batch_size(batch_size),
-        max_batch_tokens=max_batch_tokens,
-        device=device,
-        dtype=dtype,
-        text_column=text_column,
-        limit=limit,
-        groups=groups,
-        on_lossy_text="skip" if on_lossy_text else "raise",
-        level=level,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        progress=not quiet,
-    )
+    with only_a_share():
+        result = audited(
+            target,
+            oracle,
+            seen,
+            unseen,
+            spans=asked,
+            fail_on=fail_on or (),
+            redact=redact,
+            joint=joint,  # type: ignore[arg-type]  # checked there
+            target_tokenizer=target_tokenizer,
+            oracle_tokenizer=oracle_tokenizer,
+            target_revision=target_revision,
+            oracle_revision=oracle_revision,
+            first_token=token(first_token),
+            max_length=max_length,
+            stride=stride,
+            batch_size=read_batch_size(batch_size),
+            max_batch_tokens=max_batch_tokens,
+            device=device,
+            dtype=dtype,
+            text_column=text_column,
+            limit=limit,
+            groups=groups,
+            on_lossy_text="skip" if on_lossy_text else "raise",
+            level=level,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            progress=not quiet,
+            store=output,
+            overwrite=overwrite,
+            shard=shard,
+            engine=engine,  # type: ignore[arg-type]  # checked there
+            address=address,
+        )
     result = dataclasses.replace(result, settings={**result.settings, "command": TYPED.get()})
     print(result)
-    save(result, output, csv=csv)
+    result.save(output, overwrite=True, csv=csv)
+    result = settled(type(result).load(output), output, csv=False)
     draw(result, output)
     from memorization.report.html import write_report
 

@@ -1,19 +1,21 @@
 """`compress_bits`: exact code length of samples under a causal language model."""
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from memorization.measure.code_lengths import CodeLengths, measure_sets, tokenize
-from memorization.measure.in_shards import Scored, identity_of, survey
+from memorization.measure.in_shards import Beside, Scan, Scored, decided, identity_of, survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows
 from memorization.measure.shard_files import ShardRun, free_folder, save_measured
 from memorization.measure.shared import Sharing, score_shards
 from memorization.measure.tokenizers import TokenizerLike
+from memorization.results import Result
 from memorization.samples import Samples, SampleShards, SamplesLike, read_samples, scan_samples
 
-__all__ = ["compress_bits"]
+__all__ = ["compress_bits", "score_in_shards"]
 
 
 def compress_bits(
@@ -155,21 +157,52 @@ def _into(
             measured = measure_sets(opened, [shards.only()], **how, progress=progress)[0]
         save_measured(measured, folder, overwrite=overwrite)
         return measured
-    run = ShardRun(
-        folder,
-        identity_of({"model": model}, [scan], {"dtype": opening["dtype"], **how}),
-        overwrite=overwrite,
-    )
-    settings = run.known("decided.json")
-    if settings is None:
+    score_in_shards(folder, overwrite, model, [scan], opening, how, lambda lengths, _: lengths[0], sharing)
+    return CodeLengths.load(folder)
+
+
+def score_in_shards(
+    folder: Path,
+    overwrite: bool,
+    model: ModelLike,
+    scans: Sequence[Scan],
+    opening: Mapping[str, Any],
+    how: Mapping[str, Any],
+    result_of: Callable[[list[CodeLengths], list[dict[str, Any]]], Result],
+    sharing: Sharing,
+    *,
+    beside: Beside | None = None,
+    further: Mapping[str, Any] | None = None,
+) -> None:
+    """Measure sets of samples under one model into a folder, shard by shard, and save there what comes of it.
+
+    Args:
+        folder: of the result.
+        overwrite: whether an unfinished run of something else may be thrown away.
+        model: as for `open_model`.
+        scans: the sets; a few samples of the first decide what stands in front of all.
+        opening: the other arguments of `open_model`.
+        how: of `measure_sets`.
+        result_of: the result, from the code lengths of each set and from the columns beside them.
+        sharing: who measures.
+        beside: what else is asked of the model while it is open.
+        further: what else determines that, by name.
+    """
+    identity = identity_of({"model": model}, scans, {"dtype": opening["dtype"], **how, **(further or {})})
+    run = ShardRun(folder, identity, overwrite=overwrite)
+
+    def decide() -> dict[str, Any]:
         with open_model(model, **opening) as opened:
-            decided = measure_sets(opened, [scan.spread()], **how, progress=False)[0].settings
-        settings = run.once("decided.json", decided)
+            return measure_sets(opened, [scans[0].spread()], **how, progress=False)[0].settings
+
+    settings = decided(run, decide)
     options = {name: how[name] for name in ("max_length", "stride", "batch_size")}
 
     def in_tokens(shard: Samples, opened: OpenModel) -> Samples:
         return tokenize(shard, opened.tokenizer, on_lossy_text=how["on_lossy_text"])
 
-    scored = Scored("model", model, opening, settings, options, in_tokens)
-    score_shards(run, [scan], [scored], lambda lengths: lengths[0][0], sharing=sharing, progress=progress)
-    return CodeLengths.load(folder)
+    def concluded(lengths: list[list[CodeLengths]]) -> Result:
+        return result_of(lengths[0], [run.beside(f"{scan.name}/model", len(scan.digests)) for scan in scans])
+
+    scored = Scored("model", model, opening, settings, options, in_tokens, beside)
+    score_shards(run, scans, [scored], concluded, sharing=sharing, progress=bool(opening["progress"]))

@@ -6,11 +6,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int64, Shaped, UInt64
 
+from memorization import errors
 from memorization.errors import InputError, ResultError, warn
 from memorization.measure.batches import BatchSize
 from memorization.measure.code_lengths import CodeLengths, measure
@@ -22,14 +23,27 @@ from memorization.measure.weights import weight_digests
 from memorization.progress import Bar, progress_bar
 from memorization.results import versions
 from memorization.samples import Samples, SampleShards
-from memorization.samples.disjoint import overlap_keys
+from memorization.samples.disjoint import check_same_kind, overlap_keys
+from memorization.samples.groups import check_apart
 from memorization.samples.samples import fingerprint_of_ids, fingerprint_of_texts
 from memorization.sharing.shard import Shard
 
-__all__ = ["Scan", "Scored", "check_apart_in_shards", "identity_of", "measure_share", "missing", "survey", "whole"]
+__all__ = [
+    "Beside",
+    "Scan",
+    "Scored",
+    "check_apart_in_shards",
+    "decided",
+    "identity_of",
+    "measure_share",
+    "missing",
+    "survey",
+    "whole",
+]
 
 _ASKED = 64  # samples that decide what stands in front, evenly spread: as many as are asked of all at once
 _WAIT_SECONDS = 1.0
+Beside: TypeAlias = Callable[[OpenModel, CodeLengths, Samples], Mapping[str, Shaped[np.ndarray, " sample"]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -72,11 +86,15 @@ class Scan:
             "Measure a copy that nobody writes to."
         )
 
-    def spread(self) -> Samples:
+    def spread(self, most: int = _ASKED) -> Samples:
         """A few samples, evenly spread over all."""
         n = sum(self.n_samples)
-        places = np.unique(np.linspace(0, n - 1, min(_ASKED, n)).round().astype(np.int64))
+        places = np.unique(np.linspace(0, n - 1, min(most, n)).round().astype(np.int64))
         return _gathered(self, places)
+
+    def at_once(self) -> Samples:
+        """All samples, in memory."""
+        return Samples.joined([shard for _, shard in self.checked()])
 
     def documents(self, lengths: CodeLengths) -> tuple[str, ...] | None:
         """The document of each sample that was measured; None where nothing was said of documents."""
@@ -112,11 +130,14 @@ def survey(name: str, shards: SampleShards) -> Scan:
 
 
 def check_apart_in_shards(samples: Scan, control: Scan) -> None:
-    """Refuse a sample that is on both sides.
+    """Refuse a sample, or document, that is on both sides, and texts against ids.
 
     Raises:
         InputError: naming the first.
     """
+    check_same_kind(*(next(iter(scan.shards)) for scan in (samples, control)))
+    if samples.groups is not None and control.groups is not None:
+        check_apart(samples.groups, control.groups)
     both = np.isin(samples.keys, control.keys)
     if both.any():
         ours = _gathered(samples, np.flatnonzero(both)[:1])
@@ -174,6 +195,7 @@ class Scored:
         settings: of code lengths of a few samples: what was decided for all of them.
         options: of `measure`.
         tokenize: samples in this model's tokens, without those that another model's tokenizer loses.
+        beside: what else is asked of each sample while the model is open: columns by name, kept with its bits.
     """
 
     role: str
@@ -182,6 +204,21 @@ class Scored:
     settings: Mapping[str, Any]
     options: Mapping[str, Any]
     tokenize: Callable[[Samples, OpenModel], Samples]
+    beside: Beside | None = None
+
+
+def decided(run: ShardRun, decide: Callable[[], Any]) -> Any:
+    """What was decided for all samples by a few, once for a run; its warnings are given again when the run goes on."""
+    found = run.known("decided.json")
+    if found is None:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            settings = decide()
+        told = [(one.category.__name__, str(one.message)) for one in said]
+        found = run.once("decided.json", {"settings": settings, "warnings": told})
+    for kind, message in found["warnings"]:
+        warn(message, getattr(errors, kind, UserWarning))
+    return found["settings"]
 
 
 def identity_of(models: Mapping[str, Any], scans: Sequence[Scan], how: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +292,9 @@ def _score_some(
                     others = True
                 elif not run.is_done(of, k):
                     in_tokens = scored.tokenize(shard, opened)
-                    run.put(of, k, in_tokens, _measured(in_tokens, scored, opened, said))
+                    lengths = _measured(in_tokens, scored, opened, said)
+                    beside = {} if scored.beside is None else scored.beside(opened, lengths, shard)
+                    run.put(of, k, in_tokens, lengths, beside)
                     bar.update(len(shard))
     return others
 

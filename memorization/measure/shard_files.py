@@ -31,6 +31,7 @@ UNFINISHED = ".unfinished"  # the folder of a run, in the folder of its result
 _FORMAT = 1
 _CONCLUDING = "concluding.json"
 _WAIT_SECONDS = 1.0
+_BESIDE = "beside_"  # columns of a shard that neither its samples nor its result have
 _OF_READ = ("read_ids", "counted", "prompt_key")  # columns of a shard's samples that its result does not have
 
 
@@ -125,10 +126,12 @@ class ShardRun:
             path.is_file() and path.stat().st_size == found["sizes"][name] for name, path in self._files(of, k).items()
         )
 
-    def put(self, of: str, k: int, samples: Samples, lengths: CodeLengths) -> None:
-        """Keep the code lengths of a shard."""
+    def put(self, of: str, k: int, samples: Samples, lengths: CodeLengths, beside: Mapping[str, Any]) -> None:
+        """Keep the code lengths of a shard, and columns beside them."""
         rows = lengths.to_pandas()
         at = list(rows.columns).index("preview")
+        for place, (name, column) in enumerate(beside.items()):
+            rows.insert(at + place, f"{_BESIDE}{name}", column)
         rows.insert(at, "read_ids", samples.ids)
         if samples.counted is not None:
             rows.insert(at + 1, "counted", samples.counted)
@@ -172,6 +175,12 @@ class ShardRun:
             path = self._files(of, k)["samples"]
             if column in pyarrow.parquet.read_schema(path).names:
                 yield from pyarrow.parquet.read_table(path, columns=[column]).column(0).to_numpy()
+
+    def beside(self, of: str, n_shards: int) -> dict[str, Any]:
+        """The columns that were kept beside the code lengths of all shards."""
+        rows = ColumnFiles([self._files(of, k)["samples"] for k in range(n_shards)])
+        names = [name for name in rows.names if name.startswith(_BESIDE)]
+        return {name.removeprefix(_BESIDE): column for name, column in rows.read(names).items()}
 
     def claims(self) -> Claims:
         """Who of the processes that share the folder is at what."""

@@ -1,58 +1,49 @@
 """`audit_membership`: all attacks on one model, samples against control samples, with a check of the split."""
 
-import warnings
-from dataclasses import replace
-from typing import Any, Literal
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
 
-import numpy as np
-from jaxtyping import Float64
-
-from memorization.errors import InputError, UnequalSetsWarning
+from memorization.errors import InputError
 from memorization.integers import check_seed
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths, measure_sets
+from memorization.measure.compress import score_in_shards
+from memorization.measure.in_shards import Scan, check_apart_in_shards, survey
 from memorization.measure.near_copies import warn_of_near_copies
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.pair import measure_pair
 from memorization.measure.passes import check_windows
+from memorization.measure.shard_files import free_folder, save_measured
+from memorization.measure.shared import Sharing
 from memorization.measure.tokenizers import TokenizerLike
-from memorization.membership.attacks import (
-    check_k_percent,
-    loss_attack,
-    min_k_attack,
-    min_k_plus_plus_attack,
-    token_moments,
-    zlib_attack,
-)
-from memorization.membership.metrics import membership_metrics
-from memorization.membership.result import Membership, MembershipAudit
-from memorization.membership.split import BagOfWords, bag_of_words_auc
+from memorization.membership.attacks import check_k_percent
+from memorization.membership.measured import MOST_FOR_WORDS, Scores, attacks_on, scores_of
+from memorization.membership.result import MembershipAudit
 from memorization.renamed import renamed_keywords
-from memorization.results import versions
 from memorization.samples import (
     GroupsLike,
     Samples,
+    SampleShards,
     SamplesLike,
     check_disjoint,
     check_documents,
     groups_of_both,
     read_samples,
+    scan_samples,
 )
 from memorization.stats.levels import check_level
-from memorization.stats.significance import conformal_p_values
-from memorization.unintended import Memorization
-from memorization.unintended.means import labels_of, labels_of_both
 from memorization.unintended.measure import memorization_of
-
-_SHORT = 10  # of a kind: fewer cannot be split into folds for the check of the split, which then says nothing
+from memorization.unintended.pairs import Models
 
 
 @renamed_keywords(members="samples", nonmembers="control", interval="level")
 @with_base_of_target
 def audit_membership(
     target: ModelLike,
-    samples: SamplesLike,
-    control: SamplesLike,
+    samples: SamplesLike | SampleShards,
+    control: SamplesLike | SampleShards,
     *,
     oracle: ModelLike | None = None,
     target_tokenizer: TokenizerLike | None = None,
@@ -76,6 +67,11 @@ def audit_membership(
     k_percent: float = 20.0,
     level: float = 0.95,
     seed: int = 0,
+    store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    shard: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> MembershipAudit:
     """AUC, F1 and TPR of every attack on one model: can its samples be told from a control it has not seen?
 
@@ -109,6 +105,12 @@ def audit_membership(
         k_percent: of min_k and min_k_plus_plus: share of each sample's tokens.
         level: of the intervals.
         seed: of bootstraps and folds.
+        store: folder to measure into, shard by shard, as for `compress_bits`: resumable, and of any size. The result is
+            saved there. The check of the split then asks 5,000 samples of each kind, evenly spread.
+        overwrite: whether what is there may be replaced,
+        shard: what share of it this process measures,
+        engine: who measures into the `store`,
+        address: and of which Ray cluster: as for `compress_bits`.
 
     Returns:
         What each attack achieves. The check of the split needs scikit-learn (extra `audit`) and 10 samples of each
@@ -139,217 +141,133 @@ def audit_membership(
     """
     level, seed = check_level(level), check_seed(seed)
     max_length, stride, batches = check_windows(max_length, stride, batch_size, max_batch_tokens)
-    k_percent = check_k_percent(k_percent)
     if isinstance(oracle, CodeLengths):
         raise InputError(
             "oracle must be a model here: CodeLengths are of one set, and an attack needs both. Pass the model."
         )
-    sets = _both(samples, control, text_column, limit, groups)
-    memorized: Memorization | None = None
-    moments: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def ask_again(model: OpenModel, lengths: list[CodeLengths]) -> None:
-        if lengths[0].settings["first_token"]["rule"] != "skip":
-            moments[:] = [
-                token_moments(model, part, samples=own, **batches.record(), progress=progress)
-                for part, own in zip(lengths, sets, strict=True)
-            ]
-
-    if oracle is None:
-        with open_model(
-            target,
-            tokenizer=target_tokenizer,
-            device=device,
-            dtype=dtype,
-            revision=target_revision,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            max_length=max_length,
-            progress=progress,
-        ) as opened:
-            lengths = measure_sets(
-                opened,
-                sets,
-                first_token=first_token,
-                max_length=max_length,
-                stride=stride,
-                batch_size=batches,
-                on_lossy_text=on_lossy_text,
-                progress=progress,
-            )
-            ask_again(opened, lengths)
-        warn_of_near_copies(*lengths)
-    else:
-        pairs = measure_pair(
-            target,
-            oracle,
-            sets,
-            tokenizers=(target_tokenizer, oracle_tokenizer),
-            revisions=(target_revision, oracle_revision),
-            first_token=first_token,
-            max_length=max_length,
-            stride=stride,
-            batch_size=batches,
-            device=device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            on_lossy_text=on_lossy_text,
-            progress=progress,
-            allow_pickle=allow_pickle,
-            with_target=ask_again,
-        )
-        memorized = memorization_of(pairs, joint="max")
-        assert memorized.control is not None
-        lengths = [memorized.target, memorized.control.target]
-    return attacks_on(lengths, memorized, sets, moments, k_percent=k_percent, level=level, seed=seed)
-
-
-def attacks_on(
-    lengths: list[CodeLengths],
-    memorized: Memorization | None,
-    sets: list[Samples],
-    moments: list[tuple[np.ndarray, np.ndarray]],
-    *,
-    k_percent: float = 20.0,
-    level: float = 0.95,
-    seed: int = 0,
-) -> MembershipAudit:
-    """All attacks that can be made with what was measured: no model is run.
-
-    Args:
-        lengths: of samples and of control samples, under the target.
-        memorized: the same under target and oracle; None leaves the reference attack out.
-        sets: samples and control samples, as they were read.
-        moments: of both, by `token_moments`; empty leaves min_k_plus_plus out.
-        k_percent: as for `audit_membership`, as are all that follow.
-        level: of the intervals.
-        seed: of bootstraps and folds.
-
-    Returns:
-        What each attack achieves.
-    """
-    scores = _scores(lengths, memorized, sets, moments, k_percent)
-    words, why = _bag_of_words(sets, level, seed)
-    measured, windows = lengths[0].settings, ("max_length", "stride", "batch_size", "max_batch_tokens")
-    return MembershipAudit(
-        attacks=_metrics(scores, lengths, sets, level, seed),
-        bag_of_words=words,
-        settings={
-            "target": measured["model"],
-            "oracle": None if memorized is None else memorized.oracle.settings["model"],
-            "first_token": measured["first_token"],
-            "members": measured["samples"],
-            "nonmembers": lengths[1].settings["samples"],
-            "windows": {name: measured.get(name) for name in windows},
-            "k_percent": k_percent,
-            "seed": seed,
-            "why_no_bag_of_words": why,
-            "versions": versions(),
+    sharing = Sharing.of(shard, engine, address, store)
+    models = Models(
+        target,
+        [oracle],
+        (target_tokenizer, oracle_tokenizer),
+        (target_revision, oracle_revision),
+        {
+            "first_token": first_token,
+            "max_length": max_length,
+            "stride": stride,
+            "batch_size": batches,
+            "device": device,
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            "on_lossy_text": on_lossy_text,
+            "progress": progress,
+            "allow_pickle": allow_pickle,
         },
     )
-
-
-def _both(
-    samples: SamplesLike, control: SamplesLike, text_column: str, limit: int | None, groups: Any
-) -> list[Samples]:
-    """Samples and control samples, after checking that there are enough of both and that none is in both."""
-    sets = [
-        read_samples(part, text_column=text_column, limit=limit, groups=of)
-        for part, of in zip((samples, control), groups_of_both(groups), strict=True)
-    ]
-    for name, part in zip(("samples", "control samples"), sets, strict=True):
-        if len(part) < 2:
-            raise InputError(
-                f"membership needs at least two {name}, to rank them and to say how sure that is; there is {len(part)}."
-            )
-        if part.groups is not None:
-            check_documents(part.groups, name)
-    check_disjoint(*sets)
-    return sets
-
-
-def _scores(
-    lengths: list[CodeLengths],
-    memorized: Memorization | None,
-    sets: list[Samples],
-    moments: list[tuple[np.ndarray, np.ndarray]],
-    k_percent: float,
-) -> dict[str, list[Float64[np.ndarray, " _"]]]:
-    """Scores of samples and of control samples, for each attack that can be made, in the order of the table."""
-    scores = {"loss": [loss_attack(part) for part in lengths]}
-    if memorized is not None and memorized.control is not None:
-        scores["reference"] = [memorized.ideal_signed_bits, memorized.control.ideal_signed_bits]
-    if sets[0].texts is not None:
-        scores["zlib"] = [zlib_attack(part, own) for part, own in zip(lengths, sets, strict=True)]
-    scores["min_k"] = [min_k_attack(part, k_percent=k_percent) for part in lengths]
-    if moments:
-        scores["min_k_plus_plus"] = [
-            min_k_plus_plus_attack(part, *own, k_percent=k_percent) for part, own in zip(lengths, moments, strict=True)
-        ]
-    return scores
-
-
-def _metrics(
-    scores: dict[str, list[Float64[np.ndarray, " _"]]],
-    lengths: list[CodeLengths],
-    sets: list[Samples],
-    level: float,
-    seed: int,
-) -> dict[str, Membership]:
-    """Metrics of each attack; a warning of unequal sets is given once."""
-    # Of the samples that were measured: a tokenizer may have left some out.
-    ours, theirs = (own.as_measured(part.settings["samples"]).groups for part, own in zip(lengths, sets, strict=True))
-    groups: Any = None if ours is None or theirs is None else (ours, theirs)
-    equal = _equal_ones(lengths) if groups is None else None
-    found = {}
-    for k, (name, pair) in enumerate(scores.items()):
-        with warnings.catch_warnings():
-            if k:
-                warnings.simplefilter("ignore", UnequalSetsWarning)
-            one = membership_metrics(*pair, groups=groups or equal, level=level, seed=seed)
-        if equal is not None:
-            # A member that comes again is one text, compared with each different non-member once.
-            of_each = np.arange(len(one.member_scores)), equal[1][one.nonmember_index]
-            one = replace(
-                one,
-                member_p_values=conformal_p_values(one.member_scores, one.nonmember_scores, groups=of_each),
-                settings={**one.settings, "equal_samples": True},
-            )
-        abouts = [
-            None if part.about is None else part.about.take(places)
-            for part, places in zip(lengths, (one.member_index, one.nonmember_index), strict=True)
-        ]
-        found[name] = replace(
-            one,
-            member_about=abouts[0],
-            nonmember_about=abouts[1],
-            member_index=lengths[0].index[one.member_index],
-            nonmember_index=lengths[1].index[one.nonmember_index],
-        )
+    attack = _Attack(models, {"k_percent": check_k_percent(k_percent), "level": level, "seed": seed})
+    read: dict[str, Any] = {"text_column": text_column, "limit": limit}
+    parts = list(zip((samples, control), groups_of_both(groups), strict=True))
+    if store is None:
+        return attack.at_once([read_samples(cast(SamplesLike, part), groups=of, **read) for part, of in parts])
+    folder = free_folder(store, overwrite=overwrite)
+    shards = [scan_samples(part, groups=of, **read) for part, of in parts]
+    scans = [survey(name, part) for name, part in zip(("samples", "control"), shards, strict=True)]
+    if sharing.share.n > 1 or any(len(scan.digests) > 1 for scan in scans):
+        attack.in_shards(scans, folder, overwrite, sharing)
+        return MembershipAudit.load(folder)
+    found = attack.at_once([part.only() for part in shards])
+    save_measured(found, folder, overwrite=overwrite)
     return found
 
 
-def _equal_ones(lengths: list[CodeLengths]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Labels by which equal samples are one draw; None where none are equal, or all of a kind."""
-    ours, theirs = (labels_of(None, part) for part in lengths)
-    labels = labels_of_both(ours, theirs, (len(lengths[0]), len(lengths[1])))
-    if labels is None or min(len(np.unique(of)) for of in labels) < 2:
-        return None
-    return labels[0], -1 - labels[1]  # no label is of both: none of the texts is
+@dataclass(frozen=True, slots=True)
+class _Attack:
+    """What is attacked with what.
+
+    Attributes:
+        models: the target, and the oracle, which may be None.
+        options: of `attacks_on`.
+    """
+
+    models: Models
+    options: Mapping[str, Any]
+
+    def at_once(self, sets: list[Samples]) -> MembershipAudit:
+        """The attacks on samples that are in memory."""
+        _check_sizes([(len(part), part.groups) for part in sets])
+        check_disjoint(*sets)
+        scores: list[Scores] = []
+
+        def ask(model: OpenModel, lengths: list[CodeLengths]) -> None:
+            progress = self.models.how["progress"]
+            scores[:] = [
+                self._scores(model, part, own, progress=progress) for part, own in zip(lengths, sets, strict=True)
+            ]
+
+        if self._has_oracle:
+            measured: Any = [self.models.pairs(sets, with_target=ask)[0]]
+        else:
+            with open_model(self.models.target, **self._opening()) as opened:
+                measured = measure_sets(opened, sets, **self._how(), progress=self.models.how["progress"])
+                ask(opened, measured)
+        lengths = self._of_target(measured)  # of the samples that were measured: a tokenizer may have left some out
+        documents = [own.as_measured(part.settings["samples"]).groups for part, own in zip(lengths, sets, strict=True)]
+        return self._found(measured, scores, documents, sets)
+
+    def in_shards(self, scans: list[Scan], folder: Path, overwrite: bool, sharing: Sharing) -> None:
+        """The same of samples that need not fit into memory, saved in the folder."""
+        _check_sizes([(sum(scan.n_samples), scan.groups) for scan in scans])
+        check_apart_in_shards(*scans)
+
+        def concluded(measured: Any, scores: list[Scores]) -> MembershipAudit:
+            lengths = self._of_target(measured)
+            documents = [scan.documents(part) for scan, part in zip(scans, lengths, strict=True)]
+            return self._found(measured, scores, documents, [scan.spread(MOST_FOR_WORDS) for scan in scans])
+
+        asked: dict[str, Any] = {"sharing": sharing, "beside": self._scores, "further": self.options}
+        if self._has_oracle:
+            self.models.pairs_in_shards(scans, folder, concluded, overwrite=overwrite, **asked)
+        else:
+            target, opening, how = self.models.target, self._opening(), self._how()
+            score_in_shards(folder, overwrite, target, scans, opening, how, concluded, **asked)
+
+    def _scores(self, model: OpenModel, lengths: CodeLengths, own: Samples, *, progress: bool = False) -> Scores:
+        k_percent, batches = self.options["k_percent"], self.models.how["batch_size"]
+        return scores_of(lengths, own, k_percent=k_percent, model=model, batches=batches, progress=progress)
+
+    def _found(
+        self, measured: Any, scores: list[Scores], documents: Sequence[Any], words: list[Samples]
+    ) -> MembershipAudit:
+        memorized, lengths = None, self._of_target(measured)
+        if self._has_oracle:
+            memorized = memorization_of(measured[0], joint="max")
+        else:
+            warn_of_near_copies(*lengths)
+        return attacks_on(lengths, memorized, scores, documents, words, **self.options)
+
+    @property
+    def _has_oracle(self) -> bool:
+        return self.models.oracles[0] is not None
+
+    def _of_target(self, measured: Any) -> list[CodeLengths]:
+        return [pair[0] for pair in measured[0]] if self._has_oracle else list(measured)
+
+    def _opening(self) -> dict[str, Any]:
+        names = ("device", "dtype", "trust_remote_code", "allow_pickle", "max_length", "progress")
+        own = {"tokenizer": self.models.tokenizers[0], "revision": self.models.revisions[0]}
+        return {name: self.models.how[name] for name in names} | own
+
+    def _how(self) -> dict[str, Any]:
+        names = ("first_token", "max_length", "stride", "batch_size", "on_lossy_text")
+        return {name: self.models.how[name] for name in names}
 
 
-def _bag_of_words(sets: list[Samples], level: float, seed: int) -> tuple[BagOfWords | None, str | None]:
-    fewest = min(map(len, sets))
-    if fewest < _SHORT:
-        return None, f"it needs {_SHORT} samples of each kind, and there are {fewest}"
-    documents = [len({*part.groups}) for part in sets if part.groups is not None]
-    if documents and min(documents) < _SHORT:
-        return None, f"it needs {_SHORT} documents of each kind, and there are {min(documents)}"
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        return None, 'it needs scikit-learn: pip install "lm-memorization[audit]"'
-    try:
-        return bag_of_words_auc(*sets, level=level, seed=seed), None
-    except InputError as error:  # texts without a single word
-        return None, str(error)
+def _check_sizes(sets: Sequence[tuple[int, tuple[str, ...] | None]]) -> None:
+    """Refuse too few samples, or documents, to rank."""
+    for name, (n, documents) in zip(("samples", "control samples"), sets, strict=True):
+        if n < 2:
+            raise InputError(
+                f"membership needs at least two {name}, to rank them and to say how sure that is; there is {n}."
+            )
+        if documents is not None:
+            check_documents(documents, name)

@@ -60,6 +60,10 @@ class SampleShards:
         (whole,) = self
         return replace(whole, rows=None)
 
+    def hidden(self) -> "SampleShards":
+        """The same, of which no result or message shows a text."""
+        return SampleShards(self.source, lambda: (replace(shard, hidden=True) for shard in self))
+
     def __repr__(self) -> str:
         return f"SampleShards of {self.source}"
 

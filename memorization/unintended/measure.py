@@ -225,7 +225,7 @@ def _in_shards(
     if len(scans) > 1:
         check_apart_in_shards(*scans)
 
-    def result_of(measured: Measured) -> Memorization:
+    def result_of(measured: Measured, _: Any) -> Memorization:
         return as_result(measured, [scan.documents(pair[0]) for scan, pair in zip(scans, measured[0], strict=True)])
 
     models.pairs_in_shards(scans, folder, result_of, overwrite=overwrite, sharing=sharing)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.in_shards import Scan, Scored, identity_of
+from memorization.measure.in_shards import Beside, Scan, Scored, decided, identity_of
 from memorization.measure.opening import OpenModel, UniformModel, open_model
 from memorization.measure.pair import Pair, load_tokenizers, measure_pair, tokenize_for
 from memorization.measure.passes import check_windows
@@ -17,9 +17,11 @@ from memorization.measure.shared import Sharing, score_shards
 from memorization.results import Result
 from memorization.samples import Samples
 
-__all__ = ["Measured", "Models"]
+__all__ = ["Columns", "Measured", "Models"]
 
 Measured = list[list[Pair]]  # for each oracle the pair of the samples and the pair of the control
+WithTarget = Callable[[OpenModel, list[CodeLengths]], None]
+Columns = dict[str, Any]  # arrays with an entry a sample
 _OF_SCORING = ("max_length", "stride", "batch_size")
 
 
@@ -41,13 +43,10 @@ class Models:
     revisions: tuple[str | None, str | None]
     how: Mapping[str, Any]
 
-    def pairs(self, sets: Sequence[Samples]) -> Measured:
-        """Code lengths of samples that are in memory."""
-        measured = [
-            measure_pair(
-                self.target, self.oracles[0], sets, tokenizers=self.tokenizers, revisions=self.revisions, **self.how
-            )
-        ]
+    def pairs(self, sets: Sequence[Samples], *, with_target: WithTarget | None = None) -> Measured:
+        """Code lengths of samples that are in memory; `with_target` is called with the target, while it is open."""
+        named: dict[str, Any] = {"tokenizers": self.tokenizers, "revisions": self.revisions, "with_target": with_target}
+        measured = [measure_pair(self.target, self.oracles[0], sets, **named, **self.how)]
         for other in self.oracles[1:]:
             with self._opened(other) as opened:
                 pairs: list[Pair] = []
@@ -64,25 +63,38 @@ class Models:
         self,
         scans: Sequence[Scan],
         folder: Path,
-        result_of: Callable[[Measured], Result],
+        result_of: Callable[[Measured, list[Columns]], Result],
         *,
         overwrite: bool,
         sharing: Sharing,
+        beside: Beside | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         """The same of samples that need not fit into memory, kept in the folder as they come, then the result.
 
         A few of them, evenly spread, decide what stands in front of all.
+
+        Args:
+            scans: samples, and control.
+            folder: of the result.
+            result_of: what is saved there, from what was measured, and from the columns beside it of each set.
+            overwrite: whether an unfinished run of something else may be thrown away.
+            sharing: who measures.
+            beside: what is asked of the target while it is open.
+            further: what else determines that, by name.
         """
         roles = {"target": self.target} | {
             "oracle" if not k else f"oracle {k + 1}": one for k, one in enumerate(self.oracles)
         }
         options = {name: self.how[name] for name in ("first_token", *_OF_SCORING, "dtype", "on_lossy_text")}
-        run = ShardRun(folder, identity_of(roles, scans, options), overwrite=overwrite)
-        settings = run.known("decided.json")
-        if settings is None:
+        run = ShardRun(folder, identity_of(roles, scans, options | dict(further or {})), overwrite=overwrite)
+
+        def decide() -> dict[str, Any]:
             first = self.pairs([scan.spread() for scan in scans[:1]])
-            decided = [first[0][0][0], *(pairs[0][1] for pairs in first)]
-            settings = run.once("decided.json", {role: one.settings for role, one in zip(roles, decided, strict=True)})
+            lengths = [first[0][0][0], *(pairs[0][1] for pairs in first)]
+            return {role: one.settings for role, one in zip(roles, lengths, strict=True)}
+
+        settings = decided(run, decide)
         tokenizers = self._tokenizers(roles)
         windows = dict(zip(_OF_SCORING, check_windows(*(self.how[name] for name in _OF_SCORING)), strict=True))
         scored = []
@@ -92,13 +104,22 @@ class Models:
                 return tokenize_for(tokenizers, shard, self.how["on_lossy_text"])[role]
 
             opening = self._opening(role, model, tokenizers)
-            scored.append(Scored(role, model, opening, settings[role], windows, in_tokens))
+            asked = beside if role == "target" else None
+            scored.append(Scored(role, model, opening, settings[role], windows, in_tokens, asked))
 
         def concluded(lengths: list[list[CodeLengths]]) -> Result:
             target, *oracles = lengths
-            return result_of([list(zip(target, oracle, strict=True)) for oracle in oracles])
+            columns = [run.beside(f"{scan.name}/target", len(scan.digests)) for scan in scans]
+            return result_of([list(zip(target, oracle, strict=True)) for oracle in oracles], columns)
 
         score_shards(run, scans, scored, concluded, sharing=sharing, progress=bool(self.how["progress"]))
+
+    @contextmanager
+    def open_target(self) -> Iterator[OpenModel]:
+        """The target once more, as it is opened to be measured."""
+        roles = {"target": self.target, "oracle": self.oracles[0]}
+        with open_model(self.target, **self._opening("target", self.target, self._tokenizers(roles))) as opened:
+            yield opened
 
     def _tokenizers(self, roles: Mapping[str, Any]) -> dict[str, Any]:
         tokenizers: dict[str, Any] = {}
