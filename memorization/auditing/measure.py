@@ -13,8 +13,8 @@ from memorization.errors import InputError
 from memorization.integers import check_seed
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.batches import check_batch_size
-from memorization.measure.in_shards import survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
+from memorization.measure.scans import survey
 from memorization.measure.shard_files import free_folder, save_measured
 from memorization.measure.shared import Sharing
 from memorization.measure.tokenizers import TokenizerLike

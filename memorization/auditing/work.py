@@ -17,9 +17,9 @@ from memorization.extraction.passes import TokensGiven, examples_of
 from memorization.extraction.stored import FEWEST_TOKENS, PREFIXES, extraction_of
 from memorization.measure.code_lengths import CodeLengths, tokenize
 from memorization.measure.context import FirstToken, Sequences, sequences_of
-from memorization.measure.in_shards import Scan, check_apart_in_shards
 from memorization.measure.opening import OpenModel
 from memorization.measure.pair import Pair
+from memorization.measure.scans import Scan, check_apart_in_shards
 from memorization.measure.shared import Sharing
 from memorization.membership import MembershipAudit
 from memorization.membership.measured import attacks_on, scores_of

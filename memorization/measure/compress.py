@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from memorization.measure.code_lengths import CodeLengths, measure_sets, tokenize
-from memorization.measure.in_shards import Beside, Scan, Scored, decided, identity_of, survey
+from memorization.measure.in_shards import Beside, Scored, decided, identity_of
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows
+from memorization.measure.scans import Scan, survey
 from memorization.measure.shard_files import ShardRun, free_folder, save_measured
 from memorization.measure.shared import Sharing, score_shards
 from memorization.measure.tokenizers import TokenizerLike

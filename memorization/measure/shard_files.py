@@ -10,10 +10,10 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
@@ -24,6 +24,9 @@ from memorization.results import Claims, Result, about_of, check_free, plain
 from memorization.results.column_files import ColumnFiles
 from memorization.results.folder import folder_path
 from memorization.samples import Samples
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["UNFINISHED", "ShardRun", "free_folder", "is_concluding", "save_measured"]
 
@@ -139,8 +142,13 @@ class ShardRun:
         if record["conditional"]:
             rows.insert(at, "prompt_key", record["conditional"]["prompts"])
             record["conditional"] = {**record["conditional"], "prompts": None}
-        sizes = {}
+        passes = {name: lengths.settings[name] for name in OF_PASSES if name in lengths.settings}
         tables = {"samples": rows, "tokens": lengths.tokens_to_pandas()}
+        self.put_tables(of, k, tables, {"samples": record, "passes": passes})
+
+    def put_tables(self, of: str, k: int, tables: "Mapping[str, pd.DataFrame]", record: Mapping[str, Any]) -> None:
+        """Keep what was measured of a shard: a table of samples, one of tokens, and what is to be said of them."""
+        sizes = {}
         for name, path in self._files(of, k).items():
             temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,8 +158,11 @@ class ShardRun:
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
-        passes = {name: lengths.settings[name] for name in OF_PASSES if name in lengths.settings}
-        self.write(f"{of}/{k:06d}.json", {"sizes": sizes, "samples": record, "passes": passes})
+        self.write(f"{of}/{k:06d}.json", {"sizes": sizes, **record})
+
+    def columns(self, of: str, n_shards: int, table: str, names: Sequence[str]) -> dict[str, Any]:
+        """Columns of the "samples" or "tokens" of all shards."""
+        return ColumnFiles([self._files(of, k)[table] for k in range(n_shards)]).read(names)
 
     def records(self, of: str, n_shards: int) -> list[dict[str, Any]]:
         """What each finished shard says of its samples and passes."""

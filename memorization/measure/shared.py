@@ -4,13 +4,13 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from memorization.errors import InputError, UnfinishedError, warn
-from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.in_shards import Scan, Scored, measure_share, missing, whole
+from memorization.measure.in_shards import Scoring, measure_share, missing
+from memorization.measure.scans import Scan
 from memorization.measure.shard_files import ShardRun
 from memorization.progress import progress_bar
 from memorization.results import Result, versions
@@ -59,8 +59,8 @@ class Sharing:
 def score_shards(
     run: ShardRun,
     scans: Sequence[Scan],
-    scored: Sequence[Scored],
-    result_of: Callable[[list[list[CodeLengths]]], Result],
+    scored: Sequence[Scoring],
+    result_of: Callable[[list[list[Any]]], Result],
     *,
     sharing: Sharing,
     progress: bool,
@@ -74,7 +74,7 @@ def score_shards(
         run: keeps finished shards.
         scans: the sets.
         scored: the models.
-        result_of: the result, of the code lengths of each set under each model.
+        result_of: the result, of what was measured of each set under each model.
         sharing: who measures.
         progress: a bar a model.
 
@@ -95,11 +95,11 @@ def score_shards(
             "Run the other shards on the same folder, and the last of them puts the result together; or the same call "
             "without a shard, which measures what is missing."
         )
-    run.conclude(lambda: result_of([[whole(run, scan, one) for scan in scans] for one in scored]))
+    run.conclude(lambda: result_of([[one.whole(run, scan) for scan in scans] for one in scored]))
 
 
 def _by_ray(
-    run: ShardRun, scans: Sequence[Scan], scored: Sequence[Scored], sharing: Sharing, *, progress: bool
+    run: ShardRun, scans: Sequence[Scan], scored: Sequence[Scoring], sharing: Sharing, *, progress: bool
 ) -> None:
     """Tasks, each of which opens the models and measures what nobody else is at."""
 
@@ -113,7 +113,7 @@ def _by_ray(
     asked = scored[0].opening["device"]
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if asked in (None, "auto") else asked)
     n_tasks = min(at_once(ray, device), n_parts - done)
-    quiet = [replace(one, opening={**one.opening, "progress": False}) for one in scored]
+    quiet = [replace(cast(Any, one), opening={**one.opening, "progress": False}) for one in scored]
     sent = pickled(
         (run, list(scans), quiet, sharing.share, os.getcwd()),
         [one.model for one in scored],
@@ -161,7 +161,7 @@ def do(here: str, sent: bytes, needed: dict[str, Any], n_threads: int) -> Answer
 
 
 def _measured(
-    run: ShardRun, scans: Sequence[Scan], scored: Sequence[Scored], share: Shard, begin: str
+    run: ShardRun, scans: Sequence[Scan], scored: Sequence[Scoring], share: Shard, begin: str
 ) -> list[tuple[type[Warning], str]]:
     if os.path.isdir(begin):  # where paths that were named begin
         os.chdir(begin)

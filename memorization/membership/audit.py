@@ -11,10 +11,10 @@ from memorization.integers import check_seed
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.code_lengths import CodeLengths, measure_sets
 from memorization.measure.compress import score_in_shards
-from memorization.measure.in_shards import Scan, check_apart_in_shards, survey
 from memorization.measure.near_copies import warn_of_near_copies
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
 from memorization.measure.passes import check_windows
+from memorization.measure.scans import Scan, check_apart_in_shards, survey
 from memorization.measure.shard_files import free_folder, save_measured
 from memorization.measure.shared import Sharing
 from memorization.measure.tokenizers import TokenizerLike

@@ -16,7 +16,6 @@ from memorization.measure.agreement import alike, warn_of_one_model
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.batches import check_batch_size
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.in_shards import Scan, check_apart_in_shards, survey
 from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
 from memorization.measure.pair import (
     Pair,
@@ -24,6 +23,7 @@ from memorization.measure.pair import (
     control_pair,
     differ_in_tokens,
 )
+from memorization.measure.scans import Scan, check_apart_in_shards, survey
 from memorization.measure.shard_files import free_folder, save_measured
 from memorization.measure.shared import Sharing
 from memorization.measure.tokenizers import TokenizerLike

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from memorization.measure.code_lengths import CodeLengths
-from memorization.measure.in_shards import Beside, Scan, Scored, decided, identity_of
+from memorization.measure.in_shards import Beside, Scored, decided, identity_of
 from memorization.measure.opening import OpenModel, UniformModel, open_model
 from memorization.measure.pair import Pair, load_tokenizers, measure_pair, tokenize_for
 from memorization.measure.passes import check_windows
+from memorization.measure.scans import Scan
 from memorization.measure.shard_files import ShardRun
 from memorization.measure.shared import Sharing, score_shards
 from memorization.results import Result
