@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import memorization.samples.shards as shards_module
-from memorization import audit, audit_membership, cli, load, scan_samples
+from memorization import audit, audit_membership, cli, extract, load, scan_samples
 from memorization.errors import FirstTokenWarning, InputError, MeasurementWarning, ResultError
 from memorization.measure.shard_files import UNFINISHED, ShardRun
 
@@ -26,7 +26,7 @@ def short_shards(monkeypatch):
 @pytest.fixture
 def stop_after(monkeypatch):
     """Stop a run after so many shards; returns the list of those that were measured."""
-    put, counted = ShardRun.put, []
+    put, counted = ShardRun.put_tables, []
 
     def stop(n):
         def counting_put(self, of, k, *kept):
@@ -36,7 +36,7 @@ def stop_after(monkeypatch):
             counted.append((of, k))
 
         counted.clear()
-        monkeypatch.setattr(ShardRun, "put", counting_put)
+        monkeypatch.setattr(ShardRun, "put_tables", counting_put)
         return counted
 
     return stop
@@ -210,6 +210,74 @@ class TestAudits:
         assert found.spans.field("number").n_spans == 40
 
 
+def same_extraction(ours, theirs):
+    for name in (
+        "member_correct",
+        "member_offsets",
+        "heldout_correct",
+        "heldout_offsets",
+        "member_bits",
+        "heldout_bits",
+    ):
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+    for name in ("member_oracle_bits", "heldout_oracle_bits"):
+        one, other = getattr(ours, name), getattr(theirs, name)
+        assert (one is None and other is None) or np.array_equal(one, other), name
+    assert ours.member_about == theirs.member_about
+    assert ours.member_groups == theirs.member_groups
+    assert repr(ours) == repr(theirs)
+    examples = [[{**one, "log2_probability": None} for one in found.settings["examples"]] for found in (ours, theirs)]
+    assert examples[0] == examples[1]  # -inf is null in a saved result
+    for name in ("prefix_tokens", "first_token", "n_cut", "decoding"):
+        assert ours.settings[name] == theirs.settings[name], name
+    records = [{**one.settings["members"], "source": None, "rows": None} for one in (ours, theirs)]
+    assert records[0] == records[1]
+
+
+class TestExtraction:
+    @pytest.mark.parametrize("with_oracle", [False, True])
+    @pytest.mark.parametrize("kind", ["ids", "texts", "short ones", "no control", "to a suffix"])
+    def test_it_is_that_of_all_at_once(self, kind, with_oracle, bpe_tokenizer, tmp_path):
+        how = {"oracle": model(2, 3.0) if with_oracle else None, "progress": False}
+        sets = rows(40, 0), rows(50, 1)
+        if kind == "texts":
+            sets = texts(40, 0), texts(50, 1)
+            how["tokenizer"] = bpe_tokenizer
+        if kind == "short ones":  # all of one shard among them
+            sets = [row[:9] if 16 <= i < 35 else row for i, row in enumerate(sets[0])], sets[1]
+        if kind == "no control":
+            sets = sets[:1]
+        if kind == "to a suffix":
+            how |= {"prefix_tokens": [4, 6], "suffix_tokens": 3, "temperature": 0.7, "top_k": 40}
+        at_once = extract(model(1, 3.0), *sets, **how)
+        stored = extract(model(1, 3.0), *sets, store=tmp_path / "out", **how)
+        same_extraction(at_once, stored)
+        same_extraction(stored, load(tmp_path / "out"))
+        assert not (tmp_path / "out" / UNFINISHED).exists()
+
+    def test_after_a_stop_it_goes_on(self, tmp_path, stop_after):
+        sets, how = (rows(40, 0), rows(40, 1)), {"progress": False, "oracle": model(2)}
+        stop_after(5)
+        with pytest.raises(KeyboardInterrupt):
+            extract(model(1), *sets, store=tmp_path / "out", **how)
+        measured = stop_after(None)
+        found = extract(model(1), *sets, store=tmp_path / "out", **how)
+        assert len(measured) == 12 - 5
+        same_extraction(extract(model(1), *sets, **how), found)
+
+    def test_an_oracle_with_other_tokens_is_refused(self, bpe_tokenizer, tmp_path):
+        letters = (lambda text: list(text.encode()), lambda ids: bytes(ids).decode())
+        how = {"tokenizer": bpe_tokenizer, "oracle_tokenizer": letters, "progress": False, "prefix_tokens": [2]}
+        for store in (None, tmp_path / "out"):
+            with pytest.raises(InputError, match="into other tokens than the target"):
+                extract(model(1), texts(40, 0), oracle=model(2), store=store, **how)
+
+    def test_nothing_but_short_samples_is_refused_as_at_once(self, tmp_path):
+        for store in (None, tmp_path / "out"):
+            with pytest.raises(InputError, match="samples of at least 16 tokens"):
+                extract(model(1), rows(40, 0, 9), store=store, progress=False)
+
+
 class TestCommands:
     @pytest.fixture
     def call(self, model_folder, tmp_path):
@@ -223,7 +291,7 @@ class TestCommands:
 
         return run
 
-    @pytest.mark.parametrize("command", ["attack", "audit"])
+    @pytest.mark.parametrize("command", ["attack", "extract", "audit"])
     def test_interrupted_they_say_what_is_kept_and_go_on(
         self, command, call, model_folder, tmp_path, stop_after, capsys
     ):
@@ -239,7 +307,7 @@ class TestCommands:
             assert load(tmp_path / "out").settings["command"].startswith("memorization audit")
             assert (tmp_path / "out" / "report.html").is_file()
 
-    @pytest.mark.parametrize("command", ["attack", "audit"])
+    @pytest.mark.parametrize("command", ["attack", "extract", "audit"])
     def test_shards_share_the_work(self, command, call, model_folder, tmp_path, capsys):
         more = ["--oracle", model_folder] if command == "audit" else []
         assert call(command, "--shard", "1/2", *more) == 0

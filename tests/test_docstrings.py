@@ -43,7 +43,6 @@ NO_SOURCE = {
     **dict.fromkeys(("solve_width", "count_params", "quantize_weights", "train"), "builds and trains"),
     **dict.fromkeys(
         (
-            "attacks_on",
             "extraction_of",
             "f1_and_auc",
             "f1_and_auc_intervals",
@@ -65,7 +64,6 @@ NO_SOURCE = {
 # What an example would take, where there is none.
 NO_EXAMPLE = {
     "Audit": "what the example of audit gives",
-    "attacks_on": "what audit_membership and audit are made of",
     "run_quickstart": "a minute and a half of training",
     "Quickstart": "a minute and a half of training",
     "TextSweep": "training, which the example of text_sweep does",

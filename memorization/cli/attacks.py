@@ -43,7 +43,7 @@ from memorization.cli.options import (
     read_data,
     token,
 )
-from memorization.cli.output import claim, claim_for_shards, draw, only_a_share, save, settled
+from memorization.cli.output import claim_for_shards, draw, only_a_share, settled
 
 if TYPE_CHECKING:
     pass
@@ -174,43 +174,52 @@ def extract(
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     csv: Csv = False,
+    shard: ShardOf = None,
+    engine: EngineName = "local",
+    address: Address = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Extraction: given the first tokens of a sample, does decoding give the rest, word for word?"""
     from memorization.extraction import extract as extraction
 
-    claim(output, overwrite)
+    claim_for_shards(output, overwrite)
     (seen, unseen), groups = read_data(
-        [samples, control], text_column, prompt_column, messages, limit, groups, id_column=id_column, keep=keep
+        [samples, control], text_column, prompt_column, messages, limit, groups, id_column, keep, in_shards=True
     )
-    result = extraction(
-        target,
-        seen,
-        unseen,
-        prefix_tokens=prefix_tokens or "auto",
-        suffix_tokens=suffix_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        oracle=oracle,
-        oracle_tokenizer=oracle_tokenizer,
-        tokenizer=tokenizer,
-        revision=revision,
-        first_token=token(first_token),
-        batch_size=read_batch_size(batch_size),
-        max_batch_tokens=max_batch_tokens,
-        device=device,
-        dtype=dtype,
-        text_column=text_column,
-        limit=limit,
-        groups=groups,
-        on_lossy_text="skip" if on_lossy_text else "raise",
-        level=level,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        progress=not quiet,
-    )
+    with only_a_share():
+        result = extraction(
+            target,
+            seen,
+            unseen,
+            prefix_tokens=prefix_tokens or "auto",
+            suffix_tokens=suffix_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            oracle=oracle,
+            oracle_tokenizer=oracle_tokenizer,
+            tokenizer=tokenizer,
+            revision=revision,
+            first_token=token(first_token),
+            batch_size=read_batch_size(batch_size),
+            max_batch_tokens=max_batch_tokens,
+            device=device,
+            dtype=dtype,
+            text_column=text_column,
+            limit=limit,
+            groups=groups,
+            on_lossy_text="skip" if on_lossy_text else "raise",
+            level=level,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            progress=not quiet,
+            store=output,
+            overwrite=overwrite,
+            shard=shard,
+            engine=engine,  # type: ignore[arg-type]  # checked there
+            address=address,
+        )
     print(result)
-    save(result, output, csv=csv)
+    result = settled(result, output, csv=csv)
     draw(result, output)

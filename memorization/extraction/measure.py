@@ -1,59 +1,40 @@
 """`extract`: one pass over the true tokens in place of greedy decoding."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any, Literal, cast
 
 from memorization.errors import InputError
 from memorization.extraction.decoding import Decoding
-from memorization.extraction.passes import (
-    Read,
-    TokensGiven,
-    asked,
-    documents_of,
-    examples_of,
-    tokenized,
-    tokens_given,
-    under_oracle,
-)
-from memorization.extraction.rates import FEWEST_SUFFIX
 from memorization.extraction.result import Extraction
-from memorization.integers import check_integer, edges_of
+from memorization.extraction.work import Work
+from memorization.integers import check_integer
 from memorization.measure.base_of_target import with_base_of_target
 from memorization.measure.batches import check_batch_size
-from memorization.measure.context import resolve_first_token, warn_of_chat_marker
-from memorization.measure.evidence import settle_first_token
-from memorization.measure.near_copies import bits_of_hardest, near_copies, warn_of_near_copies_in
-from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike, OpenModel, open_model
-from memorization.measure.tokenizers import TokenizerLike, tokenizer_record
+from memorization.measure.opening import DeviceLike, DTypeLike, ModelLike
+from memorization.measure.scans import survey
+from memorization.measure.shard_files import free_folder, save_measured
+from memorization.measure.shared import Sharing
+from memorization.measure.tokenizers import TokenizerLike
 from memorization.renamed import renamed_keywords
-from memorization.results import About, versions
 from memorization.samples import (
     GroupsLike,
-    Samples,
+    SampleShards,
     SamplesLike,
-    check_apart,
-    check_disjoint,
-    check_documents,
     groups_of_both,
     read_samples,
+    scan_samples,
 )
 from memorization.stats.levels import check_level
-
-_PAPER_PREFIXES = (8, 16, 32)
 
 
 @renamed_keywords(model="target", members="samples", heldout="control", interval="level")
 @with_base_of_target
 def extract(
     target: ModelLike,
-    samples: SamplesLike,
-    control: SamplesLike | None = None,
+    samples: SamplesLike | SampleShards,
+    control: SamplesLike | SampleShards | None = None,
     *,
     prefix_tokens: Sequence[int] | Literal["auto"] = "auto",
     suffix_tokens: int | None = None,
@@ -77,6 +58,11 @@ def extract(
     on_lossy_text: Literal["raise", "skip"] = "raise",
     level: float = 0.95,
     progress: bool = True,
+    store: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    shard: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> Extraction:
     """Share of samples, from 0 to 1, whose first tokens make a model give back the rest exactly, greedily or by tries.
 
@@ -122,6 +108,12 @@ def extract(
         on_lossy_text: "raise" or "skip" texts that the tokenizer does not give back.
         level: of the intervals.
         progress: a bar on stderr for what takes longer than a second.
+        store: folder to ask into, shard by shard, as for `compress_bits`: resumable. The result is saved there, and
+            comes from all samples at once: their texts, and some 20 bytes a token, have to fit into memory.
+        overwrite: whether what is there may be replaced,
+        shard: what share of it this process asks,
+        engine: who asks into the `store`,
+        address: and of which Ray cluster: as for `compress_bits`.
 
     Returns:
         The rates of samples and of control samples at each prefix length, greedily and by tries, their difference, and
@@ -163,145 +155,56 @@ def extract(
         tries of Hayes et al., arXiv:2410.19482. Newcombe,
         doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10.
     """
-    level, decoding = check_level(level), Decoding.checked(temperature, top_k, top_p)
+    sharing = Sharing.of(shard, engine, address, store)
     suffix = None if suffix_tokens is None else check_integer("suffix_tokens", suffix_tokens, besides="None")
-    batches = check_batch_size(batch_size, max_batch_tokens)
-    raw = _sets(samples, control, groups, text_column, limit)
-    prefixes = _check_prefixes(prefix_tokens, 1 if raw["members"].conditional is None else 0)
-    opening = partial(
-        open_model,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        max_length=_fewest_inputs(raw.values()),
-        progress=progress,
-    )
-    with opening(target, tokenizer=tokenizer, revision=revision) as opened:
-        first = resolve_first_token(first_token, opened.tokenizer)
-        auto = _PAPER_PREFIXES if raw["members"].conditional is None else (0, *_PAPER_PREFIXES)
-        fewest_suffix = suffix or (1 if prefixes or not auto[0] else FEWEST_SUFFIX)  # behind a prompt, one is enough
-        least = (prefixes or auto[:1])[-1] + fewest_suffix
-        parts = {which: tokenized(opened, part, first, on_lossy_text, which) for which, part in raw.items()}
-        first = settle_first_token(
-            first, opened, parts["members"], max_length=opened.max_length, stride=None, batch_size=batches
-        )
-        warn_of_chat_marker(first, opened.tokenizer, parts["members"])
-        read = {which: asked(opened, part, first, which, least, suffix) for which, part in parts.items()}
-        n_tokens = {which: np.array([len(ids) for ids in part.sequences.coded]) for which, part in read.items()}
-        longest = min(int(of.min()) for of in n_tokens.values()) - fewest_suffix
-        used = prefixes or tuple(prefix for prefix in auto if prefix <= longest)
-        found = {
-            which: tokens_given(opened, part, which, decoding, batches, progress and which)
-            for which, part in read.items()
-        }
-        settings = {
-            "prefix_tokens": list(used),
-            "prefix_tokens_left_out": [prefix for prefix in prefixes or auto if prefix not in used],
-            "suffix_tokens": suffix,
-            "interval_level": level,
-            "decoding": asdict(decoding),
-            "first_token": first.record(),
-            **batches.record(),
-            "n_cut": {which: part.n_cut for which, part in read.items()},
-            "members": _record(read["members"]),
-            "heldout": _record(read["heldout"]) if control is not None else None,
-            "groups": groups is not None,
-            "model": opened.record,
-            "oracle": None,
-            "tokenizer": tokenizer_record(opened.tokenizer),
-            "versions": versions(),
-            "examples": _examples(opened, read["members"], found["members"], (used or auto[:1])[0], suffix),
-        }
-        own = oracle_tokenizer is not None or isinstance(oracle, (str, os.PathLike))
-        shared = oracle_tokenizer if own else opened.tokenizer
-    told: dict[str, TokensGiven] = {}
-    if oracle is not None:
-        with opening(oracle, tokenizer=shared) as opened:
-            settings["oracle"] = opened.record
-            how = (first_token, suffix and least, decoding, on_lossy_text, batches, progress)
-            told = under_oracle(opened, raw, read, *how)
-    if control is not None:
-        _warn_of_near_copies(read, found["heldout"].bits)
-    abouts = {which: part.samples.about for which, part in read.items()}
-    return _assembled(found, told, _documents(read), n_tokens, abouts, settings)
-
-
-def _warn_of_near_copies(read: Mapping[str, Read], heldout_bits: np.ndarray) -> None:
-    ours, theirs = (
-        (np.concatenate(part.sequences.coded), edges_of([len(ids) for ids in part.sequences.coded]))
-        for part in (read["members"], read["heldout"])
-    )
-    found = near_copies(lambda: [ours], theirs, bits_per_token=bits_of_hardest(heldout_bits, theirs[1]))
-    warn_of_near_copies_in(read["heldout"].samples.index, found)
-
-
-def _record(part: Read) -> dict[str, Any]:
-    return {**part.samples.record(), "too_short": list(part.samples.too_short)}
-
-
-def _examples(
-    model: OpenModel, part: Read, given: TokensGiven, prefix: int, suffix: int | None
-) -> list[dict[str, Any]]:
-    return examples_of(model, part.sequences, part.samples.index, given, prefix, suffix)
-
-
-def _sets(samples: Any, control: Any, groups: Any, text_column: str, limit: int | None) -> dict[str, Samples]:
-    """Samples and control, read; no sample is in both."""
+    opening = {
+        "device": device,
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+        "allow_pickle": allow_pickle,
+        "progress": progress,
+    }
     given = {"members": samples} | ({} if control is None else {"heldout": control})
     of = (groups, None) if control is None else groups_of_both(groups)
-    raw = {
-        which: read_samples(part, text_column=text_column, limit=limit, groups=own)
-        for (which, part), own in zip(given.items(), of, strict=False)
-    }
-    if control is not None:
-        check_disjoint(raw["members"], raw["heldout"])
-    return raw
-
-
-def _documents(read: Mapping[str, Read]) -> dict[str, tuple[str, ...] | None]:
-    """What `documents_of` says of each set, none of them on both sides."""
-    ours, theirs = (read[which].samples if which in read else None for which in ("members", "heldout"))
-    assert ours is not None
-    if ours.groups is not None:
-        check_documents(ours.groups, "samples")
-        if theirs is not None and theirs.groups is not None:
-            check_documents(theirs.groups, "control samples")
-            check_apart(ours.groups, theirs.groups)
-    return {which: documents_of(part) for which, part in read.items()}
-
-
-def _assembled(
-    found: Mapping[str, TokensGiven],
-    by_oracle: Mapping[str, TokensGiven],
-    documents: Mapping[str, tuple[str, ...] | None],
-    n_tokens: Mapping[str, np.ndarray],
-    abouts: Mapping[str, About],
-    settings: dict[str, Any],
-) -> Extraction:
-    nothing = TokensGiven(np.zeros(0, dtype=bool), np.zeros(0))
-    members, heldout = found["members"], found.get("heldout", nothing)
-    return Extraction(
-        member_correct=members.correct,
-        member_offsets=edges_of(n_tokens["members"]),
-        heldout_correct=heldout.correct,
-        heldout_offsets=edges_of(n_tokens.get("heldout", np.zeros(0, dtype=np.int64))),
-        member_bits=members.bits,
-        heldout_bits=heldout.bits,
-        member_oracle_bits=by_oracle["members"].bits if by_oracle else None,
-        heldout_oracle_bits=by_oracle.get("heldout", nothing).bits if by_oracle else None,
-        member_groups=documents["members"],
-        heldout_groups=documents.get("heldout"),
-        member_about=abouts["members"],
-        heldout_about=abouts.get("heldout"),
-        settings=settings,
+    shards = None
+    if store is not None:
+        folder = free_folder(store, overwrite=overwrite)
+        shards = [
+            scan_samples(part, text_column=text_column, limit=limit, groups=own)
+            for part, own in zip(given.values(), of, strict=False)
+        ]
+        scans = [survey(name, part) for name, part in zip(("samples", "control"), shards, strict=False)]
+    if shards is None:
+        raw = {
+            which: read_samples(cast(SamplesLike, part), text_column=text_column, limit=limit, groups=own)
+            for (which, part), own in zip(given.items(), of, strict=False)
+        }
+    else:
+        raw = {which: part.first() for which, part in zip(given, shards, strict=True)}
+    by_prompts = raw["members"].conditional is not None
+    work = Work(
+        models={"target": target} | ({} if oracle is None else {"oracle": oracle}),
+        tokenizers=(tokenizer, oracle_tokenizer),
+        revision=revision,
+        opening=opening,
+        first_token=first_token,
+        on_lossy_text=on_lossy_text,
+        prefixes=_check_prefixes(prefix_tokens, 0 if by_prompts else 1),
+        suffix=suffix,
+        by_prompts=by_prompts,
+        decoding=Decoding.checked(temperature, top_k, top_p),
+        batches=check_batch_size(batch_size, max_batch_tokens),
+        level=check_level(level),
+        by_documents=groups is not None,
     )
-
-
-def _fewest_inputs(samples: Iterable[Samples]) -> int | None:
-    """Inputs that the model must take in any case, for its check: it may take no more. None where texts do not tell."""
-    lengths = [len(ids) for part in samples for ids in part.ids or ()]
-    return max(1, max(lengths) - 1) if lengths else None
+    if shards is None:
+        return work.at_once(raw)
+    if sharing.share.n > 1 or any(len(scan.digests) > 1 for scan in scans):
+        work.in_shards(scans, folder, overwrite, sharing)
+        return Extraction.load(folder)
+    found = work.at_once(raw)
+    save_measured(found, folder, overwrite=overwrite)
+    return found
 
 
 def _check_prefixes(asked: Any, at_least: int) -> tuple[int, ...] | None:

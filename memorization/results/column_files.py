@@ -56,7 +56,7 @@ class ColumnFiles:
         found = {}
         for name in names:
             columns = [part.column(name).to_numpy() for part in parts]
-            found[name] = np.concatenate(columns) if len(columns) != 1 else columns[0]
+            found[name] = np.concatenate(columns or [np.zeros(0)]) if len(columns) != 1 else columns[0]
         return found
 
     def frame(self, names: Sequence[str], start: int, stop: int) -> "pd.DataFrame":

@@ -60,6 +60,12 @@ class SampleShards:
         (whole,) = self
         return replace(whole, rows=None)
 
+    def first(self) -> Samples:
+        """The first shard; where that is all, as samples that were read at once."""
+        shards = iter(self)
+        first = next(shards)
+        return replace(first, rows=None) if next(shards, None) is None else first
+
     def hidden(self) -> "SampleShards":
         """The same, of which no result or message shows a text."""
         return SampleShards(self.source, lambda: (replace(shard, hidden=True) for shard in self))
