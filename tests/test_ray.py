@@ -140,6 +140,13 @@ by_ray = unintended_memorization(target, oracle, **how, store="by_ray", engine="
 print("killed", killed.exists(), "left", Path("by_ray/.unfinished").exists())
 for name in ("bits", "ideal_bits"):
     print(name, getattr(local, name).tobytes() == getattr(by_ray, name).tobytes(), len(set(local.ideal_bits)) > 1000)
+
+from memorization import audit_membership, extract
+few = {"samples": rows[:1300], "control": rows[1300:2600], "progress": False}
+attacks = [audit_membership(target, **few, store=f"attacks {e}", engine=e) for e in ("local", "ray")]
+print("attacks", attacks[0].to_pandas().equals(attacks[1].to_pandas()), list(attacks[0].attacks))
+given = [extract(target, **few, prefix_tokens=[2], store=f"given {e}", engine=e) for e in ("local", "ray")]
+print("extraction", given[0].member_bits.tobytes() == given[1].member_bits.tobytes(), repr(given[0]) == repr(given[1]))
 """
 
 
@@ -147,7 +154,13 @@ for name in ("bits", "ideal_bits"):
 def test_shards_by_two_workers_of_which_one_is_killed_are_those_of_this_process(tmp_path):
     """A real Ray, once more: the results of two runs are equal to the last bit."""
     done = with_ray(SHARDS, PLACE=str(tmp_path))
-    assert done.stdout.splitlines()[-3:] == ["killed True left False", "bits True True", "ideal_bits True True"]
+    assert done.stdout.splitlines()[-5:] == [
+        "killed True left False",
+        "bits True True",
+        "ideal_bits True True",
+        "attacks True ['loss', 'min_k', 'min_k_plus_plus']",
+        "extraction True True",
+    ]
 
 
 @needs_ray
