@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import figure
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from memorization import compress_bits
@@ -69,6 +70,7 @@ def main():
                 + f"{ratio:13.3f}{padding:9.1%}  {batches['n_batches']} batches",
                 flush=True,
             )
+            figure(f"batch_size auto over the best fixed size, {name}, {kind}", ratio, "<= 1.05")
             rows.append({"model": name, "lengths": kind, **medians, "ratio": ratio, "padding": padding})
     if len(sys.argv) == 1:
         with TABLE.open("w", newline="") as file:

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from figures import figure
+
 CHILD = "--child"
 SIZES = (10_000, 100_000)
 N_CONTROL, N_TOKENS, VOCAB_SIZE = 1_000, 16, 512
@@ -66,4 +68,4 @@ if __name__ == "__main__":
                 begin = time.monotonic()
                 peaks.append(peak_mb(n, Path(folder)))
                 print(f"{n:,} samples: peak {peaks[-1]:.0f} MB, {time.monotonic() - begin:.0f} s", flush=True)
-        print(f"    ratio {peaks[-1] / peaks[0]:.3f} (to reach: 1.05)")
+        figure(f"peak memory of {sizes[-1]:,} samples over that of {sizes[0]:,}", peaks[-1] / peaks[0], "<= 1.05")

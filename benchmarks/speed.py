@@ -15,6 +15,7 @@ import time
 import constriction
 import numpy as np
 import torch
+from figures import figure
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from memorization import compress_bits
@@ -24,6 +25,7 @@ from memorization.coding.intervals import code_tokens
 os.environ["TQDM_DISABLE"] = "1"  # bars of lm-eval
 torch.set_num_threads(1)  # with more, whatever else the machine does to one of them holds up the others
 ROUNDS = 9
+_TIMES = 100
 
 
 def taken(sides, rounds=ROUNDS):
@@ -130,22 +132,41 @@ def peers(name, n_texts, rounds, **shape):
     )
     for k, tool in enumerate(off, start=1):
         ratio = min(times[k::2]) / times[0]
-        print(
-            f"    {ratio:.2f} times faster than {tool} (to reach: 1.2); bits of a text differ by up to {off[tool]:.1e}"
-        )
+        print(f"    {tool}: bits of a text differ by up to {off[tool]:.1e}")
+        figure(f"{name}, short texts: {tool} over ours, seconds", ratio, ">= 1.2")
 
 
 def growth():
-    """How the seconds grow with the tokens, on the smaller model."""
-    model, samples = model_and_samples(2, 64, 2, 2_048, 1_600, 6, 64)
+    """How the seconds grow with tokens, vocabulary, length and batch, beside those of forward pass and cross-entropy."""
+    shape = {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 2_048}
+    model, samples = model_and_samples(**shape, n_samples=1_600, low=6, high=64)
     sizes = [100, 200, 400, 800, 1_600]
     sides = {n: lambda n=n: compress_bits(model, samples[:n], first_token=0, progress=False) for n in sizes}
     times = np.median(taken(sides, 5), axis=0)
     tokens = [sum(map(len, samples[:n])) for n in sizes]
-    exponent = np.polyfit(np.log(tokens), np.log(times), 1)[0]
-    print(
-        f"2 layers, d = 64: {tokens[0]:,} to {tokens[-1]:,} tokens, seconds grow with exponent {exponent:.3f} (to reach: 0.95-1.05)"
+    print(f"2 layers, d = 64: {tokens[0]:,} to {tokens[-1]:,} tokens")
+    figure(
+        "growth of seconds with tokens", np.polyfit(np.log(tokens), np.log(times), 1)[0], "0.95 to 1.05", of="exponent"
     )
+    of_vocabulary = [({**shape, "vocab_size": size}, 64, 64) for size in (2_048, 8_192, 32_768)]
+    of_length = [(shape, length, 32) for length in (32, 128, 512)]
+    of_batch = [(shape, 64, batch) for batch in (4, 16, 64)]
+    for name, rows in (("vocabulary", of_vocabulary), ("length", of_length), ("batch", of_batch)):
+        ratios = []
+        for own, length, batch in rows:
+            model, samples = model_and_samples(**own, n_samples=max(64, 4_096 // length), low=length, high=length)
+            how = {"first_token": 0, "batch_size": batch, "progress": False}
+            sides = {
+                "ours": lambda model=model, samples=samples, how=how: compress_bits(model, samples, **how),
+                "theirs": lambda model=model, samples=samples, batch=batch: plain(model, samples, batch),
+            }
+            ratios.append(seconds(sides, 5)[2])
+        print(f"over forward + cross_entropy, {name} growing: " + ", ".join(f"{ratio:.3f}" for ratio in ratios))
+        figure(
+            f"the ratio to forward + cross_entropy as the {name} grows, last over first",
+            ratios[-1] / ratios[0],
+            "<= 1.05",
+        )
 
 
 def whole_measurement(name, target, batch_size, **shape):
@@ -162,7 +183,7 @@ def whole_measurement(name, target, batch_size, **shape):
     print(
         f"{name}: compress_bits {ours / tokens * 1e6:.1f} us a token, forward + cross_entropy {theirs / tokens * 1e6:.1f}"
     )
-    print(f"    ratio {ratio:.3f} (to reach: {target})")
+    figure(f"{name.split(', V')[0]}: over forward + cross_entropy", ratio, f"<= {target}")
 
 
 def logits_given(vocab_size=50_257, n_tokens=1024):
@@ -178,7 +199,8 @@ def logits_given(vocab_size=50_257, n_tokens=1024):
     print(
         f"logits given, V = {vocab_size:,}: intervals and ideal bits {ours / n_tokens * 1e6:.1f} us a token, ", end=""
     )
-    print(f"torch's cross_entropy {theirs / n_tokens * 1e6:.1f}\n    ratio {ratio:.3f} (to reach: 2.5)")
+    print(f"torch's cross_entropy {theirs / n_tokens * 1e6:.1f}")
+    figure("intervals and ideal bits of given logits, over cross_entropy", ratio, "<= 1.2")
 
 
 def constriction_call(vocab_size=50_257, n_tokens=256):
@@ -194,13 +216,34 @@ def constriction_call(vocab_size=50_257, n_tokens=256):
         encoder.encode(symbols, family, tables)
         return encoder.num_bits()
 
-    theirs, ours, ratio = seconds({"full tables": full_tables, "intervals": lambda: coded_bits([code])})
+    many = [code] * _TIMES  # one is over before the clock has moved
+    theirs, ours, ratio = seconds({"full tables": full_tables, "intervals": lambda: coded_bits(many)})
+    ours, ratio = ours / _TIMES, ratio * _TIMES
     ideal = code.ideal_bits.sum()
     print(f"the coder alone, V = {vocab_size:,}: full tables {theirs / n_tokens * 1e6:.1f} us a token, ", end="")
     print(f"intervals {ours / n_tokens * 1e6:.3f} ({len(code.left) / n_tokens:.2f} steps a token)")
-    print(f"    intervals are {ratio:.0f} times faster (to reach: 50)")
-    print(f"    bits over ideal, a token: {(coded_bits([code])[0] - ideal) / n_tokens:.5f}; ", end="")
+    coded = coded_bits([code])[0]
+    print(f"    bits over ideal, a token: {(coded - ideal) / n_tokens:.5f}; ", end="")
     print(f"full tables, in whole words: {(full_tables() - ideal) / n_tokens:.5f}")
+    figure("constriction with full tables over our intervals, seconds", ratio, ">= 50")
+    figure("coding a token, one sample of 256", ours / n_tokens * 1e6, "<= 0.3", of="microseconds")
+    figure("coded over ideal bits", coded / ideal, "<= 1.001")
+    starts = range(0, n_tokens, 64)
+    short = [code_tokens(logits[a : a + 64], torch.arange(64), ids[a : a + 64]) for a in starts] * _TIMES
+    sides = {"ours": lambda: coded_bits(short), "Python": lambda: [in_python(one) for one in short]}
+    ours, theirs, ratio = seconds(sides)
+    figure("coding a token, samples of 64", ours / n_tokens / _TIMES * 1e6, "<= 0.3", of="microseconds")
+    figure("a range coder in pure Python over ours, samples of 64, seconds", 1 / ratio, ">= 1")
+
+
+def in_python(code):
+    """Bits of the same intervals by a range coder of a few lines: 64 bits of state, in Python's integers."""
+    low, size, bits = 0, 1 << 64, 0
+    for left, frequency in zip(code.left.tolist(), code.frequency.tolist(), strict=True):
+        low, size = low + (size >> 24) * left, (size >> 24) * frequency
+        while size < 1 << 32:
+            low, size, bits = low << 32, size << 32, bits + 32
+    return bits + 65 - size.bit_length()
 
 
 GPT2_SMALL = {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50_257}
