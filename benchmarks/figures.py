@@ -17,6 +17,7 @@ def figure(what: str, value: float, goal: str, *, of: str = "ratio") -> None:
         goal: such as "<= 1.05".
         of: what kind of number it is.
     """
+    value = float(value)
     print(f"    {of} {value:.3g} (to reach: {goal})", flush=True)
     if path := os.environ.get(KEEP):
         with open(path, "a", encoding="utf-8") as file:

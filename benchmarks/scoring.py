@@ -41,7 +41,8 @@ def main() -> None:
             print(f"\n== {part}", flush=True)
             script, *more = PARTS[part]
             environment = {**os.environ, KEEP: str(kept), "OMP_NUM_THREADS": "1"}
-            subprocess.run([sys.executable, str(HERE / script), *more], check=True, env=environment)
+            if subprocess.run([sys.executable, str(HERE / script), *more], env=environment).returncode:
+                raise SystemExit(f"{script} failed: nothing was written.")
         found = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     if asked == list(PARTS):
         about = {"torch": torch.__version__, "python": platform.python_version(), "processor": _processor()}

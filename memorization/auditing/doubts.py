@@ -4,7 +4,17 @@ import math
 import warnings
 from typing import NamedTuple
 
-from memorization.auditing.figures import FDR, FIGURES, SURE, figures_of, memorized_of
+import numpy as np
+
+from memorization.auditing.figures import (
+    FDR,
+    FIGURES,
+    SURE,
+    figures_of,
+    longest_recited,
+    memorized_of,
+    recited_of,
+)
 from memorization.auditing.findings import Findings
 from memorization.auditing.policy import read_policy
 from memorization.errors import InputError
@@ -136,6 +146,17 @@ def _unseen(audit: Findings) -> str:
     return memorization._unseen(FDR)
 
 
+def _stretch(audit: Findings) -> int:
+    """The longest run that is given back of a record which does not count as extracted."""
+    target, extraction = audit.memorization.target, audit.extraction
+    if target.token_greedy is None:
+        return 0
+    runs, came = longest_recited(target), recited_of(audit)
+    if extraction is not None and came is not None:
+        runs = runs[~np.isin(target.index, extraction._index("members")[came[0].greedy])]
+    return int(runs.max(initial=0))
+
+
 def left_out(audit: Findings) -> str:
     """That so many rows were not measured that figures of the others say little; empty where few were."""
     record = audit.memorization.target.settings["samples"]
@@ -157,10 +178,9 @@ def figures_in_doubt(audit: Findings) -> dict[str, str]:
     elif n_short := len(audit.extraction.settings["members"].get("too_short", ())):
         why = f"{counted(n_short, 'record')} {'is' if n_short == 1 else 'are'} too short to ask"
         found |= dict.fromkeys(("extracted", "extractable", "extracted_share", "extractable_share"), why)
-    figures = figures_of(audit)
-    stretch, of_control = figures["longest_recited"], figures["longest_recited_control"]
-    if stretch >= _STRETCH and not stretch < 2 * of_control:
-        why = f"{counted(int(stretch), 'token')} of a record in a row are given back, if not all that follows a prefix"
+    stretch = _stretch(audit)
+    if stretch >= _STRETCH and not stretch < 2 * figures_of(audit)["longest_recited_control"]:
+        why = f"{counted(stretch, 'token')} of a record in a row are given back, if not all that follows a prefix"
         found = dict.fromkeys(_OF_EXTRACTION, why) | found
     if audit.membership is None:
         found |= dict.fromkeys((name for name in FIGURES if name.startswith("auc")), audit.missing["membership"])

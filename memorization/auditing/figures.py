@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from memorization.auditing.findings import Findings
 from memorization.errors import InputError, NothingSelectedWarning
@@ -13,7 +14,7 @@ from memorization.extraction.stored import Recited, recited
 from memorization.measure.code_lengths import CodeLengths
 from memorization.unintended import Memorization
 
-__all__ = ["CHANCE", "FDR", "FIGURES", "SURE", "TRIES", "figures_of", "memorized_of", "recited_of"]
+__all__ = ["CHANCE", "FDR", "FIGURES", "SURE", "TRIES", "figures_of", "longest_recited", "memorized_of", "recited_of"]
 
 FDR = 0.05
 CHANCE = 0.05  # a p-value: from here on nothing is told from chance
@@ -75,7 +76,7 @@ def _figures(audit: Findings) -> dict[str, float]:
         found |= {"net_bits_low": low, "net_bits_high": high}
     for name, lengths in (("", memorization.target), ("_control", None if control is None else control.target)):
         if lengths is not None and lengths.token_greedy is not None:
-            found[f"longest_recited{name}"] = _longest_recited(lengths)
+            found[f"longest_recited{name}"] = longest_recited(lengths).max(initial=0)
     came = recited_of(audit)
     if came is not None:
         found |= _of_extraction(*came)
@@ -86,17 +87,17 @@ def _figures(audit: Findings) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _longest_recited(lengths: CodeLengths) -> int:
-    """The longest run of tokens of one sample that greedy decoding gives."""
-    longest = 0
+def longest_recited(lengths: CodeLengths) -> Int64[np.ndarray, " sample"]:
+    """Of each sample the longest run of tokens that greedy decoding gives."""
+    longest = [np.zeros(0, dtype=np.int64)]
     for piece in lengths.pieces():
         greedy = piece.token_greedy
         assert greedy is not None
         places = np.arange(len(greedy))
         begins = np.repeat(piece.token_offsets[:-1], piece.n_tokens) - 1
         before = np.maximum(np.maximum.accumulate(np.where(greedy, -1, places)), begins)
-        longest = max(longest, int((places - before).max(initial=0)))
-    return longest
+        longest.append(np.maximum.reduceat(places - before, piece.token_offsets[:-1]))
+    return np.concatenate(longest)
 
 
 def recited_of(audit: Findings) -> tuple[Recited, Recited] | None:
