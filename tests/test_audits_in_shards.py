@@ -200,6 +200,8 @@ class TestAudits:
         assert tables
         for table in tables:
             assert {*pd.read_parquet(table)["preview"]} <= {"", "(hidden)"}
+        with pytest.raises(ResultError, match="redact was 'True' and is now 'False'"):  # nor the other way round
+            audit(model(1), model(2), *sets, store=tmp_path / "out", **how)
 
     def test_scans_are_taken(self, bpe_tokenizer, tmp_path):
         how = {"target_tokenizer": bpe_tokenizer, "oracle_tokenizer": bpe_tokenizer, "progress": False}

@@ -25,11 +25,7 @@ from memorization.membership import MembershipAudit
 from memorization.membership.measured import attacks_on, scores_of
 from memorization.rarity import Rarity, which_samples
 from memorization.results import versions
-from memorization.samples import (
-    Samples,
-    SampleShards,
-    check_disjoint,
-)
+from memorization.samples import Samples, SampleShards, check_disjoint
 from memorization.spans import spans_of
 from memorization.spans.finding import SpansLike
 from memorization.unintended import Memorization
@@ -192,6 +188,7 @@ class Work:
         """The same of samples that are measured shard by shard, saved in the folder."""
         check_apart_in_shards(*scans)
         options = {"joint": self.joint, "level": self.parts.level, "seed": self.parts.seed}
+        options |= {"redact": self.parts.redact}  # shards hold how texts begin
         with _listening() as said:
 
             def concluded(measured: Any, _: Any) -> Audit:
