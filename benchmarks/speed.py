@@ -3,10 +3,12 @@
     python benchmarks/speed.py            # all
     python benchmarks/speed.py peers      # a part: models, peers, growth, logits, coder
 
-Seconds are those of the processor, of one thread, so what else the machine does counts little. Least work: one pass over the logits, which a cross-entropy needs as well (maximum, exponential, sum). What comes on top is
+Seconds are those of the processor, of one thread, so what else the machine does counts little. Models are opened, and other tools are
+set up, before the clock starts; what opening and trying a model costs once is a figure of its own. Least work: one pass over the logits, which a cross-entropy needs as well (maximum, exponential, sum). What comes on top is
 O(sqrt V) arithmetic a token, about 0.1 us in the range coder, and the Python of a batch.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -21,6 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from memorization import compress_bits
 from memorization.coding.coder import coded_bits
 from memorization.coding.intervals import code_tokens
+from memorization.measure import open_model
 
 os.environ["TQDM_DISABLE"] = "1"  # bars of lm-eval
 torch.set_num_threads(1)  # with more, whatever else the machine does to one of them holds up the others
@@ -101,14 +104,18 @@ def peers(name, n_texts, rounds, **shape):
     texts, tokenizer = texts_and_tokenizer(n_texts, 6, 36)
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     scorer = IncrementalLMScorer(model, "cpu", tokenizer=tokenizer)
+    rolling = {
+        size: HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, device="cpu", logits_cache=False)
+        for size in (8, 32)
+    }
     found = {}
 
     def ours():
-        found["ours"] = compress_bits(model, texts, tokenizer=tokenizer, first_token="bos", progress=False).ideal_bits
+        found["ours"] = compress_bits(opened, texts, first_token="bos", progress=False).ideal_bits
 
     def lm_eval(batch_size):
-        rolling = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device="cpu", logits_cache=False)
-        nats = rolling.loglikelihood_rolling(requests, disable_tqdm=True)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its bars
+            nats = rolling[batch_size].loglikelihood_rolling(requests, disable_tqdm=True)
         found["lm-eval"] = -np.array(nats) / np.log(2)
 
     def minicons(batch_size):
@@ -124,7 +131,8 @@ def peers(name, n_texts, rounds, **shape):
             f"lm-eval, {size}": lambda size=size: lm_eval(size),
             f"minicons, {size}": lambda size=size: minicons(size),
         }
-    times = np.median(taken(sides, rounds), axis=0)
+    with open_model(model, tokenizer=tokenizer) as opened:
+        times = np.median(taken(sides, rounds), axis=0)
     off = {tool: float(np.abs(found[tool] - found["ours"]).max()) for tool in ("lm-eval", "minicons")}
     print(
         f"{name}, {n_texts} texts of 6-36 tokens, seconds: "
@@ -141,8 +149,9 @@ def growth():
     shape = {"n_layer": 2, "n_embd": 64, "n_head": 2, "vocab_size": 2_048}
     model, samples = model_and_samples(**shape, n_samples=1_600, low=6, high=64)
     sizes = [100, 200, 400, 800, 1_600]
-    sides = {n: lambda n=n: compress_bits(model, samples[:n], first_token=0, progress=False) for n in sizes}
-    times = np.median(taken(sides, 5), axis=0)
+    with open_model(model) as opened:
+        sides = {n: lambda n=n: compress_bits(opened, samples[:n], first_token=0, progress=False) for n in sizes}
+        times = np.median(taken(sides, 5), axis=0)
     tokens = [sum(map(len, samples[:n])) for n in sizes]
     print(f"2 layers, d = 64: {tokens[0]:,} to {tokens[-1]:,} tokens")
     figure(
@@ -155,12 +164,7 @@ def growth():
         ratios = []
         for own, length, batch in rows:
             model, samples = model_and_samples(**own, n_samples=max(64, 4_096 // length), low=length, high=length)
-            how = {"first_token": 0, "batch_size": batch, "progress": False}
-            sides = {
-                "ours": lambda model=model, samples=samples, how=how: compress_bits(model, samples, **how),
-                "theirs": lambda model=model, samples=samples, batch=batch: plain(model, samples, batch),
-            }
-            ratios.append(seconds(sides, 5)[2])
+            ratios.append(over_plain(model, samples, batch, 5)[2])
         print(f"over forward + cross_entropy, {name} growing: " + ", ".join(f"{ratio:.3f}" for ratio in ratios))
         figure(
             f"the ratio to forward + cross_entropy as the {name} grows, last over first",
@@ -169,21 +173,40 @@ def growth():
         )
 
 
-def whole_measurement(name, target, batch_size, **shape):
-    model, samples = model_and_samples(**shape)
-    ours, theirs, ratio = seconds(
-        {
-            "compress_bits": lambda: compress_bits(
-                model, samples, first_token=0, batch_size=batch_size, progress=False
-            ),
+def over_plain(model, samples, batch_size, rounds=ROUNDS):
+    """Seconds of an open model, of forward pass and cross-entropy, and their ratio."""
+    with open_model(model) as opened:
+        how = {"first_token": 0, "batch_size": batch_size, "progress": False}
+        sides = {
+            "compress_bits": lambda: compress_bits(opened, samples, **how),
             "forward + cross_entropy": lambda: plain(model, samples, batch_size),
         }
-    )
+        return seconds(sides, rounds)
+
+
+def whole_measurement(name, target, batch_size, **shape):
+    model, samples = model_and_samples(**shape)
+    ours, theirs, ratio = over_plain(model, samples, batch_size)
     tokens = sum(map(len, samples))
     print(
         f"{name}: compress_bits {ours / tokens * 1e6:.1f} us a token, forward + cross_entropy {theirs / tokens * 1e6:.1f}"
     )
     figure(f"{name.split(', V')[0]}: over forward + cross_entropy", ratio, f"<= {target}")
+    lengths = np.array([len(ids) for ids in samples])
+    few = [samples[i] for i in np.argsort(lengths)[[0, len(lengths) // 2]]]  # two lengths: what a trial takes
+
+    def opened_anew():
+        with open_model(model) as opened:
+            compress_bits(opened, few, first_token=0, progress=False)
+
+    def one_token():
+        with torch.no_grad():
+            model(torch.zeros((1, 1), dtype=torch.int64))
+
+    anew, one, _ = seconds({"opened anew": opened_anew, "one token": one_token}, 5)
+    print(
+        f"    once: opening and trying the model, with two samples {anew:.3f} s; a forward pass of one token {one:.3f}"
+    )
 
 
 def logits_given(vocab_size=50_257, n_tokens=1024):

@@ -29,12 +29,17 @@ def visible(text: object, limit: int | None = None) -> str:
     """
     text = text if isinstance(text, str) else str(text)
     cut = limit is not None and len(text) > limit
+    head = text[:limit] if cut else text
+    return (head if head.isascii() and head.isprintable() else _shown(head)) + ("..." if cut else "")
+
+
+def _shown(text: str) -> str:
     shown, marks = [], 0
-    for one in text[:limit] if cut else text:
+    for one in text:
         marks = marks + 1 if _is_mark(one) else 0
         if marks <= _MARKS:
             shown.append(_visible(one))
-    return "".join(shown) + ("..." if cut else "")
+    return "".join(shown)
 
 
 def preview(text: object) -> str:
